@@ -1,0 +1,46 @@
+# Everything from nothing but python3 (3.11 or newer) and pip: the first target that needs it makes .venv, and a stamp file makes repeating fast.
+
+PYTHON ?= python3
+JOBS ?= 2
+OUT ?= demo
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+
+# one thread for each process: quick on small models, and results do not depend on the number of cores
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help demo test slow lint pretrain bench
+help:
+	@echo "make demo      clips -> motion bank -> new videos: demo/index.html"
+	@echo "make test      the tests, offline"
+	@echo "make slow      the tests that take minutes each"
+	@echo "make lint      ruff, and mypy --strict on ditflow/"
+	@echo "make pretrain  train the embedded backbones from scratch"
+	@echo "make bench     measure what BENCHMARKS.md reports"
+
+demo: $(STAMP)
+	$(BIN)/ditflow demo --out $(OUT)
+
+test: $(STAMP)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+slow: $(STAMP)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+pretrain: $(STAMP)
+	$(BIN)/python -m trainers.backbone_pretraining
+
+bench: $(STAMP)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -s -m benchmark tests/benchmarks
+
+$(STAMP): setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("ditflow needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv --without-pip $(VENV)
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --constraint constraints.txt pip setuptools
+	$(BIN)/python -m pip install --constraint constraints.txt --no-build-isolation --editable '.[test]'
+	@touch $(STAMP)

@@ -1,0 +1,174 @@
+"""Imports go down only: the floors of CONTRIBUTING.md, read from the code itself.
+
+Every import counts, also those inside functions and under TYPE_CHECKING: what a module knows about is part of the design.
+"""
+
+from __future__ import annotations
+
+import ast
+from importlib.util import resolve_name
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("ditflow", "datamodules", "trainers")
+
+FLOORS = {
+    0: ("ditflow.grid", "ditflow.schedule", "ditflow.positional", "ditflow.files", "ditflow.resources"),
+    1: ("ditflow.taps", "ditflow.video"),
+    2: ("ditflow.motion", "ditflow.backbones"),
+    3: ("ditflow.variables", "ditflow.injection", "ditflow.sampling"),
+    4: ("ditflow.guidance", "ditflow.bank"),
+    5: ("ditflow.transfer", "ditflow.metrics", "ditflow.visual"),
+    6: ("datamodules",),
+    7: ("trainers",),
+    8: ("trainers.cli",),
+}
+
+# The public face of the library: it may name everything below floor 6, and only floors 6 and above may name it.
+FACE = "ditflow"
+
+# Inside one room: who else may be imported by a sibling (besides base.py, and besides __init__.py collecting its package).
+WITHIN: dict[str, tuple[str, ...]] = {
+    "ditflow.bank.store": ("ditflow.bank.entry",),
+    "datamodules.pretraining": ("datamodules.synthetic",),
+    "datamodules.references": ("datamodules.manifest",),
+    "datamodules.motion_tasks": ("datamodules.manifest", "datamodules.references", "datamodules.trajectory"),
+}
+
+# Where a dependency may be named.
+HOMES = {
+    "decord": ("ditflow.video",),
+    "av": ("ditflow.video",),
+    "diffusers": ("ditflow.taps", "ditflow.backbones", "datamodules.pretraining", "trainers.backbone_pretraining"),
+    "transformers": ("ditflow.backbones", "ditflow.metrics", "trainers.backbone_pretraining"),
+    "torchmetrics": ("ditflow.metrics", "trainers"),
+    "lightning": ("datamodules", "trainers"),
+    "jsonargparse": ("trainers",),
+    "rich": ("trainers",),
+    "fsspec": ("ditflow.bank",),
+}
+
+
+def module_name(file: Path) -> str:
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {module_name(file): file for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py"))}
+
+
+def within(module: str, rooms: tuple[str, ...]) -> bool:
+    return any(module == room or module.startswith(room + ".") for room in rooms)
+
+
+def floor_of(module: str) -> float:
+    """The most particular line of the table decides: `trainers.cli` before `trainers`."""
+    if module == FACE:
+        return 5.5
+    fitting = [(len(room), floor) for floor, rooms in FLOORS.items() for room in rooms if within(module, (room,))]
+    assert fitting, f"{module} has no floor: put it into FLOORS and into the table of CONTRIBUTING.md"
+    return max(fitting)[1]
+
+
+def imported(source: str, module: str, is_package: bool) -> set[str]:
+    """The modules that a source names, relative imports and submodules imported with `from` resolved."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            package = module if is_package else module.rpartition(".")[0]
+            base = resolve_name("." * node.level + (node.module or ""), package)
+            submodules = {f"{base}.{alias.name}" for alias in node.names} & FILES.keys()
+            found |= submodules or {base}
+    return found
+
+
+def imports_of(module: str) -> set[str]:
+    file = FILES[module]
+    return imported(file.read_text(encoding="utf-8"), module, file.name == "__init__.py")
+
+
+def allowed(module: str, other: str) -> bool:
+    """Whether a module may import another one of ours."""
+    if floor_of(other) != floor_of(module):
+        return floor_of(other) < floor_of(module)
+    same_package = module.rpartition(".")[0] == other.rpartition(".")[0]
+    collects = FILES[module].name == "__init__.py" and other.startswith(module + ".")
+    return collects or (same_package and other.endswith(".base")) or other in WITHIN.get(module, ())
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_imports_go_down_only(module):
+    ours = {other for other in imports_of(module) if other.split(".")[0] in PACKAGES}
+    wrong = sorted(other for other in ours if not allowed(module, other))
+    assert not wrong, f"{module} (floor {floor_of(module)}) imports {', '.join(f'{other} (floor {floor_of(other)})' for other in wrong)}"
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_dependencies_stay_in_their_rooms(module):
+    names = {other.split(".")[0] for other in imports_of(module)}
+    wrong = sorted(name for name in names & HOMES.keys() if not within(module, HOMES[name]))
+    assert not wrong, f"{module} imports {', '.join(f'{name}, which lives in {HOMES[name]}' for name in wrong)}"
+
+
+def test_signals_and_backbones_meet_only_through_recordings():
+    for module in FILES:
+        for room, other in (("ditflow.motion", "ditflow.backbones"), ("ditflow.backbones", "ditflow.motion")):
+            assert not (within(module, (room,)) and any(within(name, (other,)) for name in imports_of(module))), f"{module} imports {other}"
+
+
+def test_tests_are_not_imported_by_the_packages():
+    assert not [module for module in FILES if any(within(name, ("tests",)) for name in imports_of(module))]
+
+
+def test_every_line_of_the_tables_is_used():
+    rooms = [room for floor in FLOORS.values() for room in floor]
+    assert [room for room in rooms if not any(within(module, (room,)) for module in FILES)] == []
+    assert [name for name, others in WITHIN.items() if not set(others) <= imports_of(name)] == []
+
+
+def test_contributing_shows_the_same_floors():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    lines = {int(line[0]): line for line in text.splitlines() if line[:1].isdigit() and line[1:2] == " "}
+    for floor, rooms in FLOORS.items():
+        missing = [room for room in rooms if room.removeprefix("ditflow.") not in lines.get(floor, "")]
+        assert not missing, f"floor {floor} of CONTRIBUTING.md does not name {missing}"
+
+
+@pytest.mark.parametrize(
+    ("source", "module", "is_package", "expected"),
+    [
+        ("import torch.nn as nn", "ditflow.grid", False, {"torch.nn"}),
+        ("def f():\n    from diffusers import X", "ditflow.taps", False, {"diffusers"}),
+        ("from .base import MotionSignal", "ditflow.motion.amf", False, {"ditflow.motion.base"}),
+        ("from .amf import AMF", "ditflow.motion", True, {"ditflow.motion.amf"}),
+        ("from ..grid import TokenGrid", "ditflow.motion.amf", False, {"ditflow.grid"}),
+        ("from ..grid import TokenGrid", "ditflow.motion", True, {"ditflow.grid"}),
+        ("from ditflow import grid", "ditflow.video", False, {"ditflow.grid"}),
+        ("from ditflow import cite", "trainers.demo", False, {"ditflow"}),
+    ],
+)
+def test_imports_are_read_as_python_reads_them(source, module, is_package, expected):
+    assert imported(source, module, is_package) == expected
+
+
+@pytest.mark.parametrize(
+    ("module", "other", "verdict"),
+    [
+        ("ditflow.motion.amf", "ditflow.grid", True),
+        ("ditflow.grid", "ditflow.motion.amf", False),
+        ("ditflow.motion.amf", "ditflow.motion.base", True),
+        ("ditflow.grid", "ditflow.schedule", False),
+        ("ditflow.bank.entry", "ditflow.bank.store", False),
+        ("ditflow.transfer", "ditflow", False),
+        ("ditflow", "ditflow.transfer", True),
+        ("trainers.demo", "trainers.cli", False),
+        ("trainers.cli", "trainers.demo", True),
+    ],
+)
+def test_the_rule_itself(module, other, verdict, monkeypatch):
+    monkeypatch.setitem(FILES, module, ROOT / "any.py")
+    assert allowed(module, other) is verdict
