@@ -31,6 +31,7 @@ FACE = "ditflow"
 
 # Inside one room: who else may be imported by a sibling (besides base.py, and besides __init__.py collecting its package).
 WITHIN: dict[str, tuple[str, ...]] = {
+    "ditflow.backbones.cogvideox": ("ditflow.backbones.encoders",),
     "ditflow.bank.store": ("ditflow.bank.entry",),
     "datamodules.pretraining": ("datamodules.synthetic",),
     "datamodules.references": ("datamodules.manifest",),

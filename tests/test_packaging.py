@@ -1,0 +1,111 @@
+"""The wheel: all code, configurations and backbones are in it, and it works without the checkout.
+
+The wheel is built from a copy and installed into an environment of its own, which sees this environment's dependencies but not the checkout.
+"""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = ("ditflow", "datamodules", "trainers", "configs", "checkpoints", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+OUTSIDE = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
+
+
+def run(*command: str | Path, cwd: Path, timeout: float = 600) -> str:
+    done = subprocess.run([str(part) for part in command], cwd=cwd, env=OUTSIDE, capture_output=True, text=True, timeout=timeout)
+    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """Built from a copy: a build folder left in the checkout would put old files into the next wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    source.mkdir()
+    for name in SOURCES:
+        path = ROOT / name
+        if path.is_dir():
+            shutil.copytree(path, source / name, ignore=shutil.ignore_patterns("__pycache__", "runs"))
+        else:
+            shutil.copy(path, source / name)
+    run(sys.executable, "-m", "pip", "wheel", source, "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", folder, cwd=folder)
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def environment(wheel, tmp_path_factory) -> Path:
+    """A fresh environment with the wheel; the dependencies come from this one by a path file, which does not bring editable installs along."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    venv.create(folder / "venv", with_pip=False)
+    python = folder / "venv" / "bin" / "python"
+    run(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", wheel, cwd=folder)
+    site = run(python, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])", cwd=folder).strip()
+    (Path(site) / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    return folder / "venv" / "bin"
+
+
+def test_wheel_holds_code_configurations_and_backbones(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    expected = {path.relative_to(ROOT).as_posix() for package in ("ditflow", "datamodules", "trainers") for path in (ROOT / package).rglob("*.py")}
+    expected |= {f"ditflow/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "configs").rglob("*.yaml")}
+    for backbone in ("tiny-rope", "tiny-sincos"):
+        folder = ROOT / "checkpoints" / backbone
+        expected |= {f"ditflow/{path.relative_to(ROOT).as_posix()}" for path in folder.rglob("*") if path.is_file()}
+        assert f"ditflow/checkpoints/{backbone}/model_index.json" in names
+    assert expected - names == set()
+    assert not [name for name in names if name.startswith(("tests/", "configs/", "checkpoints/"))]
+
+
+def test_every_package_is_listed():
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    listed = set(settings["options"]["packages"].split())
+    found = {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for top in ("ditflow", "datamodules", "trainers") for path in (ROOT / top).rglob("*.py")}
+    assert found | {"ditflow.configs", "ditflow.checkpoints"} == listed
+
+
+def test_every_requirement_is_pinned():
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    requirements = settings["options"]["install_requires"] + settings["options.extras_require"]["test"]
+    wanted = {line.split(">=")[0].split("[")[0].lower() for line in requirements.split()}
+    pinned = {line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
+    assert wanted - pinned == set()
+
+
+def test_imports_come_from_the_wheel(environment, tmp_path):
+    files = run(environment / "python", "-c", "import ditflow, datamodules, trainers; print(ditflow.__file__, datamodules.__path__, trainers.__path__)", cwd=tmp_path)
+    assert str(environment.parent) in files and str(ROOT) not in files
+
+
+def test_shipped_files_are_found(environment, tmp_path):
+    code = "from ditflow.resources import shipped; print(shipped('configs', 'tiny-rope.yaml'), shipped('checkpoints', 'tiny-rope'), shipped('configs', 'no.yaml'))"
+    config, backbone, nothing = run(environment / "python", "-c", code, cwd=tmp_path).split()
+    assert Path(config).is_file() and (Path(backbone) / "model_index.json").is_file() and nothing == "None"
+    assert str(environment.parent) in config
+
+
+def test_help(environment, tmp_path):
+    assert "fit" in run(environment / "ditflow", "--help", cwd=tmp_path)
+
+
+def test_demo_outside_the_checkout(environment, tmp_path):
+    run(environment / "ditflow", "demo", "--out", "shown", "--clips", "1", "--prompts", "1", "--steps", "3", "--inner-steps", "1", cwd=tmp_path)
+    results = json.loads((tmp_path / "shown" / "results.json").read_text())
+    assert {"plain", "optimised", "injected"} <= results.keys()
+    assert (tmp_path / "shown" / "index.html").stat().st_size > 10_000
+    assert [path.name for path in tmp_path.iterdir()] == ["shown"]
