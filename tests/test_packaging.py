@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = ("ditflow", "datamodules", "trainers", "configs", "checkpoints", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+PACKAGES = ("ditflow", "datamodules", "trainers")
+SOURCES = (*PACKAGES, "configs", "checkpoints", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 OUTSIDE = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
 
 
@@ -60,7 +61,7 @@ def environment(wheel, tmp_path_factory) -> Path:
 def test_wheel_holds_code_configurations_and_backbones(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    expected = {path.relative_to(ROOT).as_posix() for package in ("ditflow", "datamodules", "trainers") for path in (ROOT / package).rglob("*.py")}
+    expected = {path.relative_to(ROOT).as_posix() for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
     expected |= {f"ditflow/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "configs").rglob("*.yaml")}
     for backbone in ("tiny-rope", "tiny-sincos"):
         folder = ROOT / "checkpoints" / backbone
@@ -74,7 +75,7 @@ def test_every_package_is_listed():
     settings = configparser.ConfigParser()
     settings.read(ROOT / "setup.cfg")
     listed = set(settings["options"]["packages"].split())
-    found = {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for top in ("ditflow", "datamodules", "trainers") for path in (ROOT / top).rglob("*.py")}
+    found = {".".join(path.parent.relative_to(ROOT).parts) for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
     assert found | {"ditflow.configs", "ditflow.checkpoints"} == listed
 
 
@@ -88,12 +89,13 @@ def test_every_requirement_is_pinned():
 
 
 def test_imports_come_from_the_wheel(environment, tmp_path):
-    files = run(environment / "python", "-c", "import ditflow, datamodules, trainers; print(ditflow.__file__, datamodules.__path__, trainers.__path__)", cwd=tmp_path)
+    code = "import ditflow, datamodules, trainers; print(ditflow.__file__, datamodules.__path__, trainers.__path__)"
+    files = run(environment / "python", "-c", code, cwd=tmp_path)
     assert str(environment.parent) in files and str(ROOT) not in files
 
 
 def test_shipped_files_are_found(environment, tmp_path):
-    code = "from ditflow.resources import shipped; print(shipped('configs', 'tiny-rope.yaml'), shipped('checkpoints', 'tiny-rope'), shipped('configs', 'no.yaml'))"
+    code = "from ditflow.resources import shipped as s; print(s('configs', 'tiny-rope.yaml'), s('checkpoints', 'tiny-rope'), s('configs', 'no.yaml'))"
     config, backbone, nothing = run(environment / "python", "-c", code, cwd=tmp_path).split()
     assert Path(config).is_file() and (Path(backbone) / "model_index.json").is_file() and nothing == "None"
     assert str(environment.parent) in config

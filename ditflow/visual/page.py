@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import base64
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
+
+from ditflow.files import atomic_file
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,8 @@ def render_page(title: str, *, paragraphs: Sequence[str] = (), tables: Sequence[
 
 def write_page(path: str | os.PathLike[str], page: str) -> None:
     """Write a page as UTF-8, at once or not at all; an older page of that name is replaced."""
-    target = Path(path)
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
-        file.write(page)
-        file.flush()
-        os.fsync(file.fileno())
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, target)
+    with atomic_file(path) as file:
+        file.write(page.encode())
 
 
 def _row(row: Row) -> str:
