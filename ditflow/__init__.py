@@ -1,0 +1,46 @@
+"""Motion transfer for video diffusion transformers: take the motion of a clip, give it to new videos.
+
+    reference = ditflow.read_video("clip.mp4", frames=25, size=(64, 64))
+    backbone = ditflow.load_backbone("tiny-rope")
+    frames, entry = ditflow.transfer_motion(backbone, reference, "red clouds")
+    frames = ditflow.inject_motion(backbone, entry, "blue clouds", seed=1)
+
+Importing this imports nothing else: each name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ditflow.backbones import load_backbone
+    from ditflow.bank import MotionBank
+    from ditflow.citations import cite
+    from ditflow.transfer import extract_motion, inject_motion, transfer_motion
+    from ditflow.video import read_video, write_video
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "MotionBank": "ditflow.bank",
+    "cite": "ditflow.citations",
+    "extract_motion": "ditflow.transfer",
+    "inject_motion": "ditflow.transfer",
+    "load_backbone": "ditflow.backbones",
+    "read_video": "ditflow.video",
+    "transfer_motion": "ditflow.transfer",
+    "write_video": "ditflow.video",
+}
+
+__all__ = ["MotionBank", "__version__", "cite", "extract_motion", "inject_motion", "load_backbone", "read_video", "transfer_motion", "write_video"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,119 @@
+"""What the methods need of a video diffusion transformer, whichever family it is of."""
+
+# B batch (b: 1 or B), T pixel frames, C channels, Y X pixel rows and columns, F latent frames, Hl Wl latent rows and columns,
+# N video tokens, L text tokens, E hidden dim, D head dim
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ditflow.grid import Compression, VideoSize
+from ditflow.schedule import DenoisingSchedule, GuidanceKind, Step
+from ditflow.taps import KeyValue, Recording
+
+
+class BackboneError(ValueError):
+    """A backbone that cannot be found, loaded or used; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """The sizes of a backbone; no other module knows them."""
+
+    name: str  # as the user named it
+    fingerprint: str  # of the transformer's configuration
+    position: Literal["rotary", "sinusoidal"]
+    blocks: int
+    heads: int
+    head_dim: int
+    hidden: int
+    text_tokens: int
+    compression: Compression
+    size: VideoSize  # that it was trained for
+    guidance: GuidanceKind
+    scheduler: str
+
+
+class Backbone(ABC):
+    """A frozen video diffusion transformer with its VAE, text encoder and scheduler.
+
+    Latents are float32 (B, F, C, Hl, Wl), scaled. A position is one float32 tensor: rotary (b, 2, 2, N, D) of [query, key][cos, sin], or
+    sinusoidal (b, N, E); None means the model's own. Weights never require gradients; gradients flow to latents and positions.
+    """
+
+    spec: BackboneSpec
+    device: torch.device
+    dtype: torch.dtype  # of the transformer
+
+    @abstractmethod
+    def encode(self, frames: Tensor) -> Tensor:
+        """uint8 (B, T, C, Y, X) -> latents, the mode of the posterior."""
+
+    @abstractmethod
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents -> uint8 (B, T, C, Y, X)."""
+
+    @abstractmethod
+    def embed(self, prompts: Sequence[str]) -> Tensor:
+        """Prompts -> (B, L, channels of the text encoder)."""
+
+    @abstractmethod
+    def release_encoders(self) -> None:
+        """Free the VAE and the text encoder; they are loaded again when needed."""
+
+    @abstractmethod
+    def stock_position(self, size: VideoSize) -> Tensor:
+        """The model's own position, b = 1."""
+
+    @abstractmethod
+    def rotary_positions(self, size: VideoSize) -> Tensor:
+        """Where the model's own rotary position puts its tokens: float32 (N, 3) of (t, y, x)."""
+
+    @abstractmethod
+    def predict(self, latents: Tensor, timestep: int, text: Tensor, position: Tensor | None = None) -> Tensor | None:
+        """The transformer's output in float32, shaped like the latents; None if a tap stopped it early. Runs in the transformer's dtype."""
+
+    @abstractmethod
+    def tapped(
+        self,
+        capture: Collection[int] = (),
+        features: Collection[int] = (),
+        *,
+        stop_early: bool = False,
+        key_value: KeyValue | None = None,
+        checkpointing: bool = False,
+    ) -> AbstractContextManager[Recording]:
+        """See `ditflow.taps.taps`. A rotary position can be given to `predict` inside this context only. Raises BackboneError for an unknown block."""
+
+    @abstractmethod
+    def schedule(self, steps: int, guidance_scale: float = 7.0, guidance: GuidanceKind | None = None) -> DenoisingSchedule:
+        """The scheduler's timesteps for this many steps; `guidance` None means the published kind for this scheduler."""
+
+    @abstractmethod
+    def add_noise(self, latents: Tensor, noise: Tensor, timestep: int) -> Tensor:
+        """Latents at a timestep of the forward process."""
+
+    @abstractmethod
+    def advance(self, output: Tensor, step: Step, latents: Tensor, previous_x0: Tensor | None, generators: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
+        """One step of the scheduler: the next latents, and the clean latents predicted now. One generator a clip."""
+
+    def check_blocks(self, blocks: Collection[int]) -> None:
+        """Raise BackboneError unless all of these blocks exist."""
+        for block in blocks:
+            if not 0 <= block < self.spec.blocks:
+                raise BackboneError(f"there is no block {block}: {self.spec.name!r} has blocks 0 to {self.spec.blocks - 1}. Choose one of these.")
+
+
+def fingerprint(config: Mapping[str, Any]) -> str:
+    """sha256 of a model's configuration, without the keys that tell where and by which version it was saved."""
+    stable = {key: value for key, value in config.items() if not key.startswith("_")}
+    return hashlib.sha256(json.dumps(stable, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,191 @@
+"""CogVideoX 1.0 text-to-video: rotary positions (5B class) or sinusoidal ones (2B class), DDIM or DPM scheduler.
+
+Yang et al., ICLR 2025 (2408.06072). The stock diffusers classes run unchanged.
+"""
+
+# B batch (b: 1 or B), F latent frames, C channels, Hl Wl latent rows and columns, N video tokens, L text tokens, E hidden dim, D head dim
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import AutoencoderKLCogVideoX, CogVideoXDPMScheduler, CogVideoXTransformer3DModel, DiffusionPipeline
+from diffusers.pipelines.cogvideo.pipeline_cogvideox import get_resize_crop_region_for_grid
+from torch import Tensor
+
+from ditflow.backbones.base import Backbone, BackboneError, BackboneSpec, fingerprint
+from ditflow.backbones.encoders import Encoders
+from ditflow.grid import Compression, TokenGrid, VideoSize
+from ditflow.positional import rotary_tables
+from ditflow.schedule import DenoisingSchedule, GuidanceKind, Step
+from ditflow.taps import KeyValue, Layout, Recording, StopForward, added_position, taps
+
+LAYOUT = Layout()
+GUIDANCE: dict[str, GuidanceKind] = {"CogVideoXDDIMScheduler": "constant", "CogVideoXDPMScheduler": "dynamic_timestep"}  # as published for each
+SUPPORTED = "a text-to-video CogVideoX 1.0, such as THUDM/CogVideoX-5b"
+
+
+class CogVideoX(Backbone):
+    """See `load` for a saved pipeline, and `spec_of` for what is refused."""
+
+    def __init__(self, spec: BackboneSpec, transformer: CogVideoXTransformer3DModel, scheduler: Any, encoders: Encoders) -> None:
+        self.spec, self.scheduler, self.encoders = spec, scheduler, encoders
+        self.transformer = transformer.eval().requires_grad_(False)
+        self.device, self.dtype = encoders.device, transformer.dtype
+        self._tapped = False
+
+    @classmethod
+    def load(cls, folder: str, *, name: str, device: torch.device, dtype: torch.dtype) -> CogVideoX:
+        """From a folder in diffusers format, or a hub id. Raises BackboneError."""
+        try:
+            scheduler_class = DiffusionPipeline.load_config(folder)["scheduler"][1]
+            config = CogVideoXTransformer3DModel.load_config(folder, subfolder="transformer")
+            spec = spec_of(name, config, AutoencoderKLCogVideoX.load_config(folder, subfolder="vae"), scheduler_class)
+            scheduler = getattr(diffusers, scheduler_class).from_pretrained(folder, subfolder="scheduler")
+            transformer = CogVideoXTransformer3DModel.from_pretrained(folder, subfolder="transformer", dtype=dtype).to(device)
+        except OSError as error:
+            raise BackboneError(f"backbone {name!r} is incomplete: {error}") from error
+        return cls(spec, transformer, scheduler, Encoders(folder, spec.text_tokens, device, dtype))
+
+    def encode(self, frames: Tensor) -> Tensor:
+        return self.encoders.encode(frames)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return self.encoders.decode(latents)
+
+    def embed(self, prompts: Sequence[str]) -> Tensor:
+        return self.encoders.embed(prompts)
+
+    def release_encoders(self) -> None:
+        self.encoders.release()
+
+    def stock_position(self, size: VideoSize) -> Tensor:
+        grid = self.spec.compression.grid(size)
+        return self._rotary_table(grid).expand(1, 2, -1, -1, -1) if self.spec.position == "rotary" else self._sinusoidal_table(grid)
+
+    def rotary_positions(self, size: VideoSize) -> Tensor:
+        return self._positions(self.spec.compression.grid(size))
+
+    def predict(self, latents: Tensor, timestep: int, text: Tensor, position: Tensor | None = None) -> Tensor | None:
+        self._check_call(text, position)
+        try:
+            with self._added(position):
+                output: Tensor = self.transformer(
+                    hidden_states=latents.to(self.dtype),
+                    encoder_hidden_states=text.to(self.dtype),
+                    timestep=torch.full((len(latents),), timestep, device=latents.device),
+                    image_rotary_emb=self._rotary(latents, position),
+                    return_dict=False,
+                )[0]
+        except StopForward:
+            return None
+        return output.float()
+
+    @contextmanager
+    def tapped(
+        self,
+        capture: Collection[int] = (),
+        features: Collection[int] = (),
+        *,
+        stop_early: bool = False,
+        key_value: KeyValue | None = None,
+        checkpointing: bool = False,
+    ) -> Iterator[Recording]:
+        assert not self._tapped, "taps do not nest: one context records and replaces all that is needed"
+        self.check_blocks([*capture, *features, *(key_value or {})])
+        was = self.transformer.gradient_checkpointing
+        with taps(self.transformer, LAYOUT, capture=capture, features=features, stop_early=stop_early, key_value=key_value) as recording:
+            try:
+                self._tapped = True
+                if checkpointing:
+                    self.transformer.enable_gradient_checkpointing()
+                yield recording
+            finally:
+                self._tapped, self.transformer.gradient_checkpointing = False, was
+
+    def schedule(self, steps: int, guidance_scale: float = 7.0, guidance: GuidanceKind | None = None) -> DenoisingSchedule:
+        self.scheduler.set_timesteps(steps)
+        return DenoisingSchedule(tuple(self.scheduler.timesteps.tolist()), guidance_scale, guidance if guidance is not None else self.spec.guidance)
+
+    def add_noise(self, latents: Tensor, noise: Tensor, timestep: int) -> Tensor:
+        noised: Tensor = self.scheduler.add_noise(latents, noise, torch.tensor([timestep]))
+        return noised
+
+    def advance(self, output: Tensor, step: Step, latents: Tensor, previous_x0: Tensor | None, generators: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
+        self.scheduler.set_timesteps(step.steps)
+        if isinstance(self.scheduler, CogVideoXDPMScheduler):
+            before = step.previous if step.previous >= 0 else None
+            following, x0 = self.scheduler.step(output, previous_x0, step.timestep, before, latents, generator=list(generators))
+        else:
+            following, x0 = self.scheduler.step(output, step.timestep, latents, return_dict=False)
+        return following, x0
+
+    def _check_call(self, text: Tensor, position: Tensor | None) -> None:
+        if self.spec.position == "sinusoidal" and text.shape[1] != self.spec.text_tokens:
+            tokens = self.spec.text_tokens
+            raise BackboneError(f"{self.spec.name!r} has sinusoidal positions and needs {tokens} text tokens, not {text.shape[1]}. Make them with embed().")
+        if self.spec.position == "rotary" and position is not None and not self._tapped:
+            raise BackboneError("a rotary position is applied by hooks: call predict inside `with backbone.tapped():`.")
+
+    def _added(self, position: Tensor | None) -> Any:
+        return added_position(self.transformer.patch_embed, position) if self.spec.position == "sinusoidal" else nullcontext()
+
+    def _rotary(self, latents: Tensor, position: Tensor | None) -> Tensor | tuple[Tensor, Tensor] | None:
+        """What the transformer takes as its rotary argument: a position, which the hooks take out again, or its own (cos, sin)."""
+        if self.spec.position != "rotary" or position is not None:
+            return position if self.spec.position == "rotary" else None
+        cos, sin = self._rotary_table(self.spec.compression.grid_of(latents))[0, 0]
+        return cos, sin
+
+    def _rotary_table(self, grid: TokenGrid) -> Tensor:
+        return rotary_tables(self._positions(grid), self.spec.head_dim)[None, None]  # (1, 1, 2, N, D)
+
+    def _sinusoidal_table(self, grid: TokenGrid) -> Tensor:
+        """float32 (1, N, E)."""
+        embed, patch, time = self.transformer.patch_embed, self.spec.compression.patch, self.spec.compression.time
+        joint: Tensor = embed._get_positional_embeddings(grid.height * patch, grid.width * patch, (grid.frames - 1) * time + 1, self.device)
+        return joint[:, -grid.tokens :].float()
+
+    def _positions(self, grid: TokenGrid) -> Tensor:
+        """A grid of another size than the trained one is stretched into its middle, by whole tokens at the borders."""
+        trained = self.spec.compression.grid(self.spec.size)
+        start, stop = get_resize_crop_region_for_grid((grid.height, grid.width), trained.width, trained.height)
+        spans = ((0, grid.frames, grid.frames), (start[0], stop[0], grid.height), (start[1], stop[1], grid.width))
+        axes = (torch.linspace(first, last * (count - 1) / count, count, device=self.device) for first, last, count in spans)
+        return torch.cartesian_prod(*axes)
+
+
+def spec_of(name: str, transformer: Mapping[str, Any], vae: Mapping[str, Any], scheduler: str) -> BackboneSpec:
+    """From the configurations of the parts. Raises BackboneError for a variant that is not supported."""
+    _check_supported(name, transformer, scheduler)
+    heads, head_dim = transformer["num_attention_heads"], transformer["attention_head_dim"]
+    space = 2 ** (len(vae["block_out_channels"]) - 1)
+    compression = Compression(vae["temporal_compression_ratio"], space, transformer["patch_size"], transformer["in_channels"])
+    size = VideoSize(transformer["sample_frames"], transformer["sample_height"] * space, transformer["sample_width"] * space)
+    return BackboneSpec(
+        name=name,
+        fingerprint=fingerprint(transformer),
+        position="rotary" if transformer["use_rotary_positional_embeddings"] else "sinusoidal",
+        blocks=transformer["num_layers"],
+        heads=heads,
+        head_dim=head_dim,
+        hidden=heads * head_dim,
+        text_tokens=transformer["max_text_seq_length"],
+        compression=compression,
+        size=size,
+        guidance=GUIDANCE[scheduler],
+        scheduler=scheduler,
+    )
+
+
+def _check_supported(name: str, transformer: Mapping[str, Any], scheduler: str) -> None:
+    if transformer.get("patch_size_t") is not None:
+        raise BackboneError(f"{name!r} is a CogVideoX 1.5, whose tokens span several frames (patch_size_t): not supported. Use {SUPPORTED}.")
+    if transformer.get("use_learned_positional_embeddings") or transformer["in_channels"] != transformer["out_channels"]:
+        raise BackboneError(f"{name!r} is an image-to-video CogVideoX (learned positions, or an image as input): not supported. Use {SUPPORTED}.")
+    if scheduler not in GUIDANCE:
+        raise BackboneError(f"{name!r} has a {scheduler}; supported: {', '.join(GUIDANCE)}.")

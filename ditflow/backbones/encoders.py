@@ -1,0 +1,71 @@
+"""A VAE and a T5 text encoder in a diffusers folder or hub repository, loaded when first needed and freed on request."""
+
+# B batch, T pixel frames, C channels, Y X pixel rows and columns, F latent frames, Hl Wl latent rows and columns, L text tokens, E its channels
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+TILE = (240, 360)  # pixels; larger frames are encoded and decoded in tiles of this size, as in the published setup
+
+
+class Encoders:
+    """`folder` holds the subfolders vae, tokenizer and text_encoder."""
+
+    def __init__(self, folder: str, text_tokens: int, device: torch.device, dtype: torch.dtype) -> None:
+        self.folder, self.text_tokens, self.device, self.dtype = folder, text_tokens, device, dtype
+        self._vae: Any = None
+        self._text: Any = None
+
+    def release(self) -> None:
+        self._vae = self._text = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    @torch.no_grad()
+    def encode(self, frames: Tensor) -> Tensor:
+        """uint8 (B, T, C, Y, X) -> float32 (B, F, C, Hl, Wl)."""
+        vae = self._load_vae()
+        pixels = frames.to(self.device).float().div(127.5).sub(1).transpose(1, 2)  # (B, C, T, Y, X) in [-1, 1]
+        latents = torch.cat([vae.encode(clip[None].to(self.dtype)).latent_dist.mode() for clip in pixels])
+        return latents.float().mul(vae.config.scaling_factor).transpose(1, 2)
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """float (B, F, C, Hl, Wl) -> uint8 (B, T, C, Y, X)."""
+        vae = self._load_vae()
+        scaled = latents.to(self.device).float().div(vae.config.scaling_factor).transpose(1, 2)
+        pixels = torch.cat([vae.decode(clip[None].to(self.dtype)).sample for clip in scaled])
+        return pixels.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).transpose(1, 2)
+
+    @torch.no_grad()
+    def embed(self, prompts: Sequence[str]) -> Tensor:
+        """(B, L, E), padded to L without a mask: padding is seen by the transformer, as in training."""
+        tokenizer, encoder = self._load_text()
+        for prompt in prompts:
+            if len(tokenizer(prompt).input_ids) > self.text_tokens:
+                warnings.warn(f"prompt cut to {self.text_tokens} tokens: {prompt!r}", stacklevel=2)
+        tokens = tokenizer(list(prompts), padding="max_length", max_length=self.text_tokens, truncation=True, return_tensors="pt")
+        embedding: Tensor = encoder(tokens.input_ids.to(self.device))[0]
+        return embedding
+
+    def _load_vae(self) -> Any:
+        if self._vae is None:
+            from diffusers import AutoencoderKLCogVideoX
+
+            self._vae = AutoencoderKLCogVideoX.from_pretrained(self.folder, subfolder="vae", dtype=self.dtype).to(self.device).eval().requires_grad_(False)
+            self._vae.enable_tiling(*TILE)
+        return self._vae
+
+    def _load_text(self) -> tuple[Any, Any]:
+        if self._text is None:
+            from transformers import AutoTokenizer, T5EncoderModel
+
+            encoder = T5EncoderModel.from_pretrained(self.folder, subfolder="text_encoder", dtype=self.dtype).to(self.device).eval().requires_grad_(False)
+            self._text = AutoTokenizer.from_pretrained(self.folder, subfolder="tokenizer"), encoder
+        return self._text

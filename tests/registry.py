@@ -1,0 +1,115 @@
+"""Tiny random backbones of the real classes, built on disk where one is asked for. Contract tests run over these tables."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import string
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXDPMScheduler, CogVideoXPipeline, CogVideoXTransformer3DModel
+from transformers import T5Config, T5EncoderModel, T5Tokenizer
+
+from ditflow.backbones import load_backbone
+from ditflow.backbones.cogvideox import CogVideoX
+from ditflow.grid import VideoSize
+
+SIZE = VideoSize(9, 32, 48)  # 3 x 4 x 6 tokens on these backbones
+TRANSFORMER: dict[str, Any] = dict(
+    num_attention_heads=2,
+    attention_head_dim=16,
+    in_channels=4,
+    out_channels=4,
+    time_embed_dim=8,
+    text_embed_dim=32,
+    num_layers=4,
+    sample_width=12,
+    sample_height=8,
+    sample_frames=9,
+    patch_size=2,
+    temporal_compression_ratio=4,
+    max_text_seq_length=16,
+)
+SCHEDULER: dict[str, Any] = dict(prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing", clip_sample=False)
+
+BACKBONES = {
+    "rotary": (True, CogVideoXDPMScheduler, 1.0),
+    "rotary-ddim": (True, CogVideoXDDIMScheduler, 1.0),
+    "sinusoidal": (False, CogVideoXDDIMScheduler, 3.0),
+}
+VARIABLES = {
+    "latents": ("rotary", "rotary-ddim", "sinusoidal"),
+    "rotary_tables": ("rotary", "rotary-ddim"),
+    "rotary_positions": ("rotary", "rotary-ddim"),
+    "sinusoidal": ("sinusoidal",),
+}
+PAIRS = [(backbone, variable) for variable, backbones in VARIABLES.items() for backbone in backbones]
+
+
+def tiny_backbone(kind: str, dtype: torch.dtype = torch.float32) -> CogVideoX:
+    """A fresh random backbone: 4 blocks, 2 heads of 16, compression 4 x 4 x 4, patch 2."""
+    backbone = load_backbone(str(tiny_folder(kind)), device="cpu", dtype=dtype)
+    assert isinstance(backbone, CogVideoX)
+    return backbone
+
+
+@cache
+def tiny_folder(kind: str) -> Path:
+    """A diffusers folder of the kind, made once a process."""
+    folder = Path(mkdtemp(prefix=f"ditflow-{kind}-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    tiny_pipeline(kind).save_pretrained(folder)
+    return folder
+
+
+def tiny_pipeline(kind: str, **transformer: Any) -> CogVideoXPipeline:
+    rotary, scheduler, snr_shift_scale = BACKBONES[kind]
+    tokenizer = tiny_tokenizer()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return CogVideoXPipeline(
+            tokenizer=tokenizer,
+            text_encoder=tiny_text_encoder(tokenizer),
+            vae=tiny_vae(),
+            transformer=tiny_transformer(use_rotary_positional_embeddings=rotary, **transformer),
+            scheduler=scheduler(**SCHEDULER, snr_shift_scale=snr_shift_scale),
+        )
+
+
+def tiny_transformer(**changed: Any) -> CogVideoXTransformer3DModel:
+    """Weights wide enough that attention is not uniform."""
+    transformer = CogVideoXTransformer3DModel(**{**TRANSFORMER, **changed}).eval()
+    with torch.no_grad():
+        for block in transformer.transformer_blocks:
+            for projection in (block.attn1.to_q, block.attn1.to_k, block.norm1.linear):
+                projection.weight.mul_(3)
+    return transformer
+
+
+def tiny_vae() -> AutoencoderKLCogVideoX:
+    levels = 3
+    return AutoencoderKLCogVideoX(
+        down_block_types=("CogVideoXDownBlock3D",) * levels,
+        up_block_types=("CogVideoXUpBlock3D",) * levels,
+        block_out_channels=(8,) * levels,
+        latent_channels=4,
+        layers_per_block=1,
+        norm_num_groups=2,
+        temporal_compression_ratio=4,
+    ).eval()
+
+
+def tiny_tokenizer() -> T5Tokenizer:
+    words = ("a", "the", "cat", "dog", "dance", "monkey", "running", "video")
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
+    pieces += [("▁" + word, -3.0) for word in words] + [(character, -6.0) for character in string.ascii_letters + string.digits + string.punctuation]
+    return T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=16)
+
+
+def tiny_text_encoder(tokenizer: T5Tokenizer) -> T5EncoderModel:
+    config = T5Config(vocab_size=len(tokenizer), d_model=32, d_kv=8, d_ff=37, num_layers=2, num_heads=4, feed_forward_proj="gated-gelu", dropout_rate=0.0)
+    return T5EncoderModel(config).eval()
