@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("ditflow", "datamodules", "trainers")
 
 FLOORS = {
-    0: ("ditflow.grid", "ditflow.schedule", "ditflow.positional", "ditflow.files", "ditflow.resources"),
+    0: ("ditflow.grid", "ditflow.schedule", "ditflow.positional", "ditflow.files", "ditflow.resources", "ditflow.citations"),
     1: ("ditflow.taps", "ditflow.video"),
     2: ("ditflow.motion", "ditflow.backbones"),
     3: ("ditflow.variables", "ditflow.injection", "ditflow.sampling"),
