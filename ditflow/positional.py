@@ -16,7 +16,7 @@ THETA = 10000.0
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate neighbouring pairs of channels of x (B, N, A, D) by tables (b, N, 1, D), in at least float32; returns x's dtype."""
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    real, imaginary = wide.unflatten(-1, (-1, 2)).unbind(-1)
+    real, imaginary = wide.reshape(*wide.shape[:-1], -1, 2).unbind(-1)
     turned = torch.stack([-imaginary, real], dim=-1).flatten(-2)
     return (wide * cos + turned * sin).to(x.dtype)
 

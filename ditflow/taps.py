@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from diffusers.hooks import HookRegistry, ModelHook
+from diffusers.hooks.hooks import HookRegistry, ModelHook
 from torch import Tensor, nn
 
 from ditflow.positional import rotate
@@ -84,7 +84,7 @@ def taps(
         stack.callback(transformer.register_forward_pre_hook(recording.begin).remove)
         stack.callback(transformer.register_forward_hook(recording.end, always_call=True).remove)
         for index, block in enumerate(transformer.get_submodule(layout.blocks).children()):
-            attention = block.get_submodule(layout.attention)
+            attention: Any = block.get_submodule(layout.attention)
             stops = index == last and index not in features
             tap = _AttentionTap(layout, attention.heads, recording, index if index in capture else None, injected.get(index), stops)
             _hook(stack, attention, before=tap.enter)
@@ -99,7 +99,7 @@ def taps(
 
 
 @contextmanager
-def added_position(patch_embed: nn.Module, position: Tensor | None) -> Iterator[None]:
+def added_position(patch_embed: Any, position: Tensor | None) -> Iterator[None]:
     """Let the patch embedding add `position` (b, N, E) to the video tokens in place of its own table; None keeps its own."""
     if position is None:
         yield
@@ -109,7 +109,7 @@ def added_position(patch_embed: nn.Module, position: Tensor | None) -> Iterator[
         text, video = embeds[:, : -position.shape[1]], embeds[:, -position.shape[1] :]
         return torch.cat([text, video + position.to(embeds)], dim=1)
 
-    own = patch_embed.use_positional_embeddings
+    own = bool(patch_embed.use_positional_embeddings)
     handle = patch_embed.register_forward_hook(add)
     try:
         patch_embed.use_positional_embeddings = False
@@ -151,7 +151,7 @@ class _AttentionTap:
 
     def value(self, output: Tensor) -> Tensor:
         text, video = output[:, : self.text], output[:, self.text :]  # (B, L, E), (B, N, E)
-        self._record(self.recording.value, video.unflatten(-1, (self.heads, -1)))
+        self._record(self.recording.value, video.view(*video.shape[:-1], self.heads, -1))
         video = video if self.injected is None else self.injected[1].to(video).flatten(2).expand_as(video)
         return torch.cat([text, video], dim=1)
 
@@ -187,9 +187,9 @@ def _tables(rotary: Tensor | tuple[Tensor, Tensor], side: Side, device: torch.de
     return cos[:, :, None].to(device), sin[:, :, None].to(device)
 
 
-class _Hook(ModelHook):  # type: ignore[misc]
+class _Hook(ModelHook):
     def __init__(self, before: Callable[..., Any] | None, after: Callable[..., Any] | None) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.before, self.after = before, after
 
     def pre_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

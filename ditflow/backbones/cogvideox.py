@@ -13,7 +13,7 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import AutoencoderKLCogVideoX, CogVideoXDPMScheduler, CogVideoXTransformer3DModel, DiffusionPipeline
+from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel, DiffusionPipeline
 from diffusers.pipelines.cogvideo.pipeline_cogvideox import get_resize_crop_region_for_grid
 from torch import Tensor
 
@@ -32,9 +32,9 @@ SUPPORTED = "a text-to-video CogVideoX 1.0, such as THUDM/CogVideoX-5b"
 class CogVideoX(Backbone):
     """See `load` for a saved pipeline, and `spec_of` for what is refused."""
 
-    def __init__(self, spec: BackboneSpec, transformer: CogVideoXTransformer3DModel, scheduler: Any, encoders: Encoders) -> None:
+    def __init__(self, spec: BackboneSpec, transformer: Any, scheduler: Any, encoders: Encoders) -> None:
         self.spec, self.scheduler, self.encoders = spec, scheduler, encoders
-        self.transformer = transformer.eval().requires_grad_(False)
+        self.transformer = transformer.eval().requires_grad_(False)  # a CogVideoXTransformer3DModel
         self.device, self.dtype = encoders.device, transformer.dtype
         self._tapped = False
 
@@ -117,7 +117,7 @@ class CogVideoX(Backbone):
 
     def advance(self, output: Tensor, step: Step, latents: Tensor, previous_x0: Tensor | None, generators: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
         self.scheduler.set_timesteps(step.steps)
-        if isinstance(self.scheduler, CogVideoXDPMScheduler):
+        if self.spec.scheduler == "CogVideoXDPMScheduler":
             before = step.previous if step.previous >= 0 else None
             following, x0 = self.scheduler.step(output, previous_x0, step.timestep, before, latents, generator=list(generators))
         else:

@@ -66,6 +66,7 @@ class Encoders:
         if self._text is None:
             from transformers import AutoTokenizer, T5EncoderModel
 
-            encoder = T5EncoderModel.from_pretrained(self.folder, subfolder="text_encoder", dtype=self.dtype).to(self.device).eval().requires_grad_(False)
-            self._text = AutoTokenizer.from_pretrained(self.folder, subfolder="tokenizer"), encoder
-        return self._text
+            encoder: Any = T5EncoderModel.from_pretrained(self.folder, subfolder="text_encoder", dtype=self.dtype)
+            self._text = AutoTokenizer.from_pretrained(self.folder, subfolder="tokenizer"), encoder.to(self.device).eval().requires_grad_(False)
+        tokenizer, encoder = self._text
+        return tokenizer, encoder
