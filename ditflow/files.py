@@ -1,0 +1,92 @@
+"""Files that are whole or absent: written under a hidden name in the same folder, flushed to the disk, then renamed.
+
+A reader never sees half a file. After a power loss there is the old file or the new one, and at worst a hidden `.*.tmp` beside it,
+which no listing of this library shows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+REASONS = {
+    errno.ENOSPC: "the disk is full; free some space and run the same command again",
+    errno.EDQUOT: "your disk quota is used up; free some space and run the same command again",
+    errno.EFBIG: "the file would be larger than is allowed here (see `ulimit -f`)",
+    errno.EROFS: "the disk is mounted read-only; name a folder you can write to",
+    errno.EACCES: "permission is denied; name a folder you can write to",
+    errno.EPERM: "permission is denied; name a folder you can write to",
+    errno.ENOENT: "there is no such folder",
+    errno.ENOTDIR: "a part of that path is a file, not a folder",
+    errno.EISDIR: "there is a folder of that name",
+    errno.EEXIST: "there is a file of that name",
+    errno.ENAMETOOLONG: "the name is too long for this disk",
+    errno.EIO: "the disk reports an error",
+}
+
+
+class StorageError(OSError):
+    """The disk refused: one sentence that says which path, why, and what would help; `errno` as the system gave it."""
+
+    @classmethod
+    def of(cls, error: OSError, doing: str, path: str | os.PathLike[str]) -> StorageError:
+        reason = REASONS.get(error.errno or 0) or error.strerror or str(error) or type(error).__name__
+        refused = cls(f"Cannot {doing} {os.fspath(path)}: {reason}.")
+        refused.errno = error.errno
+        return refused
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A binary file to write to, which becomes `path` when the block ends well, and nothing if it does not. The folder must exist.
+
+    Replaces a file of that name. Raises StorageError when the disk refuses; nothing half-written is left behind.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except StorageError:
+        raise
+    except OSError as error:
+        raise StorageError.of(error, "write", path) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def make_folder(path: str | os.PathLike[str]) -> None:
+    """Make the folder and what is missing above it, durably. Raises StorageError when the disk refuses."""
+    path = Path(path)
+    if path.is_dir():
+        return
+    if path.parent != path:
+        make_folder(path.parent)
+    try:
+        path.mkdir(exist_ok=True)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise StorageError.of(error, "make the folder", path) from error
+
+
+def sync_folder(path: Path) -> None:
+    """Make renames in a folder durable. Some systems cannot open or flush a folder; they make renames durable themselves."""
+    with contextlib.suppress(PermissionError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+                raise
+        finally:
+            os.close(descriptor)
