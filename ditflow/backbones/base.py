@@ -80,7 +80,10 @@ class Backbone(ABC):
 
     @abstractmethod
     def predict(self, latents: Tensor, timestep: int, text: Tensor, position: Tensor | None = None) -> Tensor | None:
-        """The transformer's output in float32, shaped like the latents; None if a tap stopped it early. Runs in the transformer's dtype."""
+        """The transformer's output in float32, shaped like the latents; None if a tap stopped it early.
+
+        `text` is (b, L, .) as `embed` makes it. Runs in the transformer's dtype.
+        """
 
     @abstractmethod
     def tapped(

@@ -76,7 +76,7 @@ class CogVideoX(Backbone):
             with self._added(position):
                 output: Tensor = self.transformer(
                     hidden_states=latents.to(self.dtype),
-                    encoder_hidden_states=text.to(self.dtype),
+                    encoder_hidden_states=text.to(self.dtype).expand(len(latents), -1, -1),
                     timestep=torch.full((len(latents),), timestep, device=latents.device),
                     image_rotary_emb=self._rotary(latents, position),
                     return_dict=False,

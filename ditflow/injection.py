@@ -1,0 +1,35 @@
+"""What a generation takes over from elsewhere: keys and values from the reference clip, positions from a bank entry."""
+
+# B batch (b: 1 or B), F latent frames, C channels, Hl Wl latent rows and columns, N video tokens, A heads, D head dim, L text tokens
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ditflow.backbones.base import Backbone
+from ditflow.schedule import Step
+from ditflow.taps import KeyValue
+
+
+@torch.no_grad()
+def reference_key_value(backbone: Backbone, reference_latents: Tensor, noise: Tensor, step: Step, text: Tensor, blocks: Sequence[int]) -> KeyValue:
+    """Keys and values (B, N, A, D) of the video tokens in the given blocks, when the transformer sees the reference noised to this step.
+
+    `noise` is the generation's own initial noise, so that at the first step of a zero-terminal-SNR schedule nothing is injected. The forward pass
+    ends inside the deepest of the blocks; in block 0 nothing depends on the text.
+    """
+    if not blocks:
+        return {}
+    noised = backbone.add_noise(reference_latents, noise, step.timestep)
+    with backbone.tapped(capture=blocks, stop_early=True) as recording:
+        backbone.predict(noised, step.timestep, text)
+    return {block: (recording.key[block], recording.value[block]) for block in blocks}
+
+
+def nearest(timesteps: Sequence[int], timestep: int, tolerance: float) -> int | None:
+    """The index of the timestep closest to the given one, or None if even that is further away than the tolerance."""
+    index = min(range(len(timesteps)), key=lambda i: abs(timesteps[i] - timestep))
+    return index if abs(timesteps[index] - timestep) <= tolerance else None

@@ -1,0 +1,125 @@
+"""Step by step against tensors that the published code computed on two tiny random transformers (float32, CPU; see tests/data/parity).
+
+Tolerances: float32 sums in another order (heads fused before the product instead of averaged after it) differ by about 1e-7 in the losses; Adam's first
+updates divide gradients by their own size and carry that into the parameters, the sampler into the latents (values up to 6).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import diffusers
+import pytest
+import torch
+from diffusers import CogVideoXTransformer3DModel
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ditflow.backbones.cogvideox import CogVideoX, spec_of
+from ditflow.backbones.encoders import Encoders
+from ditflow.grid import VideoSize
+from ditflow.guidance import Guidance, GuidanceState, guided_step, reference_motion
+from ditflow.injection import reference_key_value
+from ditflow.motion import AttentionMotionFlow
+from ditflow.sampling import denoise
+from ditflow.variables import VARIABLES
+
+DATA = Path(__file__).parents[1] / "data" / "parity"
+VAE = {"temporal_compression_ratio": 4, "block_out_channels": (8,) * 4}
+SIZE = VideoSize(21, 48, 80)
+RUNS = {"5b_rope_flow": "rotary_tables", "5b_latent_flow": "latents", "2b_posemb_flow": "sinusoidal", "2b_latent_flow": "latents"}
+PUBLISHED_POSITIONS = torch.cartesian_prod(*(torch.tensor(axis, dtype=torch.float32) for axis in (range(6), (2, 11, 20), (0, 9, 18, 27, 36))))  # of 30x45
+LATER = {"5b_latent_smm", "5b_latent_moft", "motion_fidelity"}  # tested with their signals and with the metric
+
+
+def metadata(name: str) -> dict[str, dict]:
+    with safe_open(DATA / f"{name}.safetensors", "pt") as file:
+        return {key: json.loads(value) for key, value in file.metadata().items() if value.startswith("{")}
+
+
+def published(family: str) -> tuple[CogVideoX, dict[str, Tensor]]:
+    tensors, configs = load_file(DATA / f"{family}_inputs.safetensors"), metadata(f"{family}_inputs")
+    transformer = CogVideoXTransformer3DModel(**configs["config"])
+    transformer.load_state_dict({key.removeprefix("transformer."): value for key, value in tensors.items() if key.startswith("transformer.")})
+    scheduler = getattr(diffusers, configs["scheduler"].pop("cls"))(**configs["scheduler"])
+    spec = spec_of(family, transformer.config, VAE, type(scheduler).__name__)
+    backbone = CogVideoX(spec, transformer, scheduler, Encoders("", spec.text_tokens, torch.device("cpu"), torch.float32))
+    backbone._positions = lambda grid: PUBLISHED_POSITIONS
+    return backbone, tensors
+
+
+def guidance_of(settings: dict, variable: str) -> Guidance:
+    first, last = settings["guidance_timestep_range"]
+    signal = AttentionMotionFlow(settings["guidance_blocks"][0], settings["motion_temp"], settings["threshloss"])
+    return Guidance(
+        signal=signal,
+        variable=variable,
+        window=(0, first - last),
+        learning_rate=tuple(settings["lr"]),
+        inner_steps=settings["optimization_steps"],
+        injection_blocks=tuple(settings["injection_blocks"]),
+    )
+
+
+def test_every_vector_is_used() -> None:
+    inputs = {"5b_inputs", "2b_inputs"}
+    assert {path.stem for path in DATA.glob("*.safetensors")} == inputs | set(RUNS) | {f"{run}_inject" for run in RUNS} | LATER
+
+
+@pytest.mark.parametrize("family", ["5b", "2b"])
+def test_schedule_and_position(family: str) -> None:
+    backbone, inputs = published(family)
+    assert backbone.schedule(10).timesteps == tuple(inputs["timesteps"].int().tolist())
+    if family == "5b":
+        torch.testing.assert_close(backbone.stock_position(SIZE)[0, 0], inputs["init_rope"], rtol=0, atol=0)
+        torch.testing.assert_close(backbone.stock_position(SIZE)[0, 1], inputs["init_rope"], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("run", "variable"), RUNS.items())
+def test_guided_run(run: str, variable: str) -> None:
+    backbone, inputs = published(run[:2])
+    vectors, settings = load_file(DATA / f"{run}.safetensors"), metadata(run)["settings"]
+    guidance, schedule = guidance_of(settings, variable), backbone.schedule(settings["num_inference_steps"], settings["guidance_scale"])
+    reference = reference_motion(backbone, guidance.signal, inputs["motion_latent"], inputs["emb_source"], ["clip"])
+    torch.testing.assert_close(reference.flatten(1, 2)[0], vectors["ref_amf"], rtol=0, atol=0)
+
+    noise = inputs["init_latents"]
+    parameter = VARIABLES[variable].start(backbone, noise, SIZE).parameter
+    state = GuidanceState(0, noise, noise, parameter, torch.Generator().manual_seed(1).get_state()[None])
+    for step in schedule:
+        state = guided_step(backbone, guidance, schedule, state, reference, inputs["motion_latent"], inputs["emb_target"], inputs["emb_negative"])
+        torch.testing.assert_close(state.latents, vectors[f"step{step.index}_latents"], rtol=0, atol=5e-5)
+    torch.testing.assert_close(torch.cat(state.losses)[:, 0], vectors["losses"], rtol=0, atol=1e-6)
+    for index, parameter in enumerate(state.history):
+        name = {"rotary_tables": "rope", "sinusoidal": "posemb", "latents": "latents"}[variable]
+        torch.testing.assert_close(parameter.squeeze(0), vectors[f"guided{index}_{name}"].reshape(parameter.shape[1:]), rtol=0, atol=3e-5)
+
+
+@pytest.mark.parametrize("run", ["5b_latent_smm", "5b_latent_moft"])
+def test_features(run: str) -> None:
+    backbone, inputs = published("5b")
+    vectors, block = load_file(DATA / f"{run}.safetensors"), metadata(run)["settings"]["guidance_blocks"][0]
+    with torch.no_grad(), backbone.tapped(features=[block], stop_early=True) as recording:
+        backbone.predict(inputs["motion_latent"], 0, inputs["emb_source"])
+    features = recording.features[block].unflatten(1, (6, 3, 5))[0].permute(0, 3, 1, 2)  # (F, E, H, W)
+    torch.testing.assert_close(features, vectors["ref_features"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("run", "variable"), RUNS.items())
+def test_zero_shot_run(run: str, variable: str) -> None:
+    backbone, inputs = published(run[:2])
+    optimised, vectors, settings = load_file(DATA / f"{run}.safetensors"), load_file(DATA / f"{run}_inject.safetensors"), metadata(run)["settings"]
+    name = {"rotary_tables": "rope", "sinusoidal": "posemb", "latents": "latents"}[variable]
+    text, negative, generators = inputs["emb_target"], inputs["emb_negative"], [torch.Generator().manual_seed(1)]
+    noise = latents = inputs["init_latents"]
+    x0 = None
+    for step in backbone.schedule(settings["num_inference_steps"], settings["guidance_scale"]):
+        position, key_value = None, None
+        if (stored := optimised.get(f"guided{step.index}_{name}")) is not None:
+            current = VARIABLES[variable].at(backbone, stored if variable in ("latents", "sinusoidal") else stored[None])
+            latents, position = current.latents(latents), current.position
+            key_value = reference_key_value(backbone, inputs["motion_latent"], noise, step, text, settings["injection_blocks"])
+        latents, x0 = denoise(backbone, latents, step, text, negative, position=position, previous_x0=x0, generators=generators, key_value=key_value)
+        torch.testing.assert_close(latents, vectors[f"step{step.index}_latents"], rtol=0, atol=5e-5)
