@@ -29,7 +29,6 @@ def reference_key_value(backbone: Backbone, reference_latents: Tensor, noise: Te
     return {block: (recording.key[block], recording.value[block]) for block in blocks}
 
 
-def nearest(timesteps: Sequence[int], timestep: int, tolerance: float) -> int | None:
-    """The index of the timestep closest to the given one, or None if even that is further away than the tolerance."""
-    index = min(range(len(timesteps)), key=lambda i: abs(timesteps[i] - timestep))
-    return index if abs(timesteps[index] - timestep) <= tolerance else None
+def nearest(timesteps: Sequence[int], timestep: int) -> int:
+    """The index of the timestep that is closest to the given one; of two, the noisier."""
+    return min(range(len(timesteps)), key=lambda index: (abs(timesteps[index] - timestep), -timesteps[index]))

@@ -49,11 +49,11 @@ class DenoisingSchedule:
         return Step(index, self.timesteps[index], padded[index], padded[index + 2], len(self), self._scale(index))
 
     def _scale(self, index: int) -> float:
-        """The published dynamic scale puts the timestep where the step's index was meant, and so oscillates; results were published with it."""
+        """The published dynamic scale puts the timestep where the number of steps left was meant, and so oscillates; results were published with it."""
         if self.guidance == "constant":
             return self.guidance_scale
-        progress = self.timesteps[index] if self.guidance == "dynamic_timestep" else index
-        return 1 + self.guidance_scale * (1 - math.cos(math.pi * ((len(self) - progress) / len(self)) ** 5)) / 2
+        left = self.timesteps[index] if self.guidance == "dynamic_timestep" else len(self) - index
+        return 1 + self.guidance_scale * (1 - math.cos(math.pi * ((len(self) - left) / len(self)) ** 5)) / 2
 
 
 @dataclass(frozen=True)

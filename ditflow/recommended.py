@@ -1,0 +1,50 @@
+"""What to optimise, where and how fast, for each backbone: the values that `None` stands for in MotionOptimization.
+
+The two published CogVideoX backbones have the published values (DiTFlow, Pondaven et al., CVPR 2025); the embedded ones have what was measured best on
+held-out clips (BENCHMARKS.md). A backbone is recognised by its kind of position and its depth, so a local copy or a fine-tuned one has the same values.
+Learning rates are in the unit of the variable: `rotary_positions` moves tokens, so its rates are larger than those of tables and latents.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """`window` is the guided fraction of the steps; `learning_rates` maps a variable to its (first, last) rate in the window."""
+
+    block: int
+    variable: str
+    window: float = 0.2
+    steps: int = 50
+    guidance_scale: float = 7.0
+    injection_blocks: tuple[int, ...] = (0,)
+    learning_rates: dict[str, tuple[float, float]] = field(
+        default_factory=lambda: {
+            "latents": (0.002, 0.001),
+            "rotary_tables": (0.002, 0.001),
+            "sinusoidal": (0.002, 0.001),
+            "rotary_positions": (0.04, 0.02),
+        }
+    )
+
+
+_EMBEDDED = {
+    "window": 0.5,
+    "steps": 25,
+    "guidance_scale": 3.0,
+    "learning_rates": {"latents": (0.01, 0.005), "rotary_tables": (0.01, 0.005), "sinusoidal": (0.01, 0.005), "rotary_positions": (0.12, 0.06)},
+}
+RECOMMENDED: dict[tuple[str, int], Recommendation] = {
+    ("rotary", 42): Recommendation(block=20, variable="rotary_tables"),
+    ("sinusoidal", 30): Recommendation(block=15, variable="sinusoidal"),
+    ("rotary", 8): Recommendation(block=6, variable="rotary_positions", **_EMBEDDED),
+    ("sinusoidal", 8): Recommendation(block=6, variable="sinusoidal", **_EMBEDDED),
+}
+
+
+def recommended(position: str, blocks: int) -> Recommendation:
+    """The values for a backbone with that kind of position and so many blocks: unknown ones get the published values and their middle block."""
+    variable = "sinusoidal" if position == "sinusoidal" else "rotary_tables"
+    return RECOMMENDED.get((position, blocks), Recommendation(block=blocks // 2, variable=variable))

@@ -1,0 +1,205 @@
+"""The three sentences: take the motion of a clip, make a new video with it, put a motion from a bank into another video."""
+
+# B batch, T pixel frames, C channels, Y X pixel rows and columns, F latent frames, S tokens per frame
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+
+import torch
+from torch import Tensor
+
+from ditflow import __version__
+from ditflow.backbones import Backbone
+from ditflow.bank import BankEntry, EntryError, EntryMetadata
+from ditflow.grid import VideoSize
+from ditflow.guidance import Guidance, GuidanceState, guided_step, reference_motion, start_guidance
+from ditflow.injection import nearest, reference_key_value
+from ditflow.motion import AttentionMotionFlow, MotionSignal
+from ditflow.recommended import Recommendation, recommended
+from ditflow.sampling import NEGATIVE_PROMPT, clip_generator, denoise, initial_noise
+from ditflow.schedule import DenoisingSchedule, GuidanceWindow
+from ditflow.variables import VARIABLES
+from ditflow.video import Clip
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """A new video, uint8 (T, C, Y, X), and what was optimised for it."""
+
+    frames: Tensor
+    entry: BankEntry
+
+
+@dataclass(frozen=True)
+class Source:
+    """Whose motion an entry holds, and what it was optimised with."""
+
+    clip: str
+    clip_sha256: str
+    prompt: str
+    negative_prompt: str
+    seed: int
+    tags: tuple[str, ...] = ()
+
+
+def extract_motion(backbone: Backbone, frames: Tensor, signal: MotionSignal | None = None) -> Tensor:
+    """The motion of a video, uint8 (T, C, Y, X). By default its attention motion flow at the recommended block: displacement (F, F, S, 2) of (dx, dy)
+    in tokens, from frame i to frame j, x right and y down."""
+    signal = signal or AttentionMotionFlow(_recommended(backbone).block)
+    return reference_motion(backbone, signal, backbone.encode(frames[None]), backbone.embed([""]), ["video"])[0]
+
+
+def transfer_motion(
+    backbone: Backbone,
+    clip: Clip,
+    prompt: str,
+    *,
+    negative_prompt: str = NEGATIVE_PROMPT,
+    seed: int = 0,
+    steps: int | None = None,
+    guidance_scale: float | None = None,
+    guidance: Guidance | None = None,
+    keep_reference: bool = False,
+) -> Transfer:
+    """A video of what the prompt says that moves like the clip.
+
+    `steps`, `guidance_scale` and `guidance` None are those recommended for the backbone. `keep_reference` puts the clip's latents into the entry, for
+    key and value injection. Raises ValueError where the clip's size, the window or a block does not fit the backbone.
+    """
+    began, advice = time.monotonic(), _recommended(backbone)
+    guidance = guidance or recommended_guidance(backbone)
+    schedule = backbone.schedule(steps or advice.steps, advice.guidance_scale if guidance_scale is None else guidance_scale)
+    if not len(guidance.check(backbone, len(schedule))):
+        raise ValueError(f"window {guidance.window} of {len(schedule)} steps guides none of them; for a plain video use ditflow.sampling.sample.")
+    frames, _, height, width = clip.frames.shape
+    size, source = VideoSize(frames, height, width), Source(clip.path.stem, clip.sha256, prompt, negative_prompt, seed)
+    text, negative, empty = backbone.embed([prompt, negative_prompt, ""]).split(1)
+    reference_latents = backbone.encode(clip.frames[None])
+    reference = reference_motion(backbone, guidance.signal, reference_latents, empty, [source.clip])
+    state = start_guidance(backbone, guidance, size, [source.clip], [seed])
+    for _ in schedule:
+        state = guided_step(backbone, guidance, schedule, state, reference, reference_latents, text, negative)
+    video = backbone.decode(state.latents)[0]
+    (entry,) = entries_of(backbone, guidance, schedule, size, state, [source], time.monotonic() - began)
+    return Transfer(video, replace(entry, reference_latents=reference_latents[0].cpu()) if keep_reference else entry)
+
+
+def inject_motion(
+    backbone: Backbone,
+    entry: BankEntry,
+    prompt: str,
+    *,
+    seed: int = 0,
+    negative_prompt: str | None = None,
+    steps: int | None = None,
+    guidance_scale: float | None = None,
+    injection_blocks: Sequence[int] = (),
+) -> Tensor:
+    """A new video, uint8 (T, C, Y, X), of what the prompt says with the motion of an entry, without its clip.
+
+    `negative_prompt`, `steps` and `guidance_scale` None are the entry's; with another number of steps each takes the nearest of the entry's.
+    `injection_blocks` takes keys and values from the entry's reference latents. Raises EntryError where the entry does not fit the backbone.
+    """
+    metadata = entry.metadata
+    schedule = backbone.schedule(steps or metadata.steps, metadata.guidance_scale if guidance_scale is None else guidance_scale, metadata.guidance)
+    text, negative = backbone.embed([prompt, metadata.negative_prompt if negative_prompt is None else negative_prompt]).split(1)
+    generators = [clip_generator(prompt, seed)]
+    noise = initial_noise(backbone.spec.compression.latent_shape(VideoSize(*metadata.size)), generators, backbone.device)
+    return backbone.decode(inject(backbone, entry, schedule, noise, text, negative, generators, injection_blocks))[0]
+
+
+def inject(
+    backbone: Backbone,
+    entry: BankEntry,
+    schedule: DenoisingSchedule,
+    noise: Tensor,
+    text: Tensor,
+    negative: Tensor,
+    generators: Sequence[torch.Generator],
+    injection_blocks: Sequence[int] = (),
+) -> Tensor:
+    """From initial noise to clean latents (B, F, C, Hl, Wl) with the motion of an entry; `text` and `negative` are (b, L, .)."""
+    optimised, start, reference_latents = check_entry(backbone, entry), entry.metadata.window[0], entry.reference_latents
+    if injection_blocks and reference_latents is None:
+        raise EntryError(f"the entry of {entry.metadata.clip!r} holds no reference latents for key and value injection. Optimise it again and keep them.")
+    latents, x0 = noise, None
+    for step in schedule:
+        position, key_value = None, None
+        index = nearest(optimised.timesteps, step.timestep) - start
+        if 0 <= index < len(entry.parameters):
+            parameter = entry.parameters[index].to(noise)
+            variable = VARIABLES[entry.metadata.variable].at(backbone, parameter.expand(len(noise), *parameter.shape))
+            latents, position = variable.latents(latents), variable.position
+            if reference_latents is not None:
+                key_value = reference_key_value(backbone, reference_latents.to(noise)[None], noise, step, text, injection_blocks)
+        latents, x0 = denoise(backbone, latents, step, text, negative, position=position, previous_x0=x0, generators=generators, key_value=key_value)
+    return latents
+
+
+def check_entry(backbone: Backbone, entry: BankEntry) -> DenoisingSchedule:
+    """The schedule that an entry was optimised on. Raises EntryError unless its backbone, grid and timesteps are those of this backbone."""
+    metadata, spec = entry.metadata, backbone.spec
+    if metadata.backbone_fingerprint != spec.fingerprint:
+        raise EntryError(
+            f"the entry was optimised on {metadata.backbone!r}, not on {spec.name!r}. Load that backbone, or optimise {metadata.clip!r} on this one."
+        )
+    VARIABLES[metadata.variable].check(backbone)
+    grid = spec.compression.grid(VideoSize(*metadata.size))
+    if metadata.grid != (grid.frames, grid.height, grid.width):
+        raise EntryError(f"the entry has {metadata.grid} tokens, but {metadata.size} pixels are {grid} tokens on {spec.name!r}. Optimise its clip again.")
+    schedule = backbone.schedule(metadata.steps)
+    if schedule.timesteps[slice(*metadata.window)] != metadata.timesteps:
+        raise EntryError(
+            f"the entry was optimised at timesteps {metadata.timesteps} of a {metadata.scheduler}; {spec.scheduler} with {metadata.steps} steps has "
+            f"{schedule.timesteps[slice(*metadata.window)]}. Use the backbone with its own scheduler."
+        )
+    return schedule
+
+
+def entries_of(
+    backbone: Backbone, guidance: Guidance, schedule: DenoisingSchedule, size: VideoSize, state: GuidanceState, sources: Sequence[Source], seconds: float
+) -> list[BankEntry]:
+    """What the guided steps have optimised, an entry for each clip of the batch."""
+    window, grid, spec = GuidanceWindow.of(guidance.window, len(schedule)), backbone.spec.compression.grid(size), backbone.spec
+    parameters, losses = torch.stack(state.history, dim=1), torch.stack(state.losses, dim=-1)  # (B, G, ...), (K, B, G)
+    common = dict(
+        ditflow=__version__,
+        backbone=spec.name,
+        backbone_fingerprint=spec.fingerprint,
+        grid=(grid.frames, grid.height, grid.width),
+        size=(size.frames, size.height, size.width),
+        window=(window.start, window.stop),
+        timesteps=schedule.timesteps[window.start : window.stop],
+        steps=len(schedule),
+        scheduler=spec.scheduler,
+        guidance_scale=schedule.guidance_scale,
+        guidance=schedule.guidance,
+        signal=guidance.signal.describe(),
+        variable=guidance.variable,
+        seconds=seconds,
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    return [
+        BankEntry(EntryMetadata(losses=losses[:, row].T.tolist(), **common, **asdict(source)), parameters[row].contiguous())
+        for row, source in enumerate(sources)
+    ]
+
+
+def recommended_guidance(backbone: Backbone) -> Guidance:
+    """How motion is best optimised on a backbone; published or measured."""
+    advice = _recommended(backbone)
+    return Guidance(
+        signal=AttentionMotionFlow(advice.block),
+        variable=advice.variable,
+        window=advice.window,
+        learning_rate=advice.learning_rates[advice.variable],
+        injection_blocks=advice.injection_blocks,
+    )
+
+
+def _recommended(backbone: Backbone) -> Recommendation:
+    return recommended(backbone.spec.position, backbone.spec.blocks)

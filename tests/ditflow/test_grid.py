@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ditflow.grid import Compression, TokenGrid, VideoSize
+
+COGVIDEOX = Compression()
+
+
+@pytest.mark.parametrize(("frames", "latent"), [(1, 1), (8, 2), (9, 3), (16, 4), (17, 5), (21, 6), (24, 6), (25, 7), (49, 13)])
+def test_latent_frames(frames: int, latent: int) -> None:
+    assert COGVIDEOX.latent_frames(frames) == latent
+
+
+@pytest.mark.parametrize(("latent", "frames"), [(1, 1), (2, 8), (3, 9), (4, 16), (5, 17), (6, 24), (7, 25), (13, 49)])
+def test_decoded_frames(latent: int, frames: int) -> None:
+    assert COGVIDEOX.decoded_frames(latent) == frames
+
+
+def test_the_published_size_and_the_embedded_one() -> None:
+    size = VideoSize(24, 480, 720)
+    assert COGVIDEOX.latent_shape(size) == (6, 16, 60, 90)
+    grid = COGVIDEOX.grid(size)
+    assert (grid, grid.tokens_per_frame, grid.tokens) == (TokenGrid(6, 30, 45), 1350, 8100)
+    assert Compression(4, 4, 2, 8).grid(VideoSize(25, 64, 64)) == TokenGrid(7, 8, 8)
+
+
+def test_21_and_24_frames_have_the_same_tokens() -> None:
+    assert COGVIDEOX.grid(VideoSize(21, 480, 720)) == COGVIDEOX.grid(VideoSize(24, 480, 720))
+
+
+@pytest.mark.parametrize(("height", "width", "nearest"), [(481, 720, "480x720"), (480, 700, "480x704"), (8, 16, "16x16"), (0, 720, "16x720")])
+def test_odd_sizes_are_refused_with_those_that_fit(height: int, width: int, nearest: str) -> None:
+    with pytest.raises(ValueError, match=f"multiples of 16, such as {nearest}"):
+        COGVIDEOX.latent_shape(VideoSize(24, height, width))
+
+
+def test_no_frames_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        COGVIDEOX.grid(VideoSize(0, 480, 720))
+
+
+def test_coordinates_are_x_then_y_and_column_fastest() -> None:
+    assert TokenGrid(2, 2, 3).coordinates().tolist() == [[0, 0], [1, 0], [2, 0], [0, 1], [1, 1], [2, 1]]
+
+
+def test_positions_are_t_y_x_in_token_order() -> None:
+    grid = TokenGrid(2, 2, 3)
+    positions = grid.positions()
+    assert positions.shape == (grid.tokens, 3) and positions.dtype == torch.float32
+    torch.testing.assert_close(positions[:6, 1:].flip(-1), grid.coordinates(), rtol=0, atol=0)
+    assert positions[:, 0].tolist() == [0] * 6 + [1] * 6
+
+
+def test_names() -> None:
+    assert (str(VideoSize(25, 64, 64)), str(TokenGrid(7, 8, 8))) == ("25x64x64", "7x8x8")
