@@ -35,8 +35,9 @@ class StorageError(OSError):
 
     @classmethod
     def of(cls, error: OSError, doing: str, path: str | os.PathLike[str]) -> StorageError:
+        """This error for one of the system's; one that is explained already keeps its sentence."""
         reason = REASONS.get(error.errno or 0) or error.strerror or str(error) or type(error).__name__
-        refused = cls(f"Cannot {doing} {os.fspath(path)}: {reason}.")
+        refused = cls(str(error) if isinstance(error, StorageError) else f"Cannot {doing} {os.fspath(path)}: {reason}.")
         refused.errno = error.errno
         return refused
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("ditflow", "datamodules", "trainers")
 
 FLOORS = {
-    0: ("ditflow.grid", "ditflow.schedule", "ditflow.positional", "ditflow.files", "ditflow.resources", "ditflow.citations"),
+    0: ("ditflow.grid", "ditflow.schedule", "ditflow.positional", "ditflow.files", "ditflow.resources", "ditflow.citations", "ditflow.recommended"),
     1: ("ditflow.taps", "ditflow.video"),
     2: ("ditflow.motion", "ditflow.backbones"),
     3: ("ditflow.variables", "ditflow.injection", "ditflow.sampling"),
@@ -26,7 +26,7 @@ FLOORS = {
     8: ("trainers.cli",),
 }
 
-# The public face of the library: it may name everything below floor 6, and only floors 6 and above may name it.
+# The public face of the library: it may name everything below floor 6, and only floors 6 and above may name it. Its version is open to all.
 FACE = "ditflow"
 
 # Inside one room: who else may be imported by a sibling (besides base.py, and besides __init__.py collecting its package).
@@ -37,7 +37,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
     "ditflow.bank.metadata": ("ditflow.bank.checks", "ditflow.bank.errors"),
     "ditflow.bank.record": ("ditflow.bank.header", "ditflow.bank.strict"),
     "ditflow.bank.folders": ("ditflow.bank.errors",),
-    "ditflow.bank.shelf": ("ditflow.bank.errors", "ditflow.bank.folders", "ditflow.bank.header"),
+    "ditflow.bank.shelf": ("ditflow.bank.errors", "ditflow.bank.folders", "ditflow.bank.header", "ditflow.bank.record"),
     "ditflow.bank.entry": ("ditflow.bank.errors", "ditflow.bank.header", "ditflow.bank.metadata", "ditflow.bank.record"),
     "ditflow.bank.failures": ("ditflow.bank.checks", "ditflow.bank.errors", "ditflow.bank.folders", "ditflow.bank.shelf", "ditflow.bank.strict"),
     "ditflow.bank.index": ("ditflow.bank.checks", "ditflow.bank.metadata", "ditflow.bank.strict"),
@@ -54,6 +54,9 @@ WITHIN: dict[str, tuple[str, ...]] = {
     ),
     "datamodules.pretraining": ("datamodules.synthetic",),
     "datamodules.references": ("datamodules.manifest",),
+    "trainers.demo": ("trainers.demo_journey", "trainers.demo_tasks"),
+    "trainers.demo_journey": ("trainers.demo_report", "trainers.demo_tasks"),
+    "trainers.demo_report": ("trainers.demo_tasks",),
     "datamodules.motion_tasks": ("datamodules.manifest", "datamodules.references", "datamodules.trajectory"),
 }
 
@@ -101,6 +104,8 @@ def imported(source: str, module: str, is_package: bool) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             package = module if is_package else module.rpartition(".")[0]
             base = resolve_name("." * node.level + (node.module or ""), package)
+            if base == FACE and [alias.name for alias in node.names] == ["__version__"]:
+                continue
             submodules = {f"{base}.{alias.name}" for alias in node.names} & FILES.keys()
             found |= submodules or {base}
     return found
@@ -169,6 +174,7 @@ def test_contributing_shows_the_same_floors():
         ("from ..grid import TokenGrid", "ditflow.motion", True, {"ditflow.grid"}),
         ("from ditflow import grid", "ditflow.video", False, {"ditflow.grid"}),
         ("from ditflow import cite", "trainers.demo", False, {"ditflow"}),
+        ("from ditflow import __version__", "ditflow.transfer", False, set()),
     ],
 )
 def test_imports_are_read_as_python_reads_them(source, module, is_package, expected):

@@ -52,12 +52,9 @@ class BankEntry:
         metadata = {name: value for name, value in self.metadata.as_dict().items() if name not in VOLATILE}
         return content_sha256(metadata, self.tensors())
 
-    def buffers(self, name: str) -> list[bytes | memoryview]:
-        """The entry's file under that name, in pieces; tensors on the CPU are not copied."""
-        return pack(KIND, name, self.metadata.as_dict(), self.tensors())
-
     def to_bytes(self, name: str = "") -> bytes:
-        return b"".join(self.buffers(name))
+        """The entry's file under that name. Equal entries give equal bytes."""
+        return b"".join(pack(KIND, name, self.metadata.as_dict(), self.tensors()))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> BankEntry:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ditflow.bank.errors import BankError, BankStorageError
-from ditflow.files import StorageError, atomic_file, make_folder
+from ditflow.files import atomic_file, make_folder
 
 Buffers = Iterable[bytes | memoryview]
 
@@ -143,7 +143,5 @@ def _explained(doing: str, path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except (FileNotFoundError, BankStorageError):
         raise
-    except StorageError as error:
-        raise BankStorageError(str(error)) from error
     except OSError as error:
         raise BankStorageError.of(error, doing, path) from error

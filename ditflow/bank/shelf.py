@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ditflow.bank.errors import BankError, EntryError, UnknownEntryError
 from ditflow.bank.folders import Folder
 from ditflow.bank.header import Header, read_header
+from ditflow.bank.record import pack
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SUFFIX = ".safetensors"
 
@@ -52,11 +56,11 @@ class Shelf:
                 raise EntryError(f"{subject} was swapped or renamed: its file says it is {header.name!r:.200}.")
             yield file, header
 
-    def write(self, name: str, buffers: Iterable[bytes | memoryview]) -> None:
+    def write(self, name: str, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Write or replace a record. Raises BankError for what cannot be a name: no name leads out of the folder."""
         if not is_name(name):
             raise BankError(f"{name!r:.200} cannot name an entry: take 1 to 128 letters A-Z a-z, digits, '.', '_' and '-', and no '.' first.")
-        self.folder.write(f"{self.under}/{name}{SUFFIX}", buffers)
+        self.folder.write(f"{self.under}/{name}{SUFFIX}", pack(self.kind, name, metadata, tensors))
 
     def remove(self, name: str) -> None:
         with self._known(name) as path:

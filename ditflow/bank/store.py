@@ -22,7 +22,7 @@ from ditflow.bank.folders import open_folder
 from ditflow.bank.header import checked_chunks
 from ditflow.bank.index import IndexRow, index_text, parse_index
 from ditflow.bank.metadata import EntryMetadata
-from ditflow.bank.record import pack, read_tensors
+from ditflow.bank.record import read_tensors
 from ditflow.bank.shelf import Shelf
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class MotionBank(MutableMapping[str, BankEntry]):
         """Publish an entry, and forget that its clip ever failed. An existing entry is refused unless overwrite is true."""
         if not overwrite and name in self:
             raise BankError(f"{self.path} already holds an entry {name!r}. Take another name, or bank.put(name, entry, overwrite=True).")
-        self._entries.write(name, entry.buffers(name))
+        self._entries.write(name, entry.metadata.as_dict(), entry.tensors())
         self._failures.forget(name)
 
     def metadata(self, name: str) -> EntryMetadata:
@@ -114,7 +114,7 @@ class MotionBank(MutableMapping[str, BankEntry]):
 
     def save_inflight(self, key: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
         """Write or replace the state of an unfinished batch. The key is formed like an entry's name; metadata are plain JSON values."""
-        self._inflight.write(key, pack(INFLIGHT, key, metadata, tensors))
+        self._inflight.write(key, metadata, tensors)
 
     def load_inflight(self, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Tensors and metadata of an unfinished batch, or None if there are none. Raises EntryError when they are damaged."""

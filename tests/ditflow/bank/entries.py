@@ -1,0 +1,60 @@
+"""Small entries to fill banks with."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+
+from ditflow.bank import BankEntry, EntryMetadata
+
+SHAPES = {"latents": (2, 4, 6, 8), "rotary_tables": (2, 2, 24, 8), "rotary_positions": (2, 24, 3), "sinusoidal": (24, 16)}
+
+
+def make_metadata(**changes: Any) -> EntryMetadata:
+    return EntryMetadata(
+        **{
+            "ditflow": "0.1.0",
+            "backbone": "tiny-rope",
+            "backbone_fingerprint": "ab" * 32,
+            "grid": (2, 3, 4),
+            "size": (9, 24, 32),
+            "window": (1, 4),
+            "timesteps": (900, 800, 700),
+            "steps": 10,
+            "scheduler": "CogVideoXDDIMScheduler",
+            "guidance_scale": 7.0,
+            "guidance": "constant",
+            "signal": {"name": "amf", "block": 3, "temperature": 2.0, "threshold": True},
+            "variable": "rotary_positions",
+            "prompt": "a red kite, ½ as high as the clouds",
+            "negative_prompt": "",
+            "seed": 7,
+            "clip": "kite.mp4",
+            "clip_sha256": "01" * 32,
+            "losses": ((0.9, 0.8), (0.5, 0.4), (0.3, 0.25)),
+            "seconds": 12.5,
+            "date": "2026-01-31T12:00:00+00:00",
+            "tags": ("pan",),
+        }
+        | changes
+    )
+
+
+def make_entry(seed: int = 0, *, variable: str = "rotary_positions", latents: bool = False, **changes: Any) -> BankEntry:
+    generator = torch.Generator().manual_seed(seed)
+    metadata = make_metadata(variable=variable, seed=seed, **changes)
+    parameters = torch.randn(len(metadata.timesteps), *SHAPES[variable], generator=generator)
+    return BankEntry(metadata, parameters, torch.randn(2, 4, 6, 8, generator=generator) if latents else None)
+
+
+def replaced(entry: BankEntry, **changes: Any) -> BankEntry:
+    return dataclasses.replace(entry, metadata=dataclasses.replace(entry.metadata, **changes))
+
+
+def assert_same(one: BankEntry, other: BankEntry) -> None:
+    assert one.metadata == other.metadata
+    assert one.content_hash == other.content_hash
+    for mine, theirs in zip(one.tensors().items(), other.tensors().items(), strict=True):
+        assert mine[0] == theirs[0] and torch.equal(mine[1], theirs[1])
