@@ -1,0 +1,143 @@
+"""What the demo shows: numbers, a table, and the page with reference, plain, optimised and injected videos side by side."""
+
+# T pixel frames, C channels, Y X pixel rows and columns, F latent frames, S tokens per frame
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table as TerminalTable
+from torch import Tensor
+
+from ditflow.backbones import Backbone, load_backbone
+from ditflow.files import atomic_file
+from ditflow.metrics import motion_cosine, motion_pairs, prompt_accuracy
+from ditflow.transfer import extract_motion
+from ditflow.video import read_video
+from ditflow.visual import Panel, Row, Table, contact_sheet, enlarged, flow_strip, png, render_page, wheel, write_page
+from trainers.demo_tasks import Task
+
+COLUMNS = ("videos", "motion cosine", "prompt accuracy", "seconds", "number")
+MEANING = {
+    "plain": "plain: the backbone alone",
+    "optimised": "optimised: guided by the clip",
+    "injected": "injected: from the bank, new prompts and seeds",
+}
+INTRODUCTION = """\
+Clips of a synthetic world, held out from the backbone's training, went into a motion bank; its motions went into new videos with other prompts and seeds.
+Motion cosine compares the motion measured in a video with the exact motion of its reference: 1 is the same motion, 0 an unrelated one.
+Prompt accuracy is the share of videos whose colours are those that the prompt names. Seconds are those of the whole command, start and all, for each video.
+The strip below a video is the backbone's own view of its motion (attention motion flow), from each latent frame to the next."""
+LEGEND = "The colour is the direction of motion: red to the right, yellow-green down, cyan to the left, violet up. White is no motion."
+
+
+def report(folder: Path, backbone: str, tasks: Sequence[Task], seconds: Mapping[str, float], console: Console) -> None:
+    """Measure every video, print the table, and write results.json, index.html and still.png."""
+    clips = [measured(task, folder) for task in track(tasks, "measuring", console=console)]
+    results = summary(clips, seconds) | {"backbone": backbone, "ditflow": version("ditflow"), "torch": torch.__version__, "date": datetime.now(UTC).isoformat()}
+    loaded = load_backbone(backbone)
+    rows = [_row(loaded, clip, folder) for clip in track(clips, "drawing motion", console=console)]
+    with atomic_file(folder / "results.json") as file:
+        file.write(json.dumps(results, indent=1).encode())
+    write_page(folder / "index.html", _page(results, rows))
+    with atomic_file(folder / "still.png") as file:
+        file.write(png(_still(clips, folder)))
+    console.print(_terminal_table(results))
+    console.print(f"Videos side by side: {folder / 'index.html'}    numbers: {folder / 'results.json'}    the bank: ditflow bank list {folder / 'bank'}")
+
+
+def measured(task: Task, folder: Path) -> dict[str, Any]:
+    """All that is known of a clip and the videos made with it; files are relative to the folder."""
+    flows = torch.stack([task.clip.flow(i, j) for i, j in motion_pairs(task.clip.size.frames)])  # exact: (P, 2, Y, X)
+
+    def video(file: str, prompt: str, seed: int) -> dict[str, Any]:
+        frames = read_video(folder / file).frames
+        return {
+            "video": file,
+            "prompt": prompt,
+            "seed": seed,
+            "motion_cosine": motion_cosine(flows, frames),
+            "prompt_accuracy": float(prompt_accuracy(frames, prompt)),
+        }
+
+    return {
+        "name": task.name,
+        "motion": task.clip.motion,
+        "reference": {"video": task.reference, "prompt": task.clip.prompt},
+        "plain": video(task.plain, task.prompt, task.seed),
+        "optimised": video(task.optimised, task.prompt, task.seed),
+        "injected": [video(file, prompt, task.new_seed) for prompt, file in task.injected.items()],
+    }
+
+
+def summary(clips: Sequence[Mapping[str, Any]], seconds: Mapping[str, float]) -> dict[str, Any]:
+    """Means over the videos of each kind; `seconds` are those for each video, None where a run was stopped before they were kept."""
+    results: dict[str, Any] = {}
+    for kind in MEANING:
+        videos = [video for clip in clips for video in (clip[kind] if isinstance(clip[kind], list) else [clip[kind]])]
+        means = {name: sum(video[name] for video in videos) / len(videos) for name in ("motion_cosine", "prompt_accuracy")}
+        results[kind] = means | {"seconds": seconds.get(kind), "videos": len(videos)}
+    return results | {"clips": list(clips)}
+
+
+def _terminal_table(results: Mapping[str, Any]) -> TerminalTable:
+    table = TerminalTable(title="how the videos move, against their references")
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column == COLUMNS[0] else "right")
+    for row in _summary_rows(results):
+        table.add_row(*row)
+    return table
+
+
+def _summary_rows(results: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    for kind, meaning in MEANING.items():
+        mean = results[kind]
+        seconds = "" if mean["seconds"] is None else f"{mean['seconds']:.1f}"
+        yield meaning, f"{mean['motion_cosine']:.2f}", f"{mean['prompt_accuracy']:.0%}", seconds, str(mean["videos"])
+
+
+def _page(results: Mapping[str, Any], rows: Sequence[Row]) -> str:
+    table = Table(f"Means over the videos of each kind, backbone {results['backbone']}", COLUMNS, tuple(_summary_rows(results)))
+    legend = Panel("Motion as colour", picture=png(wheel(161)), notes=(LEGEND,))
+    return render_page("ditflow demo", paragraphs=INTRODUCTION.splitlines(), tables=[table], legend=legend, rows=rows)
+
+
+def _row(backbone: Backbone, clip: Mapping[str, Any], folder: Path) -> Row:
+    videos = _videos(clip)
+    flows = [_flow(backbone, read_video(folder / video["video"]).frames) for _, video in videos]
+    reach = max(1.0, float(flows[0].norm(dim=-1).max()))  # of the reference, so that the pictures of a row can be compared
+    grid = backbone.spec.compression.grid(backbone.spec.size)
+    panels = (_panel(label, video, folder, png(flow_strip(flow, grid, reach))) for (label, video), flow in zip(videos, flows, strict=True))
+    return Row(f"{clip['name']}: {clip['motion']}", tuple(panels))
+
+
+def _flow(backbone: Backbone, frames: Tensor) -> Tensor:
+    """Displacement (F, F, S, 2), in tokens; that a video may stand still is nothing to warn of here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return extract_motion(backbone, frames).cpu()
+
+
+def _panel(label: str, video: Mapping[str, Any], folder: Path, strip: bytes) -> Panel:
+    notes = [video["prompt"]]
+    if "motion_cosine" in video:
+        notes += [f"motion cosine {video['motion_cosine']:.2f}", "prompt obeyed" if video["prompt_accuracy"] >= 0.5 else "prompt not obeyed"]
+    return Panel(label, video=(folder / video["video"]).read_bytes(), picture=strip, notes=tuple(notes))
+
+
+def _still(clips: Sequence[Mapping[str, Any]], folder: Path) -> Tensor:
+    """Reference, plain, optimised and injected video of the first clip, a row each: uint8 (3, Y, X)."""
+    videos = [read_video(folder / video["video"]).frames for _, video in _videos(clips[0])[:4]]
+    return enlarged(contact_sheet(videos, frames=7), 2)
+
+
+def _videos(clip: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    return [(kind, clip[kind]) for kind in ("reference", "plain", "optimised")] + [("injected", video) for video in clip["injected"]]
