@@ -77,7 +77,7 @@ class CogVideoX(Backbone):
                 output: Tensor = self.transformer(
                     hidden_states=latents.to(self.dtype),
                     encoder_hidden_states=text.to(self.dtype).expand(len(latents), -1, -1),
-                    timestep=torch.full((len(latents),), timestep, device=latents.device),
+                    timestep=torch.tensor([timestep], device=latents.device),  # one for all clips: nothing of a clip depends on its batch
                     image_rotary_emb=self._rotary(latents, position),
                     return_dict=False,
                 )[0]
