@@ -8,6 +8,7 @@ Learning rates are in the unit of the variable: `rotary_positions` moves tokens,
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Recommendation:
     window: float = 0.2
     steps: int = 50
     guidance_scale: float = 7.0
+    negative_prompt: str = "bad quality, distortions, unrealistic, distorted image, watermark, signature"
     injection_blocks: tuple[int, ...] = (0,)
     learning_rates: dict[str, tuple[float, float]] = field(
         default_factory=lambda: {
@@ -30,17 +32,19 @@ class Recommendation:
     )
 
 
-_EMBEDDED = {
-    "window": 0.5,
-    "steps": 25,
-    "guidance_scale": 3.0,
-    "learning_rates": {"latents": (0.01, 0.005), "rotary_tables": (0.01, 0.005), "sinusoidal": (0.01, 0.005), "rotary_positions": (0.12, 0.06)},
-}
+_embedded = partial(
+    Recommendation,
+    window=0.5,
+    steps=25,
+    guidance_scale=3.0,
+    negative_prompt="",
+    learning_rates={"latents": (0.01, 0.005), "rotary_tables": (0.01, 0.005), "sinusoidal": (0.01, 0.005), "rotary_positions": (0.12, 0.06)},
+)
 RECOMMENDED: dict[tuple[str, int], Recommendation] = {
     ("rotary", 42): Recommendation(block=20, variable="rotary_tables"),
     ("sinusoidal", 30): Recommendation(block=15, variable="sinusoidal"),
-    ("rotary", 8): Recommendation(block=6, variable="rotary_positions", **_EMBEDDED),
-    ("sinusoidal", 8): Recommendation(block=6, variable="sinusoidal", **_EMBEDDED),
+    ("rotary", 8): _embedded(block=6, variable="rotary_positions"),
+    ("sinusoidal", 8): _embedded(block=6, variable="sinusoidal"),
 }
 
 

@@ -1,0 +1,165 @@
+"""Clips on their way into a bank: which are finished, which were begun, and what a batch of them is made of."""
+
+# B batch, F latent frames, C channels, Hl Wl latent rows and columns, L text tokens, E channels of the text encoder
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from datamodules import records
+from datamodules.manifest import MotionTask
+from datamodules.references import References
+from datamodules.trajectory import Leg, legs_of
+from ditflow.bank import MotionBank
+from ditflow.files import StorageError
+from ditflow.grid import VideoSize
+from ditflow.video import _sha256 as video_sha256
+
+Fail = Callable[[str, Exception], None]
+
+
+class Method(Protocol):
+    """What must be known of how clips are optimised, to tell whether an entry or a record is the one asked for."""
+
+    negative_prompt: str  # where none is given
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Fields of an entry's metadata that do not depend on the clip."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that a result depends on, but for the clip, as JSON values."""
+
+
+@dataclass(frozen=True)
+class MotionBatch:
+    """Clips that are optimised together, each by itself. `settings` tells them from the same clips optimised in another way."""
+
+    leg: Leg
+    tasks: tuple[MotionTask, ...]
+    settings: str
+    size: VideoSize
+    sha256: tuple[str, ...]  # of the clips' files
+    latents: Tensor  # (B, F, C, Hl, Wl) float32, of the reference clips
+    text: Tensor  # (B, L, E)
+    negative: Tensor  # (B, L, E)
+    empty: Tensor  # (B, L, E), of the empty prompt
+
+    def to(self, device: torch.device) -> MotionBatch:
+        return replace(self, **{name: getattr(self, name).to(device) for name in ("latents", "text", "negative", "empty")})
+
+
+class Clips:
+    """The clips asked for, against what the bank holds. `video_of` names a finished clip's video; None if only entries are wanted."""
+
+    def __init__(
+        self, tasks: Sequence[MotionTask], bank: MotionBank, method: Method, references: References, video_of: Callable[[str], Path] | None
+    ) -> None:
+        negative = method.negative_prompt
+        self.tasks = {task.name: task if task.negative_prompt is not None else replace(task, negative_prompt=negative) for task in tasks}
+        self.bank, self.method, self.references, self.video_of = bank, method, references, video_of
+
+    def plan(self, batch_size: int, fail: Fail, *, failed: Collection[str] = (), alone: Collection[str] = ()) -> list[Leg]:
+        """What is left, all of it encoded. Clips that cannot be read fail here, and so do those whose name in the bank means something else."""
+        todo = [name for name in self.tasks if name not in failed and not self._is_finished(name, fail)]
+        begun = self._begun(todo)
+        ready = self._encode(dict.fromkeys([*todo, *(name for record in begun for name in record.names)]), fail)
+        return legs_of(
+            [name for name in todo if name in ready],
+            {record.key: (record.names, record.step) for record in begun if ready.issuperset(record.names)},
+            batch_size,
+            alone,
+        )
+
+    def batch(self, leg: Leg) -> MotionBatch:
+        tasks = tuple(self.tasks[name] for name in leg.names)
+        clips = [self.references.clip(task) for task in tasks]
+        return MotionBatch(
+            leg=leg,
+            tasks=tasks,
+            settings=self._settings(leg.names),
+            size=self.references.size,
+            sha256=tuple(clip.sha256 for clip in clips),
+            latents=torch.stack([clip.latents for clip in clips]),
+            text=self.references.text([task.prompt for task in tasks]),
+            negative=self.references.text([task.negative_prompt or "" for task in tasks]),
+            empty=self.references.text([""] * len(tasks)),
+        )
+
+    def _is_finished(self, name: str, fail: Fail) -> bool:
+        """Whether nothing can be done for a clip: it is in the bank, with its video if one is wanted, or its name is taken there by something else."""
+        if name not in self.bank:
+            return False
+        with _reported(name, fail):
+            self._check_same(name)
+            return self.video_of is None or self.video_of(name).exists()
+        return True
+
+    def _check_same(self, name: str) -> None:
+        """Raise ValueError where the bank's entry was made from another clip, prompt or seed, or by another method."""
+        task, metadata = self.tasks[name], self.bank.metadata(name).as_dict()
+        size = self.references.size
+        wanted = self.method.provenance | {"size": (size.frames, size.height, size.width), "prompt": task.prompt, "seed": task.seed}
+        wanted["negative_prompt"] = task.negative_prompt or ""
+        if Path(task.video).exists():
+            wanted["clip_sha256"] = video_sha256(Path(task.video))
+        other = [f"{key} {metadata[key]!r} instead of {value!r}" for key, value in wanted.items() if metadata[key] != value]
+        if other:
+            raise ValueError(
+                f"the bank has an entry {name!r} that was made with {', '.join(other)}. Give the clip another name, or name another bank; "
+                f"to make it again, remove entries/{name}.safetensors from the bank first."
+            )
+
+    def _begun(self, todo: Collection[str]) -> list[records.Record]:
+        """Records of batches that still have something to do, as they would be done now. Those of published batches are dropped."""
+        found = []
+        for record in records.begun(self.bank):
+            if all(name in self.bank for name in record.names) and not set(record.names) & set(todo):
+                records.drop(self.bank, record.key)
+            elif set(record.names) <= self.tasks.keys() and set(record.names) & set(todo) and self._same_settings(record):
+                found.append(record)
+        return found
+
+    def _same_settings(self, record: records.Record) -> bool:
+        try:
+            return record.settings == self._settings(record.names)
+        except (ValueError, OSError):  # a clip that is gone: it is reported where it is read
+            return False
+
+    def _settings(self, names: Iterable[str]) -> str:
+        tasks = [{**asdict(self.tasks[name]), "video": self.references.hash_of(self.tasks[name])} for name in names]
+        return hashlib.sha256(json.dumps([self.method.settings, tasks], sort_keys=True).encode()).hexdigest()
+
+    def _encode(self, names: Collection[str], fail: Fail) -> set[str]:
+        """Fill the cache for these clips and let the encoders go. Returns those that could be read."""
+        ready = set()
+        for name in tqdm(names, desc="Encoding", unit="clip", leave=False, file=sys.stdout, disable=not names):
+            with _reported(name, fail):
+                self.references.clip(self.tasks[name])
+                self.references.text([self.tasks[name].prompt, self.tasks[name].negative_prompt or "", ""])
+                ready.add(name)
+        self.references.backbone.release_encoders()
+        return ready
+
+
+@contextmanager
+def _reported(name: str, fail: Fail) -> Iterator[None]:
+    """What is wrong with one clip is reported and does not stop the others; what is wrong with the disk stops all."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except (ValueError, OSError, RuntimeError) as error:
+        fail(name, error)

@@ -1,0 +1,185 @@
+"""What is asked for, as plain rows: manifests of reference clips, prompts for a bank's entries.
+
+A manifest is a CSV file with a header or a JSONL file with one object for each line. A bad row is refused with its line number, before any work starts.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+from ditflow.bank.shelf import is_name
+
+
+class ManifestError(ValueError):
+    """A file of clips or prompts that cannot be taken as it is."""
+
+
+@dataclass(frozen=True)
+class MotionTask:
+    """One reference clip to take the motion from. `start` and `stride` count the clip's own frames; `negative_prompt` None is the recommended one."""
+
+    name: str
+    video: str
+    prompt: str = ""
+    negative_prompt: str | None = None
+    start: int = 0
+    stride: int = 1
+    seed: int = 0
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """One entry, one prompt: `seed` None means each of the seeds asked for."""
+
+    entry: str
+    prompt: str
+    seed: int | None = None
+
+
+def read_manifest(path: str | Path, *, negative_prompt: str | None = None, seed: int = 0) -> list[MotionTask]:
+    """The clips of a manifest, with absolute paths, and with this negative prompt and seed where it gives none."""
+    path = Path(path)
+    rows = _rows(path, required={"video", "prompt"}, optional={"name", "negative_prompt", "start", "stride", "seed", "tags"})
+    defaults = {"negative_prompt": negative_prompt, "seed": seed}
+    return _unique([_task(defaults | row, f"{path} line {line}", path.parent) for line, row in rows], f"{path}")
+
+
+def tasks_of_videos(pattern: str, prompt: str, *, negative_prompt: str | None = None, seed: int = 0) -> list[MotionTask]:
+    """One task for each file that the pattern matches, in alphabetical order."""
+    found = sorted(glob(pattern, recursive=True))
+    if not found:
+        raise ManifestError(f"no file matches {pattern!r}: give a pattern such as 'clips/*.mp4', in quotes.")
+    return _unique([MotionTask(_slug(file), str(Path(file).absolute()), prompt, negative_prompt, seed=seed) for file in found], repr(pattern))
+
+
+def read_prompts(path: str | Path) -> list[str] | list[Pairing]:
+    """The lines of a text file (prompts for every entry), or the rows of a CSV or JSONL file (`entry,prompt[,seed]`).
+
+    Blank lines at the end of a text file are left out; a blank line elsewhere is refused, because it may stand for an empty prompt or for nothing.
+    """
+    path = Path(path)
+    if path.suffix.lower() in (".csv", ".jsonl"):
+        rows = _rows(path, required={"entry", "prompt"}, optional={"seed"})
+        return [Pairing(str(row["entry"]), str(row["prompt"]), _integer(row, "seed", None, f"{path} line {line}")) for line, row in rows]
+    lines = [line.strip() for line in _text(path).rstrip().splitlines()]
+    if not any(lines):
+        raise ManifestError(f"{path} holds no prompt: write one on each line.")
+    if "" in lines:
+        raise ManifestError(f"{path} line {lines.index('') + 1} is blank: remove it, or use a CSV file with the columns entry,prompt for an empty prompt.")
+    return lines
+
+
+def video_name(entry: str, prompt: str, seed: int) -> str:
+    """File name of the video of an entry, a prompt and a seed; prompts that read alike are told apart by their hash."""
+    slug = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:48].strip("-") or "no-prompt"
+    return f"{entry}-{slug}-{hashlib.sha256(prompt.encode()).hexdigest()[:6]}-seed{seed}.mp4"
+
+
+def _rows(path: Path, *, required: set[str], optional: set[str]) -> list[tuple[int, dict[str, Any]]]:
+    rows = _jsonl(path) if path.suffix.lower() == ".jsonl" else _csv(path, required)
+    if not rows:
+        raise ManifestError(f"{path} has no rows: it needs the columns {_list(required)}, and may have {_list(optional)}.")
+    for line, row in rows:
+        if missing := required - row.keys():
+            raise ManifestError(f"{path} line {line} has no column {_list(missing)}: it needs {_list(required)}, and may have {_list(optional)}.")
+        if unknown := row.keys() - required - optional:
+            raise ManifestError(f"{path} line {line} has an unknown column {_list(unknown)}: known are {_list(required | optional)}.")
+    return rows
+
+
+def _csv(path: Path, required: set[str]) -> list[tuple[int, dict[str, Any]]]:
+    """Rows with their line numbers. An empty cell of an optional column is left out."""
+    reader = csv.DictReader(io.StringIO(_text(path), newline=""), restkey="(more cells than the header)", restval="", strict=True)
+    try:
+        rows = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise ManifestError(f"{path} line {reader.line_num} is not CSV ({error}): put quotes around a text with a comma.") from error
+    named = [(line, {(key or "").strip(): value.strip() if isinstance(value, str) else value for key, value in row.items()}) for line, row in rows]
+    return [(line, {key: value for key, value in row.items() if value != "" or key in required}) for line, row in named]
+
+
+def _jsonl(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    rows = []
+    for line, text in enumerate(_text(path).splitlines(), start=1):
+        if not text.strip():
+            continue
+        try:
+            row = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ManifestError(f"{path} line {line} is not JSON ({error}): write one object on each line.") from error
+        if not isinstance(row, dict):
+            raise ManifestError(f'{path} line {line} is not an object: write {{"video": ..., "prompt": ...}}.')
+        rows.append((line, row))
+    return rows
+
+
+def _text(path: Path) -> str:
+    if not path.is_file():
+        raise ManifestError(f"there is no file {path}.")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}).") from error
+
+
+def _task(row: dict[str, Any], where: str, folder: Path) -> MotionTask:
+    if not row["video"] or not isinstance(row["video"], str):
+        raise ManifestError(f"{where} names no video.")
+    name = row.get("name") or _slug(row["video"])
+    if not is_name(name):
+        raise ManifestError(f"{where}: the name {name!r} is not one of 1 to 128 letters, digits, '.', '_' and '-' that does not begin with a dot.")
+    stride = _integer(row, "stride", 1, where)
+    start = _integer(row, "start", 0, where)
+    if stride < 1 or start < 0:
+        raise ManifestError(f"{where}: start is {start} and stride is {stride}, but they must be at least 0 and 1.")
+    tags = row.get("tags", [])
+    if not isinstance(row["prompt"], str) or not isinstance(row["negative_prompt"], str | None) or not isinstance(tags, str | list):
+        raise ManifestError(f"{where}: prompts must be text, and tags a text with ';' between them or a list.")
+    return MotionTask(
+        name=str(name),
+        video=str((folder / Path(row["video"]).expanduser()).absolute()),
+        prompt=row["prompt"],
+        negative_prompt=row["negative_prompt"],
+        start=start,
+        stride=stride,
+        seed=_integer(row, "seed", 0, where),
+        tags=tuple(str(tag).strip() for tag in (tags.split(";") if isinstance(tags, str) else tags)),
+    )
+
+
+def _integer(row: dict[str, Any], key: str, default: Any, where: str) -> Any:
+    value = row.get(key)
+    if value is None or value == "":
+        return default
+    try:
+        return int(str(value))
+    except ValueError:
+        raise ManifestError(f"{where}: {key} is {value!r}, but it must be a whole number.") from None
+
+
+def _slug(video: str) -> str:
+    """A clip's name from its file's: what a bank does not take as a name becomes '-'."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(video).stem).strip("-.")[:128] or "clip"
+
+
+def _unique(tasks: list[MotionTask], where: str) -> list[MotionTask]:
+    seen: dict[str, str] = {}
+    for task in tasks:
+        if task.name in seen:
+            raise ManifestError(f"{where} names two clips {task.name!r} ({seen[task.name]} and {task.video}): give them different names in a column 'name'.")
+        seen[task.name] = task.video
+    return tasks
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))

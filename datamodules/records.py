@@ -1,0 +1,85 @@
+"""In-flight records: where a batch of clips has come to, kept in the bank until its entries are there.
+
+The state is one record, replaced after each iteration; the parameter of each guided step is a record of its own, written once and before the state that
+counts on it. So the cost of an iteration's record does not grow, and a process may be killed between any two writes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from ditflow.bank import EntryError, MotionBank
+from ditflow.guidance import GuidanceState
+
+PART = re.compile(r"(.+)\.guided\d{4,}")
+
+
+@dataclass(frozen=True)
+class Record:
+    """A batch that was begun. `settings` tells it from the same clips optimised in another way; `step` is its next."""
+
+    key: str
+    names: tuple[str, ...]
+    settings: str
+    step: int
+
+
+def key_of(names: Sequence[str], settings: str) -> str:
+    """Where the state of these clips under these settings is kept."""
+    return f"{names[0][:64]}-{hashlib.sha256('/'.join([*names, settings]).encode()).hexdigest()[:16]}"
+
+
+def save(bank: MotionBank, names: Sequence[str], settings: str, state: GuidanceState, seconds: float, *, guided: bool) -> None:
+    """Keep the state after a step; `guided` says whether that step added to its history, `seconds` what has been spent so far."""
+    key = key_of(names, settings)
+    if guided:
+        bank.save_inflight(_part(key, len(state.history) - 1), {"parameter": state.history[-1]}, {})
+    tensors = replace(state, history=(), losses=()).tensors()
+    losses = {"losses": torch.stack(state.losses)} if state.losses else {}
+    metadata = {"names": list(names), "settings": settings, "step": state.step, "guided": len(state.history), "seconds": seconds}
+    bank.save_inflight(key, tensors | losses, metadata)
+
+
+def load(bank: MotionBank, key: str, device: torch.device | str = "cpu") -> tuple[GuidanceState, float]:
+    """The state as it was saved, and the seconds spent on it. Raises EntryError where a part of it is missing or damaged."""
+    tensors, metadata = _load(bank, key)
+    parts = [_load(bank, _part(key, index))[0]["parameter"] for index in range(metadata["guided"])]
+    history = {"history": torch.stack(parts)} if parts else {}
+    return GuidanceState.from_tensors(tensors | history, device), metadata["seconds"]
+
+
+def begun(bank: MotionBank) -> Iterator[Record]:
+    """The batches that a bank holds records of. One that cannot be read is left out: its clips start again."""
+    for key in bank.inflight():
+        if PART.fullmatch(key):
+            continue
+        try:
+            load(bank, key)
+            _, metadata = _load(bank, key)
+            yield Record(key, tuple(metadata["names"]), metadata["settings"], metadata["step"])
+        except (EntryError, KeyError, TypeError):
+            continue
+
+
+def drop(bank: MotionBank, key: str) -> None:
+    """Forget a batch, its state first, so that no state is left without its history."""
+    bank.drop_inflight(key)
+    for part in bank.inflight():
+        if (match := PART.fullmatch(part)) and match[1] == key:
+            bank.drop_inflight(part)
+
+
+def _part(key: str, index: int) -> str:
+    return f"{key}.guided{index:04d}"
+
+
+def _load(bank: MotionBank, key: str) -> tuple[dict[str, torch.Tensor], dict]:
+    found = bank.load_inflight(key)
+    if found is None:
+        raise EntryError(f"in-flight record {key!r} is missing: remove the folder inflight from the bank to start its clips again.")
+    return found

@@ -1,0 +1,101 @@
+"""What happens around the steps: the bank is kept up to date, videos are written, and progress is shown in the user's terms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import Checkpoint, TQDMProgressBar
+from torch import Tensor
+
+from datamodules import records
+from datamodules.generations import Generation
+from ditflow.files import make_folder
+from ditflow.video import write_video
+from trainers.motion_optimization import MotionOptimization, Work
+
+
+class BankWriter(Checkpoint):
+    """Keeps the bank: a record after each step, entries after the last.
+
+    The last step leaves no record. Killed between it and the last entry, a run repeats it from the record before, and finds the entries that are there.
+    """
+
+    def on_train_batch_end(self, trainer: Trainer, module: MotionOptimization, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if not outputs:
+            return
+        work: Work = outputs["work"]
+        names, settings, step = work.batch.leg.names, work.batch.settings, work.state.step
+        if step < module.iterations:
+            guided = module.method.window.start < step <= module.method.window.stop
+            records.save(trainer.datamodule.bank, names, settings, work.state, work.seconds, guided=guided)
+            return
+        for name, entry in module.entries(work).items():
+            trainer.datamodule.publish(name, entry)
+        records.drop(trainer.datamodule.bank, records.key_of(names, settings))
+
+    def on_train_end(self, trainer: Trainer, module: MotionOptimization) -> None:
+        trainer.datamodule.bank.reindex()
+
+
+class VideoWriter(Callback):
+    """Writes each video of `predict`, and of `fit` where clips are finished. Files appear when they are whole."""
+
+    def on_train_batch_end(self, trainer: Trainer, module: MotionOptimization, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if outputs and module.finish and outputs["work"].state.step == module.iterations:
+            state = outputs["work"].state
+            for name, frames in zip(outputs["work"].batch.leg.names, module.backbone.decode(state.latents), strict=True):
+                _write(trainer.datamodule.video_of(name), frames, module.fps)
+            module.backbone.release_encoders()
+
+    def on_predict_batch_end(self, trainer: Trainer, module: MotionOptimization, outputs: Tensor | None, batch: Generation, *_: Any) -> None:
+        if outputs is not None:
+            _write(batch.file, outputs, module.fps)
+
+
+class PreviewWriter(Callback):
+    """Writes what the video would be if the present step were the last, every so many steps of `fit`.
+
+    Args:
+        every: Steps between two previews of a clip.
+        out: Folder; by default `previews` beside the videos.
+    """
+
+    def __init__(self, every: int = 5, out: str | None = None) -> None:
+        if every < 1:
+            raise ValueError(f"every is {every}, but previews are at least one step apart.")
+        self.every, self.out = every, out
+
+    def on_train_batch_end(self, trainer: Trainer, module: MotionOptimization, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if not outputs or outputs["work"].state.step % self.every:
+            return
+        state, folder = outputs["work"].state, Path(self.out) if self.out is not None else trainer.datamodule.video_folder / "previews"
+        for name, frames in zip(outputs["work"].batch.leg.names, module.backbone.decode(state.previous_x0), strict=True):
+            _write(folder / f"{name}-step{state.step:03d}.mp4", frames, module.fps)
+        module.backbone.release_encoders()
+
+
+class Progress(TQDMProgressBar):
+    """A bar over all that is left, with the clip, its loss, and how full the bank is."""
+
+    def get_metrics(self, trainer: Trainer, module: MotionOptimization) -> dict[str, Any]:
+        data, metrics = trainer.datamodule, super().get_metrics(trainer, module)
+        metrics.pop("v_num", None)
+        if module.work is not None:
+            names = module.work.batch.leg.names
+            metrics["clip"] = names[0] if len(names) == 1 else f"{names[0]}+{len(names) - 1}"
+        return metrics | {"bank": f"{len(data.finished)}/{len(data.tasks)}"}
+
+    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
+        super().on_train_epoch_start(trainer, *_)
+        self.train_progress_bar.set_description("Optimising" if trainer.current_epoch == 0 else "Trying again")
+
+    def on_predict_batch_start(self, trainer: Trainer, module: MotionOptimization, batch: Generation, *_: Any, **__: Any) -> None:
+        super().on_predict_batch_start(trainer, module, batch, *_, **__)
+        self.predict_progress_bar.set_description(f"{batch.entry}: {batch.prompt}"[:60])
+
+
+def _write(file: Path, frames: Tensor, fps: float) -> None:
+    make_folder(file.parent)
+    write_video(file, frames, fps)

@@ -1,0 +1,136 @@
+"""`ditflow fit` and `ditflow predict`: LightningCLI over MotionOptimization and MotionTaskModule."""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from contextlib import redirect_stdout, suppress
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentError
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from datamodules.motion_tasks import MotionTaskModule
+from ditflow.resources import shipped
+from trainers.callbacks import BankWriter, PreviewWriter, Progress, VideoWriter
+from trainers.motion_optimization import MotionOptimization
+
+__all__ = ["PreviewWriter", "help_text", "run"]  # PreviewWriter: so that --trainer.callbacks+=PreviewWriter finds it
+
+QUIET = (  # warnings that say nothing here
+    ".*`LightningModule.configure_optimizers` returned `None`.*",
+    ".*does not have many workers.*",
+    ".*`training_step` returned `None`.*",
+    ".*Total length of `.*` across ranks is zero.*",
+    ".*Couldn't infer the batch indices.*",
+    ".*predict returned None.*",
+    ".*You are using `torch.load` with `weights_only=False`.*",
+    ".*isinstance.treespec, LeafSpec.*",
+)
+
+
+class MotionCLI(LightningCLI):
+    """The two commands take the same YAML. Both know --bank and --out, which go to the data."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            MotionOptimization,
+            MotionTaskModule,
+            save_config_callback=None,
+            trainer_defaults={
+                "callbacks": [VideoWriter(), BankWriter(), Progress()],
+                "devices": 1,
+                "logger": False,
+                "log_every_n_steps": 1,
+                "max_epochs": -1,
+                "reload_dataloaders_every_n_epochs": 1,
+                "enable_model_summary": False,
+            },
+            seed_everything_default=False,
+            parser_kwargs={"prog": "ditflow", "exit_on_error": False, "allow_abbrev": False},
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        skipped = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule", "return_predictions", "weights_only"}
+        return {"fit": skipped, "predict": skipped | {"ckpt_path"}}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--bank", type=str, required=True, help="Folder or URL of the motion bank; `fit` makes it where it is missing.")
+        parser.add_argument("--out", type=str | None, default=None, help="Folder for videos; by default `videos` in the bank.")
+        parser.link_arguments("bank", "data.bank")
+        parser.link_arguments("out", "data.out")
+
+    def predict(self, **arguments: Any) -> None:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a video takes minutes and leaves nothing half-done: no reason to wait for its end
+        self.trainer.predict(**arguments, return_predictions=False)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run `fit` or `predict` and return the exit code: 1 where clips or videos failed or are left, with the reasons on stderr."""
+    sys.argv[1:] = with_shipped_configs(arguments)  # a rank that is launched again reads its arguments there
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in QUIET:
+        warnings.filterwarnings("ignore", message)
+    try:
+        data = MotionCLI().datamodule
+    except ArgumentError as error:
+        raise ValueError(in_one_sentence(str(error), arguments[0])) from error
+    return conclude(data)
+
+
+def conclude(data: MotionTaskModule) -> int:
+    """The last lines, and the exit code that tells the truth. Raises ValueError where nothing could be done at all."""
+    names, done = data.outcome()
+    left = [name for name in names if name not in done and name not in data.failed]
+    if data.failed and not done and not left:
+        first, *others = data.failed.values()
+        raise ValueError(first + (f" The other {len(others)} failed too." if others else ""))
+    print(f"{len(done)} of {len(names)} done: {data.path if data.tasks else data.video_folder}")
+    if data.failed:
+        print(f"{len(data.failed)} failed:", *(f"  {name}: {reason}" for name, reason in data.failed.items()), sep="\n", file=sys.stderr)
+    if left:
+        print(f"{len(left)} left: run the same command again.", file=sys.stderr)
+    return 1 if data.failed or left else 0
+
+
+def help_text(arguments: Sequence[str]) -> str:
+    sys.argv[1:] = arguments
+    with redirect_stdout(io.StringIO()) as text, suppress(SystemExit):
+        MotionCLI()
+    return text.getvalue()
+
+
+def with_shipped_configs(arguments: Sequence[str]) -> list[str]:
+    """A configuration that is not here is taken from those that ship, by its file's name."""
+    found = list(arguments)
+    for i, argument in enumerate(found):
+        option, equals, value = argument.partition("=")
+        if option in ("--config", "-c") and equals:
+            found[i] = f"{option}={_config(value)}"
+        elif option in ("--config", "-c") and i + 1 < len(found):
+            found[i + 1] = _config(found[i + 1])
+    return found
+
+
+def _config(name: str) -> str:
+    return name if Path(name).exists() else str(shipped("configs", Path(name).name) or name)
+
+
+def in_one_sentence(message: str, command: str) -> str:
+    """The parser's explanation of one argument, without its types' inner life."""
+    key = re.search(r'[Kk]ey "([^"]+)"', message)
+    value = re.search(r"(?:Given value|Got value): (.*)", message)
+    kinds = re.findall(r"Expected an? (?:<class '(\w+)'>|([^\n.]+))", message)
+    if key and value and kinds:
+        wanted = " or ".join(dict.fromkeys("nothing (null)" if name == "NoneType" else name or other for name, other in kinds))
+        return f"--{key[1]} cannot be {value[1].strip()!r}: give {wanted}. `ditflow {command} --help` explains it."
+    return f"{' '.join(message.split()).rstrip('.')}. `ditflow {command} --help` lists what can be given."

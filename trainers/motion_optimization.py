@@ -1,0 +1,181 @@
+"""Guided denoising and injection as a LightningModule: the wiring around `ditflow.guidance`, which holds the method.
+
+One training step is one denoising step of a batch of clips, guided where it lies in the window. The backbone is frozen and stays outside the module tree,
+where no checkpoint, cast or synchronisation sees it; what is optimised lives in a `GuidanceState` that is replaced as a whole, so that it can be saved
+between any two steps.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import lightning as L
+from torch import Tensor
+
+from datamodules import records
+from datamodules.clips import MotionBatch
+from datamodules.generations import Generation
+from ditflow.backbones import Backbone, load_backbone
+from ditflow.bank import BankEntry
+from ditflow.files import StorageError
+from ditflow.guidance import GuidanceState, guided_step, reference_motion, start_guidance
+from ditflow.schedule import GuidanceKind
+from ditflow.transfer import Source, entries_of, inject_motion
+from trainers.method import Choices, Method, VariableKind
+
+
+@dataclass(frozen=True)
+class Work:
+    """A batch and where it has come to. `seconds` were spent on it, in this run and before."""
+
+    batch: MotionBatch
+    reference: Tensor
+    state: GuidanceState
+    seconds: float = 0.0
+
+
+class MotionOptimization(L.LightningModule):
+    """Takes the motion of clips (fit) and gives it to new videos (predict). What is None is taken as recommended for the backbone.
+
+    Args:
+        backbone: Name of a shipped backbone, folder in diffusers format, or hub id.
+        variable: What is optimised.
+        signal: The representation of motion.
+        block: Where the signal is read, counted from 0.
+        window: Guided part of the denoising steps: a fraction, or the first step and the one after the last.
+        learning_rate: At the first guided step, and the one that it goes to, in units of the variable.
+        inner_steps: Updates at each guided step.
+        steps: Denoising steps; for `predict` None means the entry's.
+        guidance_scale: Of the prompt; for `predict` None means the entry's.
+        guidance: How that scale goes with the steps; None is as published for the scheduler.
+        injection_blocks: Blocks whose keys and values come from the reference clip in the window; for `predict` None means in no block.
+        dtype: Of the backbone: float32, bfloat16 or float16; what is optimised is float32 always.
+        gradient_checkpointing: Takes less memory and more time.
+        keep_reference: Keep the clip's latents in the entry, so that `predict` can inject keys and values without the clip.
+        finish: Denoise to the end and write the video too, not only the entry.
+        fps: Frames per second of the videos that are written.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "tiny-rope",
+        *,
+        variable: VariableKind | None = None,
+        signal: str = "amf",
+        block: int | None = None,
+        window: float | tuple[int, int] | None = None,
+        learning_rate: tuple[float, float] | None = None,
+        inner_steps: int = 5,
+        steps: int | None = None,
+        guidance_scale: float | None = None,
+        guidance: GuidanceKind | None = None,
+        injection_blocks: list[int] | None = None,
+        dtype: str | None = None,
+        gradient_checkpointing: bool = False,
+        keep_reference: bool = False,
+        finish: bool = False,
+        fps: float = 8.0,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.choices = Choices(
+            variable, signal, block, window, learning_rate, inner_steps, steps, guidance_scale, guidance, injection_blocks, gradient_checkpointing
+        )
+        self.name, self.number_format = backbone, dtype
+        self.keep_reference, self.finish, self.fps = keep_reference, finish, fps
+        self.work: Work | None = None
+        self._given_up: MotionBatch | None = None
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        return load_backbone(self.name, device=self.trainer.strategy.root_device, dtype=self.number_format)
+
+    @cached_property
+    def method(self) -> Method:
+        return Method(self.choices, self.backbone)
+
+    @property
+    def iterations(self) -> int:
+        """Denoising steps of each clip: to the end if its video is wanted, else to the end of the window."""
+        return len(self.method.schedule) if self.finish else self.method.window.stop
+
+    def setup(self, stage: str) -> None:
+        if self.trainer.precision != "32-true":
+            raise ValueError(
+                f"--trainer.precision {self.trainer.precision} would round what is optimised, whose updates are too small for 16 bits: "
+                "leave it out, and choose the backbone's number format by --model.dtype bfloat16."
+            )
+
+    def configure_optimizers(self) -> None:
+        """Adam is fresh at each denoising step, inside of it; Lightning's stand-in counts the iterations."""
+
+    def training_step(self, item: tuple[MotionBatch, int], batch_idx: int) -> dict[str, Any] | None:
+        """One denoising step of a batch of clips. Returns the work done, or None where the batch was given up."""
+        batch, step = item
+        self.optimizers().step()
+        if batch is self._given_up:
+            return None
+        try:
+            self.work = self._advanced(self.work if self.work and self.work.batch.leg is batch.leg else self._begun(batch.to(self.device)))
+        except StorageError:
+            raise
+        except (RuntimeError, ValueError, ArithmeticError) as error:
+            self.work, self._given_up = None, batch
+            self.trainer.datamodule.give_up(batch, error)
+            return None
+        if self.method.window.start <= step < self.method.window.stop:
+            self.log("loss", self.work.state.losses[-1][-1].mean(), prog_bar=True, on_step=True, on_epoch=False, batch_size=len(batch.tasks))
+        return {"work": self.work}
+
+    def on_train_epoch_end(self) -> None:
+        """One epoch does it all, whatever the Trainer's limit; another one follows only to try clips again that failed together."""
+        self.trainer.should_stop = not self.trainer.datamodule.to_retry
+
+    def predict_step(self, item: Generation, batch_idx: int = 0) -> Tensor | None:
+        """One video with the motion of an entry, uint8 (T, C, Y, X); None where that cannot be."""
+        choices = self.choices
+        try:
+            entry = self.trainer.datamodule.bank[item.entry]
+            return inject_motion(
+                self.backbone,
+                entry,
+                item.prompt,
+                seed=item.seed,
+                negative_prompt=item.negative_prompt,
+                steps=choices.steps,
+                guidance_scale=choices.guidance_scale,
+                injection_blocks=(choices.injection_blocks or ()) if entry.reference_latents is not None else (),
+            )
+        except StorageError:
+            raise
+        except (RuntimeError, ValueError) as error:
+            self.trainer.datamodule.fail(item.file.stem, error)
+            return None
+
+    def entries(self, work: Work) -> dict[str, BankEntry]:
+        """What a batch brings into the bank, once its window is behind it."""
+        batch, method = work.batch, self.method
+        sources = [
+            Source(task.name, sha256, task.prompt, task.negative_prompt or "", task.seed, task.tags)
+            for task, sha256 in zip(batch.tasks, batch.sha256, strict=True)
+        ]
+        entries = entries_of(self.backbone, method.guidance, method.schedule, batch.size, work.state, sources, work.seconds)
+        kept = batch.latents.cpu().unbind() if self.keep_reference else [None] * len(entries)
+        return {name: replace(entry, reference_latents=latents) for name, entry, latents in zip(batch.leg.names, entries, kept, strict=True)}
+
+    def _begun(self, batch: MotionBatch) -> Work:
+        reference = reference_motion(self.backbone, self.method.guidance.signal, batch.latents, batch.empty, batch.leg.names)
+        if batch.leg.record is not None:
+            return Work(batch, reference, *records.load(self.trainer.datamodule.bank, batch.leg.record, self.device))
+        seeds = [task.seed for task in batch.tasks]
+        return Work(batch, reference, start_guidance(self.backbone, self.method.guidance, batch.size, batch.leg.names, seeds))
+
+    def _advanced(self, work: Work) -> Work:
+        began, batch, method = time.monotonic(), work.batch, self.method
+        state = guided_step(self.backbone, method.guidance, method.schedule, work.state, work.reference, batch.latents, batch.text, batch.negative)
+        if not (state.latents.isfinite().all() and state.parameter.isfinite().all()):
+            raise ArithmeticError(f"its numbers are no longer finite after step {state.step - 1}: try a smaller learning rate, or dtype float32.")
+        return replace(work, state=state, seconds=work.seconds + time.monotonic() - began)
