@@ -199,13 +199,13 @@ class Largest(TorchDispatchMode):
 
 
 def test_no_tensor_grows_with_the_square_of_all_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    grid = TokenGrid(6, 8, 9)
+    grid = TokenGrid(5, 8, 9)
     query, key = (x.requires_grad_() for x in random_heads(grid, batch=1, heads=2, head_dim=4))
     monkeypatch.setattr(amf, "PAIRWISE", grid.tokens_per_frame**2)
     reference = AttentionMotionFlow(BLOCK).reference(record(key, query), grid)
     with Largest() as largest:
         torch.autograd.grad(AttentionMotionFlow(BLOCK).loss(record(query, key), grid, reference).sum(), [query, key])
-    assert largest.elements == grid.tokens_per_frame**2  # one frame pair, although N^2 is 36 times as much
+    assert largest.elements == grid.tokens_per_frame**2  # one frame pair, although N^2 is 25 times as much
 
     saved: list[int] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: saved.append(tensor.numel()) or tensor, lambda tensor: tensor):
