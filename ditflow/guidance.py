@@ -170,5 +170,5 @@ def _states(generators: Sequence[torch.Generator]) -> Tensor:
 def _generators(states: Tensor) -> list[torch.Generator]:
     generators = [torch.Generator("cpu") for _ in states]
     for generator, state in zip(generators, states, strict=True):
-        generator.set_state(state.contiguous())
+        generator.set_state(state.clone())  # torch 2.13 crashes on a view that does not start its storage
     return generators
