@@ -14,8 +14,6 @@ from ditflow.backbones.base import Backbone
 from ditflow.schedule import DenoisingSchedule, Step
 from ditflow.taps import KeyValue
 
-NEGATIVE_PROMPT = "bad quality, distortions, unrealistic, distorted image, watermark, signature"  # the published one
-
 
 def clip_generator(name: str, seed: int) -> torch.Generator:
     """A CPU generator that depends on nothing but the clip's name and the seed."""

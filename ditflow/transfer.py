@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -20,10 +21,12 @@ from ditflow.guidance import Guidance, GuidanceState, guided_step, reference_mot
 from ditflow.injection import nearest, reference_key_value
 from ditflow.motion import AttentionMotionFlow, MotionSignal
 from ditflow.recommended import Recommendation, recommended
-from ditflow.sampling import NEGATIVE_PROMPT, clip_generator, denoise, initial_noise
-from ditflow.schedule import DenoisingSchedule, GuidanceWindow
+from ditflow.sampling import clip_generator, denoise, initial_noise
+from ditflow.schedule import DenoisingSchedule, GuidanceKind, GuidanceWindow
 from ditflow.variables import VARIABLES
 from ditflow.video import Clip
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Source:
 def extract_motion(backbone: Backbone, frames: Tensor, signal: MotionSignal | None = None) -> Tensor:
     """The motion of a video, uint8 (T, C, Y, X). By default its attention motion flow at the recommended block: displacement (F, F, S, 2) of (dx, dy)
     in tokens, from frame i to frame j, x right and y down."""
-    signal = signal or AttentionMotionFlow(_recommended(backbone).block)
+    signal = _or(signal, AttentionMotionFlow(_recommended(backbone).block))
     return reference_motion(backbone, signal, backbone.encode(frames[None]), backbone.embed([""]), ["video"])[0]
 
 
@@ -58,7 +61,7 @@ def transfer_motion(
     clip: Clip,
     prompt: str,
     *,
-    negative_prompt: str = NEGATIVE_PROMPT,
+    negative_prompt: str | None = None,
     seed: int = 0,
     steps: int | None = None,
     guidance_scale: float | None = None,
@@ -67,12 +70,12 @@ def transfer_motion(
 ) -> Transfer:
     """A video of what the prompt says that moves like the clip.
 
-    `steps`, `guidance_scale` and `guidance` None are those recommended for the backbone. `keep_reference` puts the clip's latents into the entry, for
-    key and value injection. Raises ValueError where the clip's size, the window or a block does not fit the backbone.
+    `negative_prompt`, `steps`, `guidance_scale` and `guidance` None are those recommended for the backbone. `keep_reference` puts the clip's latents
+    into the entry, for key and value injection. Raises ValueError where the clip's size, the window or a block does not fit the backbone.
     """
     began, advice = time.monotonic(), _recommended(backbone)
-    guidance = guidance or recommended_guidance(backbone)
-    schedule = backbone.schedule(steps or advice.steps, advice.guidance_scale if guidance_scale is None else guidance_scale)
+    guidance, negative_prompt = _or(guidance, recommended_guidance(backbone)), _or(negative_prompt, advice.negative_prompt)
+    schedule = backbone.schedule(_or(steps, advice.steps), _or(guidance_scale, advice.guidance_scale))
     if not len(guidance.check(backbone, len(schedule))):
         raise ValueError(f"window {guidance.window} of {len(schedule)} steps guides none of them; for a plain video use ditflow.sampling.sample.")
     frames, _, height, width = clip.frames.shape
@@ -105,8 +108,8 @@ def inject_motion(
     `injection_blocks` takes keys and values from the entry's reference latents. Raises EntryError where the entry does not fit the backbone.
     """
     metadata = entry.metadata
-    schedule = backbone.schedule(steps or metadata.steps, metadata.guidance_scale if guidance_scale is None else guidance_scale, metadata.guidance)
-    text, negative = backbone.embed([prompt, metadata.negative_prompt if negative_prompt is None else negative_prompt]).split(1)
+    schedule = backbone.schedule(_or(steps, metadata.steps), _or(guidance_scale, metadata.guidance_scale), cast(GuidanceKind, metadata.guidance))
+    text, negative = backbone.embed([prompt, _or(negative_prompt, metadata.negative_prompt)]).split(1)
     generators = [clip_generator(prompt, seed)]
     noise = initial_noise(backbone.spec.compression.latent_shape(VideoSize(*metadata.size)), generators, backbone.device)
     return backbone.decode(inject(backbone, entry, schedule, noise, text, negative, generators, injection_blocks))[0]
@@ -166,7 +169,7 @@ def entries_of(
     """What the guided steps have optimised, an entry for each clip of the batch."""
     window, grid, spec = GuidanceWindow.of(guidance.window, len(schedule)), backbone.spec.compression.grid(size), backbone.spec
     parameters, losses = torch.stack(state.history, dim=1), torch.stack(state.losses, dim=-1)  # (B, G, ...), (K, B, G)
-    common = dict(
+    common: dict[str, Any] = dict(
         ditflow=__version__,
         backbone=spec.name,
         backbone_fingerprint=spec.fingerprint,
@@ -184,7 +187,7 @@ def entries_of(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     return [
-        BankEntry(EntryMetadata(losses=losses[:, row].T.tolist(), **common, **asdict(source)), parameters[row].contiguous())
+        BankEntry(EntryMetadata(losses=tuple(losses[:, row].T.tolist()), **common, **asdict(source)), parameters[row].contiguous())
         for row, source in enumerate(sources)
     ]
 
@@ -203,3 +206,7 @@ def recommended_guidance(backbone: Backbone) -> Guidance:
 
 def _recommended(backbone: Backbone) -> Recommendation:
     return recommended(backbone.spec.position, backbone.spec.blocks)
+
+
+def _or(choice: T | None, advice: T) -> T:
+    return advice if choice is None else choice
