@@ -74,13 +74,12 @@ class GuidanceState:
     losses: tuple[Tensor, ...] = ()
 
     def tensors(self) -> dict[str, Tensor]:
-        """As named tensors on the CPU, for one safetensors file."""
+        """As named tensors on the CPU that share no memory, for one safetensors file."""
         named = {"step": torch.tensor(self.step), "latents": self.latents, "noise": self.noise, "parameter": self.parameter, "generators": self.generators}
         if self.previous_x0 is not None:
             named["previous_x0"] = self.previous_x0
-        if self.history:
-            named |= {"history": torch.stack(self.history), "losses": torch.stack(self.losses)}
-        return {name: tensor.cpu().contiguous() for name, tensor in named.items()}
+        copies = {name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in named.items()}
+        return copies | ({"history": torch.stack(self.history), "losses": torch.stack(self.losses)} if self.history else {})
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], device: torch.device | str = "cpu") -> Self:
