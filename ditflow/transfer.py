@@ -80,10 +80,10 @@ def transfer_motion(
         raise ValueError(f"window {guidance.window} of {len(schedule)} steps guides none of them; for a plain video use ditflow.sampling.sample.")
     frames, _, height, width = clip.frames.shape
     size, source = VideoSize(frames, height, width), Source(clip.path.stem, clip.sha256, prompt, negative_prompt, seed)
+    state = start_guidance(backbone, guidance, size, [source.clip], [seed])
     text, negative, empty = backbone.embed([prompt, negative_prompt, ""]).split(1)
     reference_latents = backbone.encode(clip.frames[None])
     reference = reference_motion(backbone, guidance.signal, reference_latents, empty, [source.clip])
-    state = start_guidance(backbone, guidance, size, [source.clip], [seed])
     for _ in schedule:
         state = guided_step(backbone, guidance, schedule, state, reference, reference_latents, text, negative)
     video = backbone.decode(state.latents)[0]

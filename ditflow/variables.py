@@ -70,7 +70,7 @@ class Variable(ABC):
 
 @dataclass(frozen=True)
 class LatentVariable(Variable):
-    """The noisy latents (B, F, C, Hl, Wl). Strongest; injected elsewhere, they bring the reference's content along."""
+    """The noisy latents (B, F, C, Hl, Wl). Injected elsewhere, they replace what was sampled so far, and bring the reference's content along."""
 
     kind, needs = "latents", None
 

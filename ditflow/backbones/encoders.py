@@ -48,7 +48,7 @@ class Encoders:
         """(B, L, E), padded to L without a mask: padding is seen by the transformer, as in training."""
         tokenizer, encoder = self._load_text()
         for prompt in prompts:
-            if len(tokenizer(prompt).input_ids) > self.text_tokens:
+            if len(tokenizer(prompt, verbose=False).input_ids) > self.text_tokens:
                 warnings.warn(f"prompt cut to {self.text_tokens} tokens: {prompt!r}", stacklevel=2)
         tokens = tokenizer(list(prompts), padding="max_length", max_length=self.text_tokens, truncation=True, return_tensors="pt")
         embedding: Tensor = encoder(tokens.input_ids.to(self.device))[0]

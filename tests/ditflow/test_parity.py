@@ -7,6 +7,7 @@ updates divide gradients by their own size and carry that into the parameters, t
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import diffusers
@@ -21,9 +22,8 @@ from ditflow.backbones.cogvideox import CogVideoX, spec_of
 from ditflow.backbones.encoders import Encoders
 from ditflow.grid import VideoSize
 from ditflow.guidance import Guidance, GuidanceState, guided_step, reference_motion
-from ditflow.injection import reference_key_value
 from ditflow.motion import AttentionMotionFlow
-from ditflow.sampling import denoise
+from ditflow.transfer import Source, entries_of, inject
 from ditflow.variables import VARIABLES
 
 DATA = Path(__file__).parents[1] / "data" / "parity"
@@ -31,6 +31,7 @@ VAE = {"temporal_compression_ratio": 4, "block_out_channels": (8,) * 4}
 SIZE = VideoSize(21, 48, 80)
 RUNS = {"5b_rope_flow": "rotary_tables", "5b_latent_flow": "latents", "2b_posemb_flow": "sinusoidal", "2b_latent_flow": "latents"}
 PUBLISHED_POSITIONS = torch.cartesian_prod(*(torch.tensor(axis, dtype=torch.float32) for axis in (range(6), (2, 11, 20), (0, 9, 18, 27, 36))))  # of 30x45
+NAMES = {"rotary_tables": "rope", "sinusoidal": "posemb", "latents": "latents"}
 LATER = {"5b_latent_smm", "5b_latent_moft", "motion_fidelity"}  # tested with their signals and with the metric
 
 
@@ -93,8 +94,7 @@ def test_guided_run(run: str, variable: str) -> None:
         torch.testing.assert_close(state.latents, vectors[f"step{step.index}_latents"], rtol=0, atol=5e-5)
     torch.testing.assert_close(torch.cat(state.losses)[:, 0], vectors["losses"], rtol=0, atol=1e-6)
     for index, parameter in enumerate(state.history):
-        name = {"rotary_tables": "rope", "sinusoidal": "posemb", "latents": "latents"}[variable]
-        torch.testing.assert_close(parameter.squeeze(0), vectors[f"guided{index}_{name}"].reshape(parameter.shape[1:]), rtol=0, atol=3e-5)
+        torch.testing.assert_close(parameter.squeeze(0), vectors[f"guided{index}_{NAMES[variable]}"].reshape(parameter.shape[1:]), rtol=0, atol=3e-5)
 
 
 @pytest.mark.parametrize("run", ["5b_latent_smm", "5b_latent_moft"])
@@ -111,15 +111,18 @@ def test_features(run: str) -> None:
 def test_zero_shot_run(run: str, variable: str) -> None:
     backbone, inputs = published(run[:2])
     optimised, vectors, settings = load_file(DATA / f"{run}.safetensors"), load_file(DATA / f"{run}_inject.safetensors"), metadata(run)["settings"]
-    name = {"rotary_tables": "rope", "sinusoidal": "posemb", "latents": "latents"}[variable]
-    text, negative, generators = inputs["emb_target"], inputs["emb_negative"], [torch.Generator().manual_seed(1)]
-    noise = latents = inputs["init_latents"]
-    x0 = None
-    for step in backbone.schedule(settings["num_inference_steps"], settings["guidance_scale"]):
-        position, key_value = None, None
-        if (stored := optimised.get(f"guided{step.index}_{name}")) is not None:
-            current = VARIABLES[variable].at(backbone, stored if variable in ("latents", "sinusoidal") else stored[None])
-            latents, position = current.latents(latents), current.position
-            key_value = reference_key_value(backbone, inputs["motion_latent"], noise, step, text, settings["injection_blocks"])
-        latents, x0 = denoise(backbone, latents, step, text, negative, position=position, previous_x0=x0, generators=generators, key_value=key_value)
-        torch.testing.assert_close(latents, vectors[f"step{step.index}_latents"], rtol=0, atol=5e-5)
+    guidance, schedule = guidance_of(settings, variable), backbone.schedule(settings["num_inference_steps"], settings["guidance_scale"])
+    noise = inputs["init_latents"]
+    shape = VARIABLES[variable].start(backbone, noise, SIZE).parameter.shape
+    history = tuple(optimised[f"guided{index}_{NAMES[variable]}"].reshape(shape) for index in range(3))
+    state = GuidanceState(3, noise, noise, history[-1], torch.empty(1, 0), history=history, losses=(torch.zeros(1, 1),) * 3)
+    (entry,) = entries_of(backbone, guidance, schedule, SIZE, state, [Source("clip", "", "target", "negative", 1)], 0.0)
+    entry = replace(entry, reference_latents=inputs["motion_latent"][0])
+
+    generators, seen = [torch.Generator().manual_seed(1)], []
+    advance = backbone.advance
+    backbone.advance = lambda *arguments: seen.append(advance(*arguments)) or seen[-1]
+    inject(backbone, entry, schedule, noise, inputs["emb_target"], inputs["emb_negative"], generators, settings["injection_blocks"])
+    for index, (latents, _) in enumerate(seen):
+        torch.testing.assert_close(latents, vectors[f"step{index}_latents"], rtol=0, atol=5e-5)
+    assert len(seen) == len(schedule)

@@ -1,0 +1,155 @@
+"""The three sentences, from frames to frames, on tiny backbones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from ditflow.backbones import BackboneError
+from ditflow.bank import BankEntry, EntryError
+from ditflow.guidance import Guidance
+from ditflow.motion import AttentionMotionFlow
+from ditflow.sampling import clip_generator, initial_noise, sample
+from ditflow.transfer import Transfer, check_entry, extract_motion, inject_motion, recommended_guidance, transfer_motion
+from ditflow.video import Clip
+from tests.registry import PAIRS, SIZE, VARIABLES, tiny_backbone
+
+STEPS = 4
+
+
+def clip_of(seed: int = 0) -> Clip:
+    shape = (SIZE.frames, 3, SIZE.height, SIZE.width)
+    frames = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    return Clip(frames, 8.0, Path("clips/car.mp4"), "0" * 64)
+
+
+def guidance_of(variable: str) -> Guidance:
+    return Guidance(AttentionMotionFlow(2), variable, window=0.5, learning_rate=(0.1, 0.05), inner_steps=2)
+
+
+def transferred(kind: str, variable: str, keep_reference: bool = False) -> Transfer:
+    options = {"seed": 3, "steps": STEPS, "guidance": guidance_of(variable), "negative_prompt": "dog", "keep_reference": keep_reference}
+    return transfer_motion(tiny_backbone(kind), clip_of(), "a cat", **options)
+
+
+def plain(kind: str, prompt: str, seed: int, scale: float = 7.0, negative: str | None = None) -> Tensor:
+    backbone = tiny_backbone(kind)
+    generators = [clip_generator(prompt, seed)]
+    noise = initial_noise(backbone.spec.compression.latent_shape(SIZE), generators)
+    text, empty = backbone.embed([prompt, negative or ""]).split(1)
+    return backbone.decode(sample(backbone, backbone.schedule(STEPS, scale), noise, text, empty, generators))[0]
+
+
+@pytest.mark.parametrize("kind", ["rotary", "sinusoidal"])
+def test_extract_motion(kind: str) -> None:
+    backbone = tiny_backbone(kind)
+    motion = extract_motion(backbone, clip_of().frames)
+    grid = backbone.spec.compression.grid(SIZE)
+    assert motion.shape == (grid.frames, grid.frames, grid.tokens_per_frame, 2)
+    torch.testing.assert_close(motion, motion.round(), rtol=0, atol=0)  # whole tokens
+    torch.testing.assert_close(extract_motion(backbone, clip_of().frames, AttentionMotionFlow(2)), motion, rtol=0, atol=0)
+    assert not torch.equal(extract_motion(backbone, clip_of(1).frames), motion)
+
+
+@pytest.mark.parametrize(("kind", "variable"), PAIRS)
+def test_transfer_motion(kind: str, variable: str) -> None:
+    transfer = transferred(kind, variable)
+    assert transfer.frames.shape == (9, 3, 32, 48) and transfer.frames.dtype == torch.uint8
+    entry = transfer.entry
+    metadata = entry.metadata
+    assert len(entry.parameters) == 2 and entry.reference_latents is None
+    assert (metadata.grid, metadata.size, metadata.window, metadata.timesteps, metadata.steps) == ((3, 4, 6), (9, 32, 48), (0, 2), (999, 749), STEPS)
+    assert (metadata.clip, metadata.prompt, metadata.seed, metadata.variable) == ("car", "a cat", 3, variable)
+    assert metadata.signal == {"name": "amf", "block": 2, "temperature": 2.0, "threshold": True}
+    assert [len(losses) for losses in metadata.losses] == [2, 2] and metadata.seconds > 0
+    again = BankEntry.from_bytes(entry.to_bytes())
+    assert again.content_hash == entry.content_hash == transferred(kind, variable).entry.content_hash
+
+
+@pytest.mark.parametrize(("kind", "variable"), PAIRS)
+def test_inject_motion(kind: str, variable: str) -> None:
+    backbone, entry = tiny_backbone(kind), transferred(kind, variable).entry
+    video = inject_motion(backbone, entry, "a dog", seed=5)
+    assert video.shape == (9, 3, 32, 48) and video.dtype == torch.uint8
+    torch.testing.assert_close(inject_motion(backbone, BankEntry.from_bytes(entry.to_bytes()), "a dog", seed=5), video, rtol=0, atol=0)
+    if variable != "latents":  # these replace what came of the seed
+        assert not torch.equal(inject_motion(backbone, entry, "a dog", seed=6), video)
+    assert not torch.equal(inject_motion(backbone, entry, "a dog", seed=5, guidance_scale=1.0), video)
+
+
+@pytest.mark.parametrize("variable", ["rotary_tables", "rotary_positions"])
+def test_an_entry_that_was_never_updated_gives_the_plain_video(variable: str) -> None:
+    backbone = tiny_backbone("rotary")
+    still = replace(guidance_of(variable), learning_rate=(0.0, 0.0))
+    entry = transfer_motion(backbone, clip_of(), "a cat", steps=STEPS, guidance=still, negative_prompt="dog").entry
+    torch.testing.assert_close(inject_motion(backbone, entry, "a dog", seed=5), plain("rotary", "a dog", 5, negative="dog"), rtol=0, atol=0)
+
+
+def test_another_number_of_steps_takes_the_nearest() -> None:
+    backbone, entry = tiny_backbone("rotary"), transferred("rotary", "rotary_positions").entry
+    stock = backbone.rotary_positions(SIZE).expand(2, -1, -1)
+    entry = replace(entry, parameters=torch.stack([stock + 0.3, stock + 0.3 * stock]))
+    seen, predict = [], backbone.predict
+
+    def watched(latents: Tensor, timestep: int, text: Tensor, position: Tensor | None = None) -> Tensor | None:
+        seen.append((timestep, None if position is None else position[0, 0, 1, 0, 0].item()))
+        return predict(latents, timestep, text, position)
+
+    backbone.predict = watched  # type: ignore[method-assign]
+    inject_motion(backbone, entry, "a dog", steps=8)
+    first, second = torch.tensor(0.3).sin().item(), 0.0  # of the first token along t
+    assert seen[::2] == [(999, first), (874, first), (749, second), (624, second), (499, None), (374, None), (249, None), (124, None)]
+
+
+def test_key_and_value_injection_needs_the_references_latents() -> None:
+    backbone = tiny_backbone("rotary")
+    without, kept = transferred("rotary", "rotary_positions").entry, transferred("rotary", "rotary_positions", keep_reference=True).entry
+    with pytest.raises(EntryError, match="'car' holds no reference latents"):
+        inject_motion(backbone, without, "a dog", injection_blocks=[0])
+    torch.testing.assert_close(kept.reference_latents, backbone.encode(clip_of().frames[None])[0], rtol=0, atol=0)
+    assert not torch.equal(inject_motion(backbone, kept, "a dog", injection_blocks=[0]), inject_motion(backbone, without, "a dog"))
+    torch.testing.assert_close(inject_motion(backbone, kept, "a dog"), inject_motion(backbone, without, "a dog"), rtol=0, atol=0)
+
+
+def test_an_entry_of_another_backbone_is_refused() -> None:
+    entry = transferred("rotary", "latents").entry
+    with pytest.raises(EntryError, match="was optimised on .*rotary.*, not on .*sinusoidal.*Load that backbone, or optimise 'car' on this one"):
+        inject_motion(tiny_backbone("sinusoidal"), entry, "a dog")
+
+
+def test_an_entry_of_another_grid_is_refused() -> None:
+    entry = transferred("rotary", "latents").entry
+    with pytest.raises(EntryError, match=r"has \(3, 4, 6\) tokens, but \(9, 32, 64\) pixels are 3x4x8"):
+        check_entry(tiny_backbone("rotary"), replace(entry, metadata=replace(entry.metadata, size=(9, 32, 64))))
+
+
+def test_an_entry_of_another_schedule_is_refused() -> None:
+    entry = transferred("rotary", "latents").entry
+    with pytest.raises(EntryError, match=r"timesteps \(980, 735\).*Use the backbone with its own scheduler"):
+        check_entry(tiny_backbone("rotary"), replace(entry, metadata=replace(entry.metadata, timesteps=(980, 735))))
+
+
+def test_clips_that_do_not_fit_are_refused() -> None:
+    clip = replace(clip_of(), frames=clip_of().frames[..., :33])
+    with pytest.raises(ValueError, match="multiples of 8, such as 32x32"):
+        transfer_motion(tiny_backbone("rotary"), clip, "a cat", steps=STEPS, guidance=guidance_of("latents"))
+
+
+def test_an_empty_window_is_refused() -> None:
+    with pytest.raises(ValueError, match="window 0 of 4 steps guides none of them"):
+        transfer_motion(tiny_backbone("rotary"), clip_of(), "a cat", steps=STEPS, guidance=replace(guidance_of("latents"), window=0), negative_prompt="")
+
+
+def test_the_variable_must_be_one_of_the_backbones() -> None:
+    with pytest.raises(BackboneError, match="Use latents or sinusoidal"):
+        transfer_motion(tiny_backbone("sinusoidal"), clip_of(), "a cat", steps=STEPS, guidance=guidance_of("rotary_tables"))
+
+
+@pytest.mark.parametrize("kind", ["rotary", "sinusoidal"])
+def test_recommended_guidance_fits_any_backbone(kind: str) -> None:
+    guidance = recommended_guidance(tiny_backbone(kind))
+    assert guidance.check(tiny_backbone(kind), 50).stop == 10 and kind in VARIABLES[guidance.variable]
