@@ -40,9 +40,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _whole_number(text: str) -> int:
-    if not (number := int(text)) > 0:
-        raise argparse.ArgumentTypeError(f"{number} is not at least 1")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
 
 
 def _arguments(options: argparse.Namespace) -> list[str]:

@@ -58,9 +58,10 @@ class Journey:
         CONSOLE.rule("3 of 5: new videos from the bank, with new prompts")
         self._timed("injected", (file for task in self.tasks for file in task.injected.values()), self._predict)
         CONSOLE.rule("4 of 5: plain videos, without guidance, to compare with")
-        self._timed("plain", (task.plain for task in self.tasks), self._plain)
+        backbone = load_backbone(self.backbone)
+        self._timed("plain", (task.plain for task in self.tasks), lambda: self._plain(backbone))
         CONSOLE.rule("5 of 5: how they move")
-        report(self.folder, self.backbone, self.tasks, self._seconds(), CONSOLE)
+        report(self.folder, backbone, self.tasks, self._seconds(), CONSOLE)
 
     def _fit(self, arguments: Sequence[str]) -> None:
         data = ["--data.manifest", str(self.folder / "clips.csv"), "--out", str(self.folder / "videos/optimised")]
@@ -69,8 +70,8 @@ class Journey:
     def _predict(self) -> None:
         self._ditflow("predict", "--data.prompts", str(self.folder / "prompts.csv"), "--out", str(self.folder / "videos/injected"), "--model.fps", str(FPS))
 
-    def _plain(self) -> None:
-        backbone, bank = load_backbone(self.backbone), MotionBank(self.folder / "bank")
+    def _plain(self, backbone: Backbone) -> None:
+        bank = MotionBank(self.folder / "bank")
         missing = [task for task in self.tasks if not (self.folder / task.plain).exists()]
         for task in track(missing, "plain videos", console=CONSOLE):
             write_video(self.folder / task.plain, plain_video(backbone, bank.metadata(task.name), task.name), FPS)
@@ -79,7 +80,7 @@ class Journey:
         config = shipped("configs", f"{self.backbone}.yaml")
         assert config is not None, "every embedded backbone ships with its configuration"
         words = ["ditflow", command, "--config", str(config), "--bank", str(self.folder / "bank"), *arguments]
-        CONSOLE.print(f"$ {shlex.join(words)}", style="bold", markup=False, highlight=False)
+        CONSOLE.print(f"$ {shlex.join(words)}", style="bold", soft_wrap=True, markup=False, highlight=False)
         subprocess.run([sys.executable, "-m", "trainers.cli", *words[1:]], check=True)
 
     def _timed(self, kind: str, files: Iterable[str], make: Callable[[], None]) -> None:

@@ -7,7 +7,6 @@ import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ from rich.progress import track
 from rich.table import Table as TerminalTable
 from torch import Tensor
 
-from ditflow.backbones import Backbone, load_backbone
+from ditflow import __version__
+from ditflow.backbones import Backbone
 from ditflow.files import atomic_file
 from ditflow.metrics import motion_cosine, motion_pairs, prompt_accuracy
 from ditflow.transfer import extract_motion
@@ -27,9 +27,9 @@ from trainers.demo_tasks import Task
 
 COLUMNS = ("videos", "motion cosine", "prompt accuracy", "seconds", "number")
 MEANING = {
-    "plain": "plain: the backbone alone",
-    "optimised": "optimised: guided by the clip",
-    "injected": "injected: from the bank, new prompts and seeds",
+    "plain": "plain: backbone alone",
+    "optimised": "optimised: with clip",
+    "injected": "injected: from bank",
 }
 INTRODUCTION = """\
 Clips of a synthetic world, held out from the backbone's training, went into a motion bank; its motions went into new videos with other prompts and seeds.
@@ -39,19 +39,20 @@ The strip below a video is the backbone's own view of its motion (attention moti
 LEGEND = "The colour is the direction of motion: red to the right, yellow-green down, cyan to the left, violet up. White is no motion."
 
 
-def report(folder: Path, backbone: str, tasks: Sequence[Task], seconds: Mapping[str, float], console: Console) -> None:
+def report(folder: Path, backbone: Backbone, tasks: Sequence[Task], seconds: Mapping[str, float], console: Console) -> None:
     """Measure every video, print the table, and write results.json, index.html and still.png."""
     clips = [measured(task, folder) for task in track(tasks, "measuring", console=console)]
-    results = summary(clips, seconds) | {"backbone": backbone, "ditflow": version("ditflow"), "torch": torch.__version__, "date": datetime.now(UTC).isoformat()}
-    loaded = load_backbone(backbone)
-    rows = [_row(loaded, clip, folder) for clip in track(clips, "drawing motion", console=console)]
+    made = {"backbone": backbone.spec.name, "ditflow": __version__, "torch": torch.__version__, "date": datetime.now(UTC).isoformat(timespec="seconds")}
+    results = summary(clips, seconds) | made
+    rows = [_row(backbone, clip, folder) for clip in track(clips, "drawing motion", console=console)]
     with atomic_file(folder / "results.json") as file:
         file.write(json.dumps(results, indent=1).encode())
     write_page(folder / "index.html", _page(results, rows))
     with atomic_file(folder / "still.png") as file:
         file.write(png(_still(clips, folder)))
     console.print(_terminal_table(results))
-    console.print(f"Videos side by side: {folder / 'index.html'}    numbers: {folder / 'results.json'}    the bank: ditflow bank list {folder / 'bank'}")
+    for label, place in (("videos side by side", "index.html"), ("numbers", "results.json"), ("the bank", "bank")):
+        console.print(f"{label}: {folder / place}", soft_wrap=True, markup=False, highlight=False)
 
 
 def measured(task: Task, folder: Path) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class Task:
 
     @property
     def optimised(self) -> str:
-        return f"videos/optimised/{video_name(self.name, self.prompt, self.seed)}"
+        return f"videos/optimised/{self.name}.mp4"
 
     @property
     def injected(self) -> dict[str, str]:
