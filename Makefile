@@ -34,10 +34,11 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 pretrain: $(STAMP)
-	$(BIN)/python -m trainers.backbone_pretraining
+	for stage in vae tiny-rope tiny-sincos; do $(BIN)/python -m trainers.backbone_pretraining fit --config configs/pretrain/$$stage.yaml || exit 1; done
 
 bench: $(STAMP)
-	$(BIN)/python -m pytest -s -m benchmark tests/benchmarks
+	$(BIN)/python -m tests.benchmarks.embedded_backbone tiny-rope --variables latents rotary_tables rotary_positions
+	$(BIN)/python -m tests.benchmarks.embedded_backbone tiny-sincos --variables latents sinusoidal
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("ditflow needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
