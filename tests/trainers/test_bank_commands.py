@@ -105,7 +105,8 @@ def test_wrong_usage(arguments, capsys):
 @pytest.mark.parametrize("command", ["list", "show", "verify"])
 def test_no_torch_is_loaded(bank, command):
     arguments = [command, bank.path, *["kite"] * (command == "show")]
-    code = f"import sys; from trainers.bank_commands import main; code = main({arguments!r}); assert not {{'torch', 'lightning', 'numpy'}} & set(sys.modules); sys.exit(code)"
+    check = "assert not {'torch', 'lightning', 'numpy'} & set(sys.modules)"
+    code = f"import sys; from trainers.bank_commands import main; code = main({arguments!r}); {check}; sys.exit(code)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
 
