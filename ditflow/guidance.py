@@ -105,7 +105,7 @@ def reference_motion(backbone: Backbone, signal: MotionSignal, reference_latents
     reference = signal.reference(recording, backbone.spec.compression.grid_of(reference_latents))
     for name, static in zip(names, signal.is_static(reference).tolist(), strict=True):
         if static:
-            warnings.warn(f"clip {name!r} has no motion that {signal.name} sees: nothing will be optimised for it.", stacklevel=2)
+            warnings.warn(f"clip {name!r} has no motion that {signal.name} sees: nothing will be optimised for it.", stacklevel=3)
     return reference
 
 

@@ -36,7 +36,6 @@ class Layout:
     blocks: str = "transformer_blocks"
     attention: str = "attn1"
     rotary: str = "image_rotary_emb"  # the attention's argument
-    patch_embed: str = "patch_embed"
     tail: str = "norm_final"  # what runs after the last block, on video tokens
 
     def followers(self, transformer: nn.Module) -> list[nn.Module]:

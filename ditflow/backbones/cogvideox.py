@@ -8,7 +8,7 @@ Yang et al., ICLR 2025 (2408.06072). The stock diffusers classes run unchanged.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import diffusers
@@ -23,6 +23,8 @@ from ditflow.grid import Compression, TokenGrid, VideoSize
 from ditflow.positional import rotary_tables
 from ditflow.schedule import DenoisingSchedule, GuidanceKind, Step
 from ditflow.taps import KeyValue, Layout, Recording, StopForward, added_position, taps
+
+RotaryArgument = Tensor | tuple[Tensor, Tensor] | None
 
 LAYOUT = Layout()
 GUIDANCE: dict[str, GuidanceKind] = {"CogVideoXDDIMScheduler": "constant", "CogVideoXDPMScheduler": "dynamic_timestep"}  # as published for each
@@ -71,14 +73,14 @@ class CogVideoX(Backbone):
         return self._positions(self.spec.compression.grid(size))
 
     def predict(self, latents: Tensor, timestep: int, text: Tensor, position: Tensor | None = None) -> Tensor | None:
-        self._check_call(text, position)
+        rotary, added = self._placed(latents, text, position)
         try:
-            with self._added(position):
+            with added:
                 output: Tensor = self.transformer(
                     hidden_states=latents.to(self.dtype),
                     encoder_hidden_states=text.to(self.dtype).expand(len(latents), -1, -1),
                     timestep=torch.tensor([timestep], device=latents.device),  # one for all clips: nothing of a clip depends on its batch
-                    image_rotary_emb=self._rotary(latents, position),
+                    image_rotary_emb=rotary,
                     return_dict=False,
                 )[0]
         except StopForward:
@@ -95,7 +97,7 @@ class CogVideoX(Backbone):
         key_value: KeyValue | None = None,
         checkpointing: bool = False,
     ) -> Iterator[Recording]:
-        assert not self._tapped, "taps do not nest: one context records and replaces all that is needed"
+        assert not self._tapped, "taps do not nest: one context records and replaces all that is wanted"
         self.check_blocks([*capture, *features, *(key_value or {})])
         was = self.transformer.gradient_checkpointing
         with taps(self.transformer, LAYOUT, capture=capture, features=features, stop_early=stop_early, key_value=key_value) as recording:
@@ -108,6 +110,9 @@ class CogVideoX(Backbone):
                 self._tapped, self.transformer.gradient_checkpointing = False, was
 
     def schedule(self, steps: int, guidance_scale: float = 7.0, guidance: GuidanceKind | None = None) -> DenoisingSchedule:
+        trained = self.scheduler.config.num_train_timesteps
+        if not 1 <= steps <= trained:
+            raise BackboneError(f"{steps} denoising steps were asked for; {self.spec.name!r} can take 1 to {trained}.")
         self.scheduler.set_timesteps(steps)
         return DenoisingSchedule(tuple(self.scheduler.timesteps.tolist()), guidance_scale, guidance if guidance is not None else self.spec.guidance)
 
@@ -124,22 +129,19 @@ class CogVideoX(Backbone):
             following, x0 = self.scheduler.step(output, step.timestep, latents, return_dict=False)
         return following, x0
 
-    def _check_call(self, text: Tensor, position: Tensor | None) -> None:
-        if self.spec.position == "sinusoidal" and text.shape[1] != self.spec.text_tokens:
-            tokens = self.spec.text_tokens
-            raise BackboneError(f"{self.spec.name!r} has sinusoidal positions and needs {tokens} text tokens, not {text.shape[1]}. Make them with embed().")
-        if self.spec.position == "rotary" and position is not None and not self._tapped:
+    def _placed(self, latents: Tensor, text: Tensor, position: Tensor | None) -> tuple[RotaryArgument, AbstractContextManager[None]]:
+        """How a position enters a call: a rotary one as an argument that hooks take out again, a sinusoidal one through the patch embedding."""
+        if self.spec.position == "sinusoidal":
+            if text.shape[1] != self.spec.text_tokens:
+                tokens = f"{self.spec.text_tokens} text tokens, not {text.shape[1]}"
+                raise BackboneError(f"{self.spec.name!r} has sinusoidal positions and needs {tokens}. Make them with embed().")
+            return None, added_position(self.transformer.patch_embed, position)
+        if position is None:
+            cos, sin = self._rotary_table(self.spec.compression.grid_of(latents))[0, 0]
+            return (cos, sin), nullcontext()
+        if not self._tapped:
             raise BackboneError("a rotary position is applied by hooks: call predict inside `with backbone.tapped():`.")
-
-    def _added(self, position: Tensor | None) -> Any:
-        return added_position(self.transformer.patch_embed, position) if self.spec.position == "sinusoidal" else nullcontext()
-
-    def _rotary(self, latents: Tensor, position: Tensor | None) -> Tensor | tuple[Tensor, Tensor] | None:
-        """What the transformer takes as its rotary argument: a position, which the hooks take out again, or its own (cos, sin)."""
-        if self.spec.position != "rotary" or position is not None:
-            return position if self.spec.position == "rotary" else None
-        cos, sin = self._rotary_table(self.spec.compression.grid_of(latents))[0, 0]
-        return cos, sin
+        return position, nullcontext()
 
     def _rotary_table(self, grid: TokenGrid) -> Tensor:
         return rotary_tables(self._positions(grid), self.spec.head_dim)[None, None]  # (1, 1, 2, N, D)

@@ -5,11 +5,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from ditflow.backbones.base import BackboneError
 
 TILE = (240, 360)  # pixels; larger frames are encoded and decoded in tiles of this size, as in the published setup
 
@@ -49,7 +52,7 @@ class Encoders:
         tokenizer, encoder = self._load_text()
         for prompt in prompts:
             if len(tokenizer(prompt, verbose=False).input_ids) > self.text_tokens:
-                warnings.warn(f"prompt cut to {self.text_tokens} tokens: {prompt!r}", stacklevel=2)
+                warnings.warn(f"prompt cut to {self.text_tokens} tokens: {prompt!r}", stacklevel=3)
         tokens = tokenizer(list(prompts), padding="max_length", max_length=self.text_tokens, truncation=True, return_tensors="pt")
         embedding: Tensor = encoder(tokens.input_ids.to(self.device))[0]
         return embedding
@@ -58,7 +61,9 @@ class Encoders:
         if self._vae is None:
             from diffusers import AutoencoderKLCogVideoX
 
-            self._vae = AutoencoderKLCogVideoX.from_pretrained(self.folder, subfolder="vae", dtype=self.dtype).to(self.device).eval().requires_grad_(False)
+            with self._complete("VAE"):
+                vae = AutoencoderKLCogVideoX.from_pretrained(self.folder, subfolder="vae", dtype=self.dtype)
+            self._vae = vae.to(self.device).eval().requires_grad_(False)
             self._vae.enable_tiling(*TILE)
         return self._vae
 
@@ -66,7 +71,16 @@ class Encoders:
         if self._text is None:
             from transformers import AutoTokenizer, T5EncoderModel
 
-            encoder: Any = T5EncoderModel.from_pretrained(self.folder, subfolder="text_encoder", dtype=self.dtype)
-            self._text = AutoTokenizer.from_pretrained(self.folder, subfolder="tokenizer"), encoder.to(self.device).eval().requires_grad_(False)
+            with self._complete("text encoder"):
+                encoder: Any = T5EncoderModel.from_pretrained(self.folder, subfolder="text_encoder", dtype=self.dtype)
+                tokenizer = AutoTokenizer.from_pretrained(self.folder, subfolder="tokenizer")
+            self._text = tokenizer, encoder.to(self.device).eval().requires_grad_(False)
         tokenizer, encoder = self._text
         return tokenizer, encoder
+
+    @contextmanager
+    def _complete(self, part: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            raise BackboneError(f"the {part} of backbone {self.folder!r} cannot be loaded: {error}") from error

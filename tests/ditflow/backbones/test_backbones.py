@@ -180,6 +180,23 @@ def test_an_incomplete_folder_is_refused(tmp_path: Path, missing: str) -> None:
         load_backbone(str(tmp_path / "backbone"))
 
 
+@pytest.mark.parametrize(("missing", "part"), [("vae", "VAE"), ("text_encoder", "text encoder"), ("tokenizer", "text encoder")])
+def test_missing_encoders_are_said_when_they_are_needed(tmp_path: Path, missing: str, part: str) -> None:
+    shutil.copytree(tiny_folder("rotary"), tmp_path / "backbone")
+    for file in (tmp_path / "backbone" / missing).iterdir():
+        if file.name != "config.json" or missing != "vae":
+            file.unlink()
+    backbone = load_backbone(str(tmp_path / "backbone"))
+    with pytest.raises(BackboneError, match=f"the {part} of backbone .* cannot be loaded"):
+        backbone.encode(frames_of()) if missing == "vae" else backbone.embed(PROMPTS)
+
+
+@pytest.mark.parametrize("steps", [0, -1, 1001])
+def test_impossible_numbers_of_steps_are_refused(steps: int) -> None:
+    with pytest.raises(BackboneError, match="can take 1 to 1000"):
+        tiny_backbone("rotary").schedule(steps)
+
+
 def test_a_folder_that_is_no_backbone(tmp_path: Path) -> None:
     with pytest.raises(BackboneError, match="no model_index.json"):
         load_backbone(str(tmp_path))
