@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from safetensors.torch import load, save
 from ditflow.bank import BankEntry, EntryError
 from ditflow.bank.entry import KIND
 from ditflow.bank.header import MAX_HEADER, Header, Slot, write_header
+from ditflow.bank.metadata import FIELDS
 from ditflow.bank.record import pack
 from ditflow.bank.strict import canonical_json
 from tests.ditflow.bank.entries import SHAPES, assert_same, make_entry, make_metadata, replaced
@@ -152,6 +154,55 @@ def forged(slots: dict[str, Slot], body: bytes, **changes: object) -> bytes:
 def test_forged_claims_are_refused(slots, body, message):
     with pytest.raises(EntryError, match=message):
         BankEntry.from_bytes(forged(slots, body))
+
+
+JUNK = [
+    None,
+    True,
+    -1,
+    0,
+    1,
+    3,
+    1 << 70,
+    0.5,
+    1e308,
+    "",
+    "x",
+    "\ud800",
+    "\0",
+    "../x",
+    [],
+    [1],
+    [[1.0]],
+    [1, 2, 3],
+    [0, 1 << 40, 1],
+    {},
+    {"a": [{}]},
+    [None] * 3,
+]
+
+
+def test_random_claims_with_sums_that_fit_are_refused_or_sound():
+    """Whatever a stranger writes into any field or slot: an EntryError or an entry that passes every check, and nothing else."""
+    choose, refused = random.Random(0), 0
+    for _ in range(3000):
+        changes = {field: choose.choice(JUNK) for field in choose.sample(sorted(FIELDS), choose.choice([0, 1, 1, 2, 5]))}
+        slot = [
+            choose.choice(["F32", "F16", "U8", "X", "", 7]),
+            choose.choice([[3, 2, 24, 3], [3, 2, 24], [-3], [0], [1 << 40], "abc", None, 3, [[1]]]),
+            choose.choice([0, 8, -1]),
+            1728,
+        ]
+        slots = {"parameters": Slot("F32", (3, 2, 24, 3), 0, 1728) if choose.random() < 0.5 else Slot(*slot)}
+        try:
+            data = forged(slots, bytes(1728), **changes)
+        except TypeError:  # our own writer refuses before it is a file
+            continue
+        try:
+            assert BankEntry.from_bytes(data).content_hash
+        except EntryError:
+            refused += 1
+    assert refused > 1500
 
 
 def test_claims_are_compared_before_memory_is_taken(monkeypatch):
