@@ -71,11 +71,16 @@ class Clips:
         self.tasks = {task.name: task if task.negative_prompt is not None else replace(task, negative_prompt=negative) for task in tasks}
         self.bank, self.method, self.references, self.video_of = bank, method, references, video_of
 
-    def plan(self, batch_size: int, fail: Fail, *, failed: Collection[str] = (), alone: Collection[str] = ()) -> list[Leg]:
-        """What is left, all of it encoded. Clips that cannot be read fail here, and so do those whose name in the bank means something else."""
+    def plan(
+        self, batch_size: int, fail: Fail, *, failed: Collection[str] = (), alone: Collection[str] = (), between: Callable[[], None] = lambda: None
+    ) -> list[Leg]:
+        """What is left, all of it encoded. Clips that cannot be read fail here, and so do those whose name in the bank means something else.
+
+        `failed` clips are left out, those in `alone` get batches of their own; `between` is called before each clip is encoded.
+        """
         todo = [name for name in self.tasks if name not in failed and not self._is_finished(name, fail)]
         begun = self._begun(todo)
-        ready = self._encode(dict.fromkeys([*todo, *(name for record in begun for name in record.names)]), fail)
+        ready = self._encode(dict.fromkeys([*todo, *(name for record in begun for name in record.names)]), fail, between)
         return legs_of(
             [name for name in todo if name in ready],
             {record.key: (record.names, record.step) for record in begun if ready.issuperset(record.names)},
@@ -142,10 +147,11 @@ class Clips:
         tasks = [{**asdict(self.tasks[name]), "video": self.references.hash_of(self.tasks[name])} for name in names]
         return hashlib.sha256(json.dumps([self.method.settings, tasks], sort_keys=True).encode()).hexdigest()
 
-    def _encode(self, names: Collection[str], fail: Fail) -> set[str]:
+    def _encode(self, names: Collection[str], fail: Fail, between: Callable[[], None]) -> set[str]:
         """Fill the cache for these clips and let the encoders go. Returns those that could be read."""
         ready = set()
         for name in tqdm(names, desc="Encoding", unit="clip", leave=False, file=sys.stdout, disable=not names):
+            between()
             with _reported(name, fail):
                 self.references.clip(self.tasks[name])
                 self.references.text([self.tasks[name].prompt, self.tasks[name].negative_prompt or "", ""])

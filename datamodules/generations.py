@@ -43,5 +43,6 @@ def generations_of(
 
 
 def _pairs(prompts: str, names: Sequence[str]) -> list[Pairing]:
-    found = read_prompts(prompts)
-    return [pair for row in found for pair in ([row] if isinstance(row, Pairing) else [Pairing(name, row) for name in names])]
+    rows = read_prompts(prompts)
+    pairs, lines = [row for row in rows if isinstance(row, Pairing)], [row for row in rows if isinstance(row, str)]
+    return pairs + [Pairing(name, line) for name in names for line in lines]

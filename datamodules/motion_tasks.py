@@ -6,12 +6,12 @@ The bank says what is finished, so a run that was stopped goes on when it is sta
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader
 
 from datamodules import records
@@ -112,7 +112,7 @@ class MotionTaskModule(L.LightningDataModule):
     def fail(self, name: str, error: Exception) -> None:
         """Report a clip or a video that cannot be done, so that the others can go on."""
         self.failed[name] = " ".join(str(error).split()) or type(error).__name__
-        print(f"{name!r} failed: {self.failed[name]}", file=sys.stderr, flush=True)
+        print(f"\n{name!r} failed: {self.failed[name]}", flush=True)
         if self.tasks and name not in self.bank:
             self.bank.mark_failed(name, self.failed[name])
 
@@ -121,7 +121,7 @@ class MotionTaskModule(L.LightningDataModule):
         names = batch.leg.names
         if len(names) == 1:
             return self.fail(names[0], error)
-        print(f"{', '.join(names)} failed together and will be tried one by one: {error}", file=sys.stderr, flush=True)
+        print(f"\n{', '.join(names)} failed together and will be tried one by one: {error}", flush=True)
         self.alone.update(names)
         records.drop(self.bank, records.key_of(names, batch.settings))
 
@@ -137,7 +137,7 @@ class MotionTaskModule(L.LightningDataModule):
         return [file.stem for file in files], {file.stem for file in files if file.exists()}
 
     def _plan(self) -> list[Leg]:
-        legs = self.clips.plan(self.batch_size, self.fail, failed=self.failed, alone=self.alone)
+        legs = self.clips.plan(self.batch_size, self.fail, failed=self.failed, alone=self.alone, between=self._stop_if_told)
         open_ = {name for leg in legs for name in leg.names}
         self.finished = {task.name for task in self.tasks if task.name not in self.failed and task.name not in open_}
         return legs
@@ -147,6 +147,7 @@ class MotionTaskModule(L.LightningDataModule):
         backbone = self.trainer.lightning_module.backbone
         height, width = self.size if self.size is not None else (backbone.spec.size.height, backbone.spec.size.width)
         size = VideoSize(self.frames if self.frames is not None else backbone.spec.size.frames, height, width)
+        backbone.spec.compression.latent_shape(size)  # refuses a size that does not divide into tokens
         return References(self.cache if self.cache is not None else self._beside("cache", "--data.cache"), backbone, size)
 
     def video_of(self, name: str) -> Path:
@@ -161,6 +162,11 @@ class MotionTaskModule(L.LightningDataModule):
         if "://" in self.path:
             raise ValueError(f"the bank {self.path} is not a local folder: name one for its {name} with {option}.")
         return os.path.join(os.path.expanduser(self.path), name)
+
+    def _stop_if_told(self) -> None:
+        """Lightning looks for SIGTERM after each iteration; encoding many clips comes before the first."""
+        if self.trainer.received_sigterm:
+            raise SIGTERMException
 
     def _read_tasks(self) -> list[MotionTask]:
         if (self.manifest is None) == (self.videos is None):

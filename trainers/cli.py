@@ -55,15 +55,15 @@ def _one_sentence(command: Callable[[], int]) -> int:
         return command()
     try:
         return command()
-    except KeyboardInterrupt:
-        return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except SystemExit as exit_:
-        if type(exit_).__name__ == "SIGTERMException":
-            return 143
-        raise
+    except (KeyboardInterrupt, SystemExit) as stop:
+        interrupted = isinstance(stop, KeyboardInterrupt) or isinstance(stop.__context__, KeyboardInterrupt)  # Lightning turns one into sys.exit(1)
+        if not interrupted and type(stop).__name__ != "SIGTERMException":
+            raise
+        print("ditflow: stopped. The same command goes on from here.", file=sys.stderr)
+        return 130 if interrupted else 143
     except OSError as error:
         reason = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
         return _refuse(reason)
@@ -74,8 +74,8 @@ def _one_sentence(command: Callable[[], int]) -> int:
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Errors that speak to the user: ours are ValueErrors, the parser's and the Trainer's have their own classes."""
-    return isinstance(error, ValueError) or type(error).__name__ in ("ArgumentError", "MisconfigurationException", "OutOfMemoryError")
+    """Errors that speak to the user: ours are ValueErrors, the Trainer's have a class of their own, and an optional package may be missing."""
+    return isinstance(error, ValueError | ModuleNotFoundError) or type(error).__name__ in ("MisconfigurationException", "OutOfMemoryError")
 
 
 def _refuse(sentence: str) -> int:

@@ -30,8 +30,7 @@ QUIET = (  # warnings that say nothing here
     ".*Total length of `.*` across ranks is zero.*",
     ".*Couldn't infer the batch indices.*",
     ".*predict returned None.*",
-    ".*You are using `torch.load` with `weights_only=False`.*",
-    ".*isinstance.treespec, LeafSpec.*",
+    ".*`local_dir_use_symlinks` argument is deprecated.*",
 )
 
 
@@ -60,8 +59,9 @@ class MotionCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        skipped = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule", "return_predictions", "weights_only"}
-        return {"fit": skipped, "predict": skipped | {"ckpt_path"}}
+        """The two, without what is settled here: a run goes on from its bank, not from a checkpoint file."""
+        given = {"model", "datamodule", "ckpt_path", "weights_only"}
+        return {"fit": given | {"train_dataloaders", "val_dataloaders"}, "predict": given | {"dataloaders", "return_predictions"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--bank", type=str, required=True, help="Folder or URL of the motion bank; `fit` makes it where it is missing.")
@@ -78,6 +78,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run `fit` or `predict` and return the exit code: 1 where clips or videos failed or are left, with the reasons on stderr."""
     sys.argv[1:] = with_shipped_configs(arguments)  # a rank that is launched again reads its arguments there
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.formatwarning = lambda message, *_: f"ditflow: {message}\n"
     for message in QUIET:
         warnings.filterwarnings("ignore", message)
     try:
@@ -129,8 +130,11 @@ def in_one_sentence(message: str, command: str) -> str:
     """The parser's explanation of one argument, without its types' inner life."""
     key = re.search(r'[Kk]ey "([^"]+)"', message)
     value = re.search(r"(?:Given value|Got value): (.*)", message)
-    kinds = re.findall(r"Expected an? (?:<class '(\w+)'>|([^\n.]+))", message)
+    kinds = re.findall(r"Expected an? (?:<class '(\w+)'>|typing\.Literal\[([^\]]*)\]|([^\n.]+))", message)
+    if key and value and value[1].strip() == "None":
+        return f"--{key[1]} is missing. `ditflow {command} --help` explains it."
     if key and value and kinds:
-        wanted = " or ".join(dict.fromkeys("nothing (null)" if name == "NoneType" else name or other for name, other in kinds))
-        return f"--{key[1]} cannot be {value[1].strip()!r}: give {wanted}. `ditflow {command} --help` explains it."
-    return f"{' '.join(message.split()).rstrip('.')}. `ditflow {command} --help` lists what can be given."
+        wanted = dict.fromkeys("nothing (null)" if kind == ("NoneType", "", "") else "".join(kind) for kind in kinds)
+        return f"--{key[1]} cannot be {value[1].strip()!r}: give {' or '.join(wanted)}. `ditflow {command} --help` explains it."
+    plain = " ".join(message.removeprefix('Parser key "config": ').split()).rstrip(".")
+    return f"{plain}. `ditflow {command} --help` lists what can be given."

@@ -59,7 +59,9 @@ class Method:
         """Fields of an entry's metadata that do not depend on the clip."""
         return {
             "backbone_fingerprint": self.backbone.spec.fingerprint,
-            "timesteps": self.schedule.timesteps[self.window.start : self.window.stop],
+            "scheduler": self.backbone.spec.scheduler,
+            "steps": len(self.schedule),
+            "window": (self.window.start, self.window.stop),
             "guidance_scale": self.schedule.guidance_scale,
             "guidance": self.schedule.guidance,
             "signal": self.guidance.signal.describe(),
@@ -70,7 +72,7 @@ class Method:
     def settings(self) -> dict[str, Any]:
         """All that a result depends on, but for the clip, as JSON values."""
         rates = {"learning_rate": self.guidance.learning_rate, "inner_steps": self.guidance.inner_steps, "injection_blocks": self.guidance.injection_blocks}
-        return {**self.provenance, **rates, "steps": len(self.schedule), "backbone": self.backbone.spec.name, "dtype": str(self.backbone.dtype)}
+        return {**self.provenance, **rates, "timesteps": self.schedule.timesteps, "backbone": self.backbone.spec.name, "dtype": str(self.backbone.dtype)}
 
 
 def _or(choice: Any, advice: Any) -> Any:

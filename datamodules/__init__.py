@@ -1,0 +1,1 @@
+"""Clips, prompts and synthetic worlds on their way into batches."""
