@@ -1,9 +1,9 @@
 """Motion transfer for video diffusion transformers: take the motion of a clip, give it to new videos.
 
-    reference = ditflow.read_video("clip.mp4", frames=25, size=(64, 64))
     backbone = ditflow.load_backbone("tiny-rope")
-    frames, entry = ditflow.transfer_motion(backbone, reference, "red clouds")
-    frames = ditflow.inject_motion(backbone, entry, "blue clouds", seed=1)
+    clip = ditflow.read_video("clip.mp4", frames=25, size=(64, 64))
+    transfer = ditflow.transfer_motion(backbone, clip, "red clouds")  # .frames and .entry
+    frames = ditflow.inject_motion(backbone, transfer.entry, "blue clouds", seed=1)
 
 Importing this imports nothing else: each name is loaded when it is first used.
 """

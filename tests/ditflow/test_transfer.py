@@ -15,7 +15,7 @@ from ditflow.bank import BankEntry, EntryError
 from ditflow.guidance import Guidance
 from ditflow.motion import AttentionMotionFlow
 from ditflow.sampling import clip_generator, initial_noise, sample
-from ditflow.transfer import Transfer, check_entry, extract_motion, inject_motion, recommended_guidance, transfer_motion
+from ditflow.transfer import Transfer, check_entry, extract_motion, inject, inject_motion, recommended_guidance, transfer_motion
 from ditflow.video import Clip
 from tests.registry import PAIRS, SIZE, VARIABLES, tiny_backbone
 
@@ -89,6 +89,18 @@ def test_an_entry_that_was_never_updated_gives_the_plain_video(variable: str) ->
     still = replace(guidance_of(variable), learning_rate=(0.0, 0.0))
     entry = transfer_motion(backbone, clip_of(), "a cat", steps=STEPS, guidance=still, negative_prompt="dog").entry
     torch.testing.assert_close(inject_motion(backbone, entry, "a dog", seed=5), plain("rotary", "a dog", 5, negative="dog"), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("kind", "variable"), PAIRS)
+def test_injection_in_a_batch_is_injection_one_by_one(kind: str, variable: str) -> None:
+    backbone, entry = tiny_backbone(kind), transferred(kind, variable, keep_reference=True).entry
+    schedule, shape, text, negative = backbone.schedule(STEPS), backbone.spec.compression.latent_shape(SIZE), *backbone.embed(["a cat", ""]).split(1)
+    generators = [clip_generator("a", 0), clip_generator("b", 0)]
+    together = inject(backbone, entry, schedule, initial_noise(shape, generators), text, negative, generators, injection_blocks=[0])
+    for row, name in enumerate("ab"):
+        one = [clip_generator(name, 0)]
+        alone = inject(backbone, entry, schedule, initial_noise(shape, one), text, negative, one, injection_blocks=[0])
+        torch.testing.assert_close(alone[0], together[row], rtol=0, atol=0)
 
 
 def test_another_number_of_steps_takes_the_nearest() -> None:

@@ -115,6 +115,16 @@ def test_plain_sampling_is_the_stock_pipeline(kind: str) -> None:
     torch.testing.assert_close(latents, expected, rtol=0, atol=2e-5)
 
 
+@pytest.mark.parametrize("size", [VideoSize(9, 32, 48), VideoSize(21, 48, 32), VideoSize(24, 16, 64)])
+@pytest.mark.parametrize("kind", ["rotary", "sinusoidal"])
+def test_stock_positions_at_any_size(kind: str, size: VideoSize) -> None:
+    backbone = tiny_backbone(kind)
+    latents, text = torch.randn(1, *backbone.spec.compression.latent_shape(size)), torch.randn(1, 16, 32)
+    with torch.no_grad(), backbone.tapped():
+        own, given = (backbone.predict(latents, 500, text, position) for position in (None, backbone.stock_position(size)))
+    torch.testing.assert_close(given, own, rtol=0, atol=0)
+
+
 def test_published_timesteps_whatever_was_asked_before() -> None:
     backbone = tiny_backbone("rotary")
     schedule = backbone.schedule(50)
