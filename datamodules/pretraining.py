@@ -29,7 +29,7 @@ class SyntheticVideos(L.LightningDataModule):
 class SyntheticLatents(L.LightningDataModule):
     """Clips as {"latents": scaled (F, C, Hl, Wl), "prompt": str}; the latents of all clips are made once by the VAE in folder `vae` and kept in `cache`."""
 
-    def __init__(self, vae: str = "runs/pretrain/vae", cache: str = "runs/pretrain/latents.safetensors", clips: int = 12_000, batch_size: int = 16) -> None:
+    def __init__(self, vae: str = "runs/pretrain/vae", cache: str = "runs/pretrain/latents.safetensors", clips: int = 6_000, batch_size: int = 16) -> None:
         super().__init__()
         self.vae, self.cache, self.clips, self.batch_size = vae, Path(cache), clips, batch_size
 

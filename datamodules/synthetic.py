@@ -21,9 +21,7 @@ from ditflow.grid import VideoSize
 
 PALETTES: dict[str, tuple[float, float, float]] = {
     name: (float(red), float(green), float(blue))
-    for name, (red, green, blue) in zip(
-        ("black", "blue", "green", "cyan", "red", "magenta", "yellow", "white"), product((-1, 1), repeat=3), strict=True
-    )
+    for name, (red, green, blue) in zip(("black", "blue", "green", "cyan", "red", "magenta", "yellow", "white"), product((-1, 1), repeat=3), strict=True)
 }
 SHAPES = ("disc", "square", "diamond")
 CAMERA_MOTIONS = ("pan", "arc", "zoom", "rotation")

@@ -198,7 +198,7 @@ class TransformerPretraining(L.LightningModule):
         return [plan["optimizer"] for plan in plans], [plan["lr_scheduler"] for plan in plans]
 
     def on_train_end(self) -> None:
-        self.export(self.transformer)
+        self.export(self.transformer.half())
 
     def export(self, transformer: CogVideoXTransformer3DModel) -> None:
         """Write the pipeline: transformer in half precision, the VAE, the text encoder and its tokenizer."""
@@ -215,7 +215,14 @@ def _scheduled(optimizer: torch.optim.Optimizer, steps: int, warmup: int) -> dic
 
 def main() -> None:
     torch.multiprocessing.set_sharing_strategy("file_system")
-    LightningCLI(L.LightningModule, L.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True, seed_everything_default=0, save_config_callback=None)
+    LightningCLI(
+        L.LightningModule,
+        L.LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        seed_everything_default=0,
+        save_config_callback=None,
+    )
 
 
 if __name__ == "__main__":

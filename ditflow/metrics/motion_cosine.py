@@ -1,8 +1,9 @@
 """Motion cosine: does a generated video move the way a reference moves?
 
-For pairs of frames a fixed stride apart, the cosine between two displacement fields taken as vectors over all pixels, averaged over the pairs: 1 is the same
-motion, 0 an unrelated one, -1 the opposite. Fast pixels weigh more than slow ones, and speed as such does not count. The generated video's motion is measured by
-DIS optical flow (Kroeger et al., ECCV 2016, OpenCV's implementation), as the median over the colour channels at twice the resolution.
+For pairs of frames a fixed stride apart, the cosine between two displacement fields taken as vectors over all pixels, averaged over the pairs:
+1 is the same motion, 0 an unrelated one, -1 the opposite. Fast pixels weigh more than slow ones, and speed as such does not count. The
+generated video's motion is measured by DIS optical flow (Kroeger et al., ECCV 2016, OpenCV),
+as the median over the colour channels at twice the resolution.
 """
 
 # T frames, C channels, P frame pairs, Y X pixel rows and columns; displacements are (dx, dy) in pixels, x right, y down
