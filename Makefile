@@ -40,9 +40,11 @@ bench: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.embedded_backbone tiny-rope --variables latents rotary_tables rotary_positions
 	$(BIN)/python -m tests.benchmarks.embedded_backbone tiny-sincos --variables latents sinusoidal
 
-$(STAMP): setup.cfg pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("ditflow needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv --without-pip $(VENV)
+$(STAMP): $(VENV)/pyvenv.cfg setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet --constraint constraints.txt pip setuptools
 	$(BIN)/python -m pip install --constraint constraints.txt --no-build-isolation --editable '.[test]'
 	@touch $(STAMP)
+
+$(VENV)/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("ditflow needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv --clear --without-pip $(VENV)
