@@ -185,7 +185,7 @@ JUNK = [
 def test_random_claims_with_sums_that_fit_are_refused_or_sound():
     """Whatever a stranger writes into any field or slot: an EntryError or an entry that passes every check, and nothing else."""
     choose, refused = random.Random(0), 0
-    for _ in range(3000):
+    for _ in range(1000):
         changes = {field: choose.choice(JUNK) for field in choose.sample(sorted(FIELDS), choose.choice([0, 1, 1, 2, 5]))}
         slot = [
             choose.choice(["F32", "F16", "U8", "X", "", 7]),
@@ -202,7 +202,7 @@ def test_random_claims_with_sums_that_fit_are_refused_or_sound():
             assert BankEntry.from_bytes(data).content_hash
         except EntryError:
             refused += 1
-    assert refused > 1500
+    assert refused > 500
 
 
 def test_claims_are_compared_before_memory_is_taken(monkeypatch):
