@@ -209,7 +209,7 @@ def _hook(stack: ExitStack, module: nn.Module, *, before: Callable[..., Any] | N
         registry.remove_hook(name, recurse=False)
         if not registry.hooks:
             for attribute in added:
-                del module.__dict__[attribute]
+                module.__dict__.pop(attribute, None)
 
     stack.callback(remove)
     registry.register_hook(hook, name)
