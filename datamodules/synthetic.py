@@ -230,6 +230,11 @@ def palette_of(frames: Tensor) -> str:
     return max(PALETTES, key=lambda name: float(mean @ torch.tensor(PALETTES[name])))
 
 
+def obeys(frames: Tensor, prompt: str) -> bool:
+    """Whether a video uint8 (T, C, Y, X) has the colours of the clouds that a prompt of the world asks for."""
+    return palette_of(frames) == prompt.split()[-2]
+
+
 def _direction(angle: Tensor) -> Tensor:
     return torch.stack([angle.cos(), angle.sin()], -1)
 

@@ -16,10 +16,11 @@ from rich.progress import track
 from rich.table import Table as TerminalTable
 from torch import Tensor
 
+from datamodules.synthetic import obeys
 from ditflow import __version__
 from ditflow.backbones import Backbone
 from ditflow.files import atomic_file
-from ditflow.metrics import motion_cosine, motion_pairs, prompt_accuracy
+from ditflow.metrics import motion_cosine
 from ditflow.transfer import extract_motion
 from ditflow.video import read_video
 from ditflow.visual import Panel, Row, Table, contact_sheet, enlarged, flow_strip, png, render_page, wheel, write_page
@@ -57,7 +58,7 @@ def report(folder: Path, backbone: Backbone, tasks: Sequence[Task], seconds: Map
 
 def measured(task: Task, folder: Path) -> dict[str, Any]:
     """All that is known of a clip and the videos made with it; files are relative to the folder."""
-    flows = torch.stack([task.clip.flow(i, j) for i, j in motion_pairs(task.clip.size.frames)])  # exact: (P, 2, Y, X)
+    flows = task.clip.flows()  # exact: (P, 2, Y, X)
 
     def video(file: str, prompt: str, seed: int) -> dict[str, Any]:
         frames = read_video(folder / file).frames
@@ -66,7 +67,7 @@ def measured(task: Task, folder: Path) -> dict[str, Any]:
             "prompt": prompt,
             "seed": seed,
             "motion_cosine": motion_cosine(flows, frames),
-            "prompt_accuracy": float(prompt_accuracy(frames, prompt)),
+            "prompt_accuracy": float(obeys(frames, prompt)),
         }
 
     return {

@@ -20,14 +20,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from datamodules.synthetic import SyntheticClip, World, palette_of
+from datamodules.synthetic import SyntheticClip, World, obeys
 from ditflow.backbones import Backbone, load_backbone
 from ditflow.guidance import Guidance, guided_step, reference_motion, start_guidance
 from ditflow.metrics import motion_cosine
 from ditflow.motion.amf import AttentionMotionFlow
+from ditflow.recommended import recommended
 from ditflow.sampling import clip_generator, denoise, initial_noise, sample
 from ditflow.transfer import Source, entries_of, inject, recommended_guidance
-from ditflow.recommended import recommended
 
 BATCH = 8
 
@@ -55,30 +55,29 @@ class Bench:
         self.grid, self.shape = backbone.spec.compression.grid(backbone.spec.size), backbone.spec.compression.latent_shape(backbone.spec.size)
         self.latents = torch.cat([backbone.encode(torch.stack([clip.frames for clip in part])) for part in batches(self.clips)])
 
-    def other(self, clip: SyntheticClip, number: int = 0) -> tuple[str, str]:
-        """A prompt of another palette than the clip's, and that palette."""
-        draw = random.Random(f"{clip.name} {number}")
-        other = draw.choice([self.world.clip(seed, "pan") for seed in range(40) if self.world.clip(seed, "pan").palette != clip.palette])
-        return other.prompt, other.palette
+    def other(self, clip: SyntheticClip, number: int = 0) -> str:
+        """A prompt of the clip's kind that does not name its palette."""
+        kind = [prompt for prompt in self.world.prompts() if (" over " in prompt) == (" over " in clip.prompt)]
+        return random.Random(f"{clip.name} {number}").choice([prompt for prompt in kind if clip.palette not in prompt.split()])
 
     def text(self, prompts: list[str]) -> Tensor:
         return self.backbone.embed(prompts)
 
-    def judge(self, name: str, clips: list[SyntheticClip], palettes: list[str], latents: Tensor) -> None:
+    def judge(self, name: str, clips: list[SyntheticClip], prompts: list[str], latents: Tensor) -> None:
         """Decode and measure: motion against the reference's exact one, and the prompt's palette."""
-        for clip, palette, frames in zip(clips, palettes, self.backbone.decode(latents), strict=True):
+        for clip, prompt, frames in zip(clips, prompts, self.backbone.decode(latents), strict=True):
             cosine = motion_cosine(clip.flows(), frames)
             self.values[f"{name}/motion"].append(cosine)
             self.values[f"{name}/motion/{clip.motion}"].append(cosine)
-            self.values[f"{name}/prompt"].append(float(palette_of(frames) == palette))
+            self.values[f"{name}/prompt"].append(float(obeys(frames, prompt)))
 
     def measure_world(self) -> None:
         """The instruments themselves: on the references, and on their reconstructions by the VAE."""
         for clip in self.clips:
             self.values["reference/motion"].append(motion_cosine(clip.flows(), clip.frames))
-            self.values["reference/prompt"].append(float(palette_of(clip.frames) == clip.palette))
+            self.values["reference/prompt"].append(float(obeys(clip.frames, clip.prompt)))
         for part, latents in zip(batches(self.clips), self.latents.split(BATCH), strict=True):
-            self.judge("reconstruction", part, [clip.palette for clip in part], latents)
+            self.judge("reconstruction", part, [clip.prompt for clip in part], latents)
 
     def measure_amf(self) -> None:
         """End-point error of the attention motion flow against the exact flow, in tokens, over tokens that move and stay in sight; by block."""
@@ -100,34 +99,34 @@ class Bench:
             part, latents = self.clips[:BATCH], self.latents[:BATCH]
             generators = [clip_generator(clip.name, 1) for clip in part]
             x = self.backbone.add_noise(latents, initial_noise(self.shape, generators), self.schedule[index].timestep)
-            prompts, palettes = zip(*(self.other(clip) for clip in part), strict=True)
-            text, negative = self.text(list(prompts)), self.text([""]).expand(len(part), -1, -1)
+            prompts = [self.other(clip) for clip in part]
+            text, negative = self.text(prompts), self.text([""]).expand(len(part), -1, -1)
             for step in list(self.schedule)[index:]:
                 x, _ = denoise(self.backbone, x, step, text, negative, generators=generators)
-            self.judge(f"from step {index}", part, list(palettes), x)
+            self.judge(f"from step {index}", part, prompts, x)
 
     def measure_plain(self) -> None:
         for part in batches(self.clips):
-            prompts, palettes = zip(*(self.other(clip) for clip in part), strict=True)
+            prompts = [self.other(clip) for clip in part]
             generators = [clip_generator(clip.name, 0) for clip in part]
             noise = initial_noise(self.shape, generators)
-            text, negative = self.text(list(prompts)), self.text([""]).expand(len(part), -1, -1)
-            self.judge("plain", part, list(palettes), sample(self.backbone, self.schedule, noise, text, negative, generators))
+            text, negative = self.text(prompts), self.text([""]).expand(len(part), -1, -1)
+            self.judge("plain", part, prompts, sample(self.backbone, self.schedule, noise, text, negative, generators))
 
     def measure_transfer(self, name: str, guidance: Guidance, inject_too: bool = True) -> None:
         """Optimise with one prompt and seed, then inject the entry with another prompt and seed."""
         began = time.monotonic()
         for part, latents in zip(batches(self.clips), self.latents.split(BATCH), strict=True):
-            prompts, palettes = zip(*(self.other(clip) for clip in part), strict=True)
+            prompts = [self.other(clip) for clip in part]
             names, negative = [clip.name for clip in part], self.text([""])
             reference = reference_motion(self.backbone, guidance.signal, latents, negative, names)
             state = start_guidance(self.backbone, guidance, self.backbone.spec.size, names, [0] * len(part))
-            text, negatives = self.text(list(prompts)), negative.expand(len(part), -1, -1)
+            text, negatives = self.text(prompts), negative.expand(len(part), -1, -1)
             for _ in self.schedule:
                 state = guided_step(self.backbone, guidance, self.schedule, state, reference, latents, text, negatives)
             self.values[f"{name}/loss first"] += state.losses[0][0].tolist()
             self.values[f"{name}/loss last"] += state.losses[-1][-1].tolist()
-            self.judge(f"{name}/optimised", part, list(palettes), state.latents)
+            self.judge(f"{name}/optimised", part, prompts, state.latents)
             sources = [Source(clip.name, "0" * 64, prompt, "", 0) for clip, prompt in zip(part, prompts, strict=True)]
             entries = entries_of(self.backbone, guidance, self.schedule, self.backbone.spec.size, state, sources, 0.0)
             if inject_too:
@@ -135,13 +134,13 @@ class Bench:
             print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
 
     def inject(self, name: str, clips: list[SyntheticClip], entries: list[Any]) -> None:
-        prompts, palettes = zip(*(self.other(clip, 1) for clip in clips), strict=True)
+        prompts = [self.other(clip, 1) for clip in clips]
         videos = []
         for clip, entry, prompt in zip(clips, entries, prompts, strict=True):
             generators = [clip_generator(f"{clip.name} new", 7)]
             noise = initial_noise(self.shape, generators)
             videos.append(inject(self.backbone, entry, self.schedule, noise, self.text([prompt]), self.text([""]), generators))
-        self.judge(name, clips, list(palettes), torch.cat(videos))
+        self.judge(name, clips, prompts, torch.cat(videos))
 
     def table(self) -> dict[str, list[float]]:
         return {name: [round(x, 3) for x in interval(values)] for name, values in self.values.items()}
