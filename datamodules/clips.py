@@ -24,7 +24,7 @@ from datamodules.trajectory import Leg, legs_of
 from ditflow.bank import MotionBank
 from ditflow.files import StorageError
 from ditflow.grid import VideoSize
-from ditflow.video import _sha256 as video_sha256
+from ditflow.video import video_sha256
 
 Fail = Callable[[str, Exception], None]
 
@@ -119,7 +119,7 @@ class Clips:
         wanted = self.method.provenance | {"size": (size.frames, size.height, size.width), "prompt": task.prompt, "seed": task.seed}
         wanted["negative_prompt"] = task.negative_prompt or ""
         if Path(task.video).exists():
-            wanted["clip_sha256"] = video_sha256(Path(task.video))
+            wanted["clip_sha256"] = video_sha256(task.video)
         other = [f"{key} {metadata[key]!r} instead of {value!r}" for key, value in wanted.items() if metadata[key] != value]
         if other:
             raise ValueError(
@@ -128,18 +128,18 @@ class Clips:
             )
 
     def _begun(self, todo: Collection[str]) -> list[records.Record]:
-        """Records of batches that still have something to do, as they would be done now. Those of published batches are dropped."""
+        """Records of batches that still have something to do, as it would be done now. Those of published batches are dropped."""
         found = []
         for record in records.begun(self.bank):
             if all(name in self.bank for name in record.names) and not set(record.names) & set(todo):
                 records.drop(self.bank, record.key)
-            elif set(record.names) <= self.tasks.keys() and set(record.names) & set(todo) and self._same_settings(record):
+            elif set(record.names) <= self.tasks.keys() and set(record.names) & set(todo) and self._can_go_on(record):
                 found.append(record)
         return found
 
-    def _same_settings(self, record: records.Record) -> bool:
+    def _can_go_on(self, record: records.Record) -> bool:
         try:
-            return record.settings == self._settings(record.names)
+            return record.settings == self._settings(record.names) and records.is_whole(self.bank, record.key)
         except (ValueError, OSError):  # a clip that is gone: it is reported where it is read
             return False
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import torch
@@ -54,24 +55,28 @@ def load(bank: MotionBank, key: str, device: torch.device | str = "cpu") -> tupl
 
 
 def begun(bank: MotionBank) -> Iterator[Record]:
-    """The batches that a bank holds records of. One that cannot be read is left out: its clips start again."""
+    """The batches that a bank holds states of. A state that cannot be read is left out."""
     for key in bank.inflight():
-        if PART.fullmatch(key):
-            continue
-        try:
-            load(bank, key)
-            _, metadata = _load(bank, key)
-            yield Record(key, tuple(metadata["names"]), metadata["settings"], metadata["step"])
-        except (EntryError, KeyError, TypeError):
-            continue
+        with suppress(EntryError, KeyError, TypeError):
+            if not PART.fullmatch(key):
+                _, metadata = _load(bank, key)
+                yield Record(key, tuple(metadata["names"]), metadata["settings"], metadata["step"])
+
+
+def is_whole(bank: MotionBank, key: str) -> bool:
+    """Whether a batch can go on: its state and its history are there."""
+    with suppress(EntryError, KeyError, TypeError):
+        load(bank, key)
+        return True
+    return False
 
 
 def drop(bank: MotionBank, key: str) -> None:
-    """Forget a batch, its state first, so that no state is left without its history."""
-    bank.drop_inflight(key)
+    """Forget a batch, its state last: stopped in between, the next run finds it and forgets the rest."""
     for part in bank.inflight():
         if (match := PART.fullmatch(part)) and match[1] == key:
             bank.drop_inflight(part)
+    bank.drop_inflight(key)
 
 
 def _part(key: str, index: int) -> str:

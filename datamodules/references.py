@@ -25,8 +25,7 @@ from ditflow.backbones import Backbone
 from ditflow.files import atomic_file, make_folder
 from ditflow.grid import VideoSize
 from ditflow.resources import shipped
-from ditflow.video import _sha256 as video_sha256
-from ditflow.video import read_video
+from ditflow.video import read_video, video_sha256
 
 
 @dataclass(frozen=True)
@@ -46,11 +45,11 @@ class References:
 
     def hash_of(self, task: MotionTask) -> str:
         """Of the clip's bytes and the frames that the task takes from it."""
-        return _hash([video_sha256(Path(task.video)), task.start, task.stride, str(self.size)])
+        return _hash([video_sha256(task.video), task.start, task.stride, str(self.size)])
 
     def clip(self, task: MotionTask) -> EncodedClip:
         """Raises VideoError for a clip that cannot be read or is too short."""
-        return EncodedClip(self._kept("clip", self.hash_of(task), lambda: self._encode(task)), video_sha256(Path(task.video)))
+        return EncodedClip(self._kept("clip", self.hash_of(task), lambda: self._encode(task)), video_sha256(task.video))
 
     def text(self, prompts: Sequence[str]) -> Tensor:
         """Prompt embeddings (B, L, E), made one by one, so that none depends on its neighbours."""

@@ -71,10 +71,8 @@ def read_video(path: str | os.PathLike[str], *, frames: int | None = None, start
     for name, value, least in (("frames", 1 if frames is None else frames, 1), ("start", start, 0), ("stride", stride, 1), ("size", min(size or (1,)), 1)):
         if value < least:
             raise VideoError(f"{name} must be at least {least}, not {value}.")
-    if not (path.is_file() or path.is_dir()):
-        raise VideoError(f"There is no file or folder {path}.")
+    sha256 = video_sha256(path)
     try:
-        sha256 = _sha256(path)
         source = _folder(path) if path.is_dir() else _animation(path) if path.suffix.lower() in ANIMATIONS else _file(path)
     except PermissionError as error:
         raise VideoError(f"{path} may not be read: permission is denied.") from error
@@ -83,6 +81,17 @@ def read_video(path: str | os.PathLike[str], *, frames: int | None = None, start
     if len({array.shape for array in arrays}) > 1:
         raise VideoError(f"{path} has frames of different sizes: make all of one size, or ask for one with size=(height, width).")
     return Clip(torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous(), source.fps / stride, path, sha256)
+
+
+def video_sha256(path: str | os.PathLike[str]) -> str:
+    """Of a file's bytes; of a folder, over its pictures in order. Nothing is decoded. Raises VideoError where there is nothing to read."""
+    path = Path(path).expanduser()
+    if not (path.is_file() or path.is_dir()):
+        raise VideoError(f"There is no file or folder {path}.")
+    try:
+        return _sha256(path)
+    except PermissionError as error:
+        raise VideoError(f"{path} may not be read: permission is denied.") from error
 
 
 def write_video(path: str | os.PathLike[str], frames: Tensor, fps: float) -> None:

@@ -79,6 +79,7 @@ def run(arguments: Sequence[str]) -> int:
     sys.argv[1:] = with_shipped_configs(arguments)  # a rank that is launched again reads its arguments there
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.formatwarning = lambda message, *_: f"ditflow: {message}\n"
+    warnings.simplefilter("ignore", FutureWarning)
     for message in QUIET:
         warnings.filterwarnings("ignore", message)
     try:

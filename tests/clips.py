@@ -1,0 +1,54 @@
+"""Small clips that move, a manifest of them, and the command line in this process."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ditflow.bank import MotionBank
+from ditflow.video import write_video
+from tests.registry import SIZE, tiny_folder
+
+NAMES = ("left", "right", "still.life")
+QUICK = ["--model.steps", "4", "--model.window", "0.5", "--model.inner_steps", "2"]  # two guided steps of four
+SMALL = ["--data.frames", str(SIZE.frames), "--data.size", f"[{SIZE.height},{SIZE.width}]"]
+
+
+def write_clips(folder: Path, names: Sequence[str] = NAMES) -> Path:
+    """Clips of a sliding texture, and their manifest `clips.csv`."""
+    for index, name in enumerate(names):
+        texture = torch.randint(0, 256, (3, SIZE.height, SIZE.width), dtype=torch.uint8, generator=torch.Generator().manual_seed(index))
+        write_video(folder / f"{name}.mp4", torch.stack([texture.roll(2 * (index + 1) * frame, dims=-1) for frame in range(SIZE.frames + 2)]), 8)
+    manifest = folder / "clips.csv"
+    manifest.write_text("video,prompt\n" + "".join(f"{name}.mp4,a {name} cat\n" for name in names))
+    return manifest
+
+
+def arguments(command: str, bank: Path, kind: str = "rotary", **data: object) -> list[str]:
+    """Of a quick run on a tiny random backbone."""
+    options = [part for key, value in data.items() for part in (f"--data.{key}", str(value))]
+    quick = [*QUICK, *SMALL] if command == "fit" else []
+    return [command, "--model.backbone", str(tiny_folder(kind)), "--bank", str(bank), *quick, *options]
+
+
+def ditflow(monkeypatch, *words: str) -> int:
+    """Run the command here and return its exit code; what it sets in this process is undone."""
+    from trainers.cli import main
+
+    monkeypatch.setattr(sys, "argv", ["ditflow", *words])
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    with warnings.catch_warnings():
+        try:
+            return main(words)
+        except SystemExit as stop:
+            return int(stop.code or 0)
+
+
+def hashes(bank: Path) -> dict[str, str]:
+    """What must be equal for two banks to be bit-identical."""
+    entries = MotionBank(bank)
+    return {name: entries[name].content_hash for name in entries}

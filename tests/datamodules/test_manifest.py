@@ -1,0 +1,103 @@
+"""Manifests and prompts: what is read, and one sentence with the line for what is not."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from datamodules.manifest import ManifestError, MotionTask, Pairing, read_manifest, read_prompts, tasks_of_videos, video_name
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name: str, text: str | bytes):
+        path = tmp_path / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write
+
+
+def test_manifest_as_csv(write, tmp_path):
+    path = write("clips.csv", 'video,prompt,name,negative_prompt,start,stride,seed,tags\na.mp4,"red, blue",first,ugly,3,2,7,x; y\nsub/my clip.mp4,,,,,,,\n')
+    first, second = read_manifest(path, negative_prompt="bad", seed=5)
+    assert first == MotionTask("first", str(tmp_path / "a.mp4"), "red, blue", "ugly", 3, 2, 7, ("x", "y"))
+    assert second == MotionTask("my-clip", str(tmp_path / "sub/my clip.mp4"), "", "bad", 0, 1, 5, ())
+
+
+def test_manifest_as_jsonl_keeps_empty_values_as_values(write):
+    rows = [{"video": "/a.mp4", "prompt": "red", "seed": 0, "negative_prompt": "", "tags": ["x"]}, {"video": "/b.mp4", "prompt": ""}]
+    first, second = read_manifest(write("clips.jsonl", "\n".join(map(json.dumps, rows)) + "\n\n"), negative_prompt="bad", seed=5)
+    assert first == MotionTask("a", "/a.mp4", "red", "", seed=0, tags=("x",))
+    assert second == MotionTask("b", "/b.mp4", "", "bad", seed=5)
+
+
+def test_manifest_may_begin_with_a_byte_order_mark_and_hold_line_breaks(write):
+    (task,) = read_manifest(write("clips.csv", b'\xef\xbb\xbfvideo,prompt\r\na.mp4,"two\r\nlines"\r\n'))
+    assert task.prompt.splitlines() == ["two", "lines"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("clips.csv", "", "has no rows: it needs the columns prompt, video"),
+        ("clips.csv", "video,prompt\n", "has no rows"),
+        ("clips.csv", "video,text\na.mp4,red\n", "line 2 has no column prompt"),
+        ("clips.csv", "video,prompt,colour\na.mp4,red,blue\n", "line 2 has an unknown column colour"),
+        ("clips.csv", "video,prompt\na.mp4,red,blue\n", "unknown column (more cells than the header)"),
+        ("clips.csv", 'video,prompt\na.mp4,"red\n', "is not CSV"),
+        ("clips.csv", "video,prompt\n,red\n", "line 2 names no video"),
+        ("clips.csv", "video,prompt,name\na.mp4,red,../x\n", "the name '../x' is not one of"),
+        ("clips.csv", "video,prompt,start\na.mp4,red,soon\n", "line 2: start is 'soon', but it must be a whole number"),
+        ("clips.csv", "video,prompt,stride\na.mp4,red,0\n", "stride is 0"),
+        ("clips.csv", "video,prompt\na.mp4,red\nb/a.mp4,blue\n", "names two clips 'a'"),
+        ("clips.csv", b"video,prompt\na.mp4,\xff\xfe\n", "is not UTF-8 text"),
+        ("clips.jsonl", "[1]\n", "line 1 is not an object"),
+        ("clips.jsonl", '{"video": "a.mp4"\n', "line 1 is not JSON"),
+        ("clips.jsonl", '{"video": "a.mp4", "prompt": 3}\n', "prompts must be text"),
+        ("clips.jsonl", "[" * 100_000, "is not JSON"),
+        ("clips.jsonl", '{"video": "a.mp4", "prompt": "", "seed": 1.5}\n', "seed is 1.5"),
+        ("clips.jsonl", '{"video": "a.mp4", "prompt": "", "seed": true}\n', "seed is True"),
+    ],
+)
+def test_bad_manifests(write, name, text, sentence):
+    with pytest.raises(ManifestError) as error:
+        read_manifest(write(name, text))
+    assert sentence in str(error.value)
+
+
+def test_missing_manifest(tmp_path):
+    with pytest.raises(ManifestError, match="there is no file"):
+        read_manifest(tmp_path / "none.csv")
+
+
+def test_videos_by_pattern(tmp_path):
+    for name in ("b.mp4", "a.mp4", "a.txt"):
+        (tmp_path / name).touch()
+    tasks = tasks_of_videos(str(tmp_path / "*.mp4"), "red", seed=3)
+    assert [(task.name, task.prompt, task.seed) for task in tasks] == [("a", "red", 3), ("b", "red", 3)]
+    with pytest.raises(ManifestError, match="no file matches"):
+        tasks_of_videos(str(tmp_path / "*.gif"), "")
+
+
+def test_prompts(write):
+    assert read_prompts(write("prompts.txt", "red\n  blue \n\n\n")) == ["red", "blue"]
+    assert read_prompts(write("pairs.csv", "entry,prompt,seed\na,red,4\nb,,\n")) == [Pairing("a", "red", 4), Pairing("b", "", None)]
+    assert read_prompts(write("pairs.jsonl", '{"entry": "a", "prompt": "red"}')) == [Pairing("a", "red")]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"), [("red\n\nblue\n", "line 2 is blank"), ("\nred\n", "line 1 is blank"), ("", "holds no prompt"), (" \n\n", "holds no prompt")]
+)
+def test_blank_prompts_are_refused_but_at_the_end(write, text, sentence):
+    with pytest.raises(ManifestError, match=sentence):
+        read_prompts(write("prompts.txt", text))
+
+
+def test_video_names_tell_entry_prompt_and_seed():
+    assert video_name("car", "A red disc, fast!", 3).startswith("car-a-red-disc-fast-")
+    assert video_name("car", "A red disc, fast!", 3).endswith("-seed3.mp4")
+    assert video_name("car", "", 0).startswith("car-no-prompt-")
+    names = {video_name("car", prompt, 0) for prompt in ("red", "Red", "red!", "x" * 400, "x" * 401, "赤", "青", "../red")}
+    assert len(names) == 8 and not [name for name in names if "/" in name or len(name) > 255]

@@ -1,0 +1,279 @@
+"""fit and predict in this process, on tiny random backbones: the same results as the library, whatever the batches and wherever a run was stopped."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from ditflow.bank import BankStorageError, MotionBank
+from ditflow.files import StorageError
+from tests.clips import NAMES, arguments, ditflow, hashes, write_clips
+from tests.registry import SIZE, tiny_backbone
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    return write_clips(tmp_path_factory.mktemp("clips"))
+
+
+@pytest.fixture(scope="module")
+def whole(clips, tmp_path_factory):
+    """A bank made without interruption, one clip after the other."""
+    folder = tmp_path_factory.mktemp("whole") / "bank"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        assert ditflow(monkeypatch, *arguments("fit", folder, manifest=clips)) == 0
+    return folder
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> int:
+        with monkeypatch.context() as undone:
+            return ditflow(undone, *map(str, words))
+
+    return run
+
+
+def test_bank_holds_every_clip_and_nothing_in_flight(whole):
+    bank = MotionBank(whole)
+    assert sorted(bank) == sorted(NAMES)
+    assert (bank.inflight(), bank.failures(), bank.verify()) == ([], {}, [])
+    assert sorted(json.loads((whole / "index.json").read_text())["entries"]) == sorted(NAMES)
+    metadata = bank.metadata("left")
+    assert (metadata.clip, metadata.prompt, metadata.seed, metadata.window, metadata.steps) == ("left", "a left cat", 0, (0, 2), 4)
+
+
+def test_entry_and_video_are_those_of_the_library(run, clips, tmp_path):
+    from ditflow import read_video, transfer_motion, write_video
+    from ditflow.guidance import Guidance
+    from ditflow.motion import AttentionMotionFlow
+
+    assert run(*arguments("fit", tmp_path / "bank", manifest=clips), "--model.finish", "true", "--model.keep_reference", "true") == 0
+    backbone, clip = tiny_backbone("rotary"), read_video(clips.parent / "left.mp4", frames=SIZE.frames, size=(SIZE.height, SIZE.width))
+    guidance = Guidance(AttentionMotionFlow(2), "rotary_tables", 0.5, (0.002, 0.001), inner_steps=2)
+    transfer = transfer_motion(backbone, clip, "a left cat", steps=4, guidance=guidance, keep_reference=True)
+    assert MotionBank(tmp_path / "bank")["left"].content_hash == transfer.entry.content_hash
+    write_video(tmp_path / "wanted.mp4", transfer.frames, 8.0)
+    assert (tmp_path / "bank" / "videos" / "left.mp4").read_bytes() == (tmp_path / "wanted.mp4").read_bytes()
+
+
+@pytest.mark.parametrize("batch_size", [2, 3])
+def test_results_do_not_depend_on_batches(run, clips, whole, tmp_path, batch_size):
+    assert run(*arguments("fit", tmp_path / "bank", manifest=clips, batch_size=batch_size)) == 0
+    assert hashes(tmp_path / "bank") == hashes(whole)
+
+
+class Killed(BaseException):
+    """What no handler catches, as a kill -9."""
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_killed_at_any_write_a_run_goes_on_to_the_same_bank(run, clips, whole, tmp_path, monkeypatch, batch_size):
+    """Stopped before the first, second, third ... write to the bank, each time a little further, until one run comes through."""
+    writes = {name: getattr(MotionBank, name) for name in ("put", "save_inflight", "drop_inflight", "reindex")}
+    count = stop_at = runs = 0
+
+    def counted(name):
+        def write(*arguments, **options):
+            nonlocal count
+            count += 1
+            if count > stop_at:
+                raise Killed(name)
+            return writes[name](*arguments, **options)
+
+        return write
+
+    for name in writes:
+        monkeypatch.setattr(MotionBank, name, counted(name))
+    while True:
+        count, stop_at, runs = 0, 1 + runs % 4, runs + 1
+        try:
+            assert run(*arguments("fit", tmp_path / "bank", manifest=clips, batch_size=batch_size)) == 0
+            break
+        except Killed:
+            assert runs < 40, "each run must come further"
+    assert runs > 4
+    assert hashes(tmp_path / "bank") == hashes(whole)
+    assert (MotionBank(tmp_path / "bank").inflight(), MotionBank(tmp_path / "bank").verify()) == ([], [])
+
+
+def test_stopped_by_the_trainers_limits_a_run_says_what_is_left(run, clips, whole, tmp_path, capfd):
+    steps = 0
+    while (code := run(*arguments("fit", tmp_path / "bank", manifest=clips), "--trainer.max_steps", "1")) == 1:
+        steps += 1
+        assert "left: run the same command again" in capfd.readouterr().err
+    assert (code, steps) == (0, 5), "three clips with two guided steps each, one step a run"
+    assert hashes(tmp_path / "bank") == hashes(whole)
+
+
+def test_finished_entries_are_skipped(run, clips, whole, tmp_path, monkeypatch):
+    monkeypatch.setattr("trainers.motion_optimization.guided_step", None)
+    before = {file: file.stat().st_mtime_ns for file in (whole / "entries").iterdir()}
+    assert run(*arguments("fit", whole, manifest=clips)) == 0
+    assert {file: file.stat().st_mtime_ns for file in (whole / "entries").iterdir()} == before
+
+
+def test_encoders_are_gone_while_optimising_and_clips_are_encoded_once(run, clips, tmp_path, monkeypatch):
+    from ditflow.backbones.encoders import Encoders
+    from trainers import motion_optimization
+
+    encoded, held = [], []
+    encode, step = Encoders.encode, motion_optimization.guided_step
+    monkeypatch.setattr(Encoders, "encode", lambda self, frames: encoded.append(len(frames)) or encode(self, frames))
+    monkeypatch.setattr(
+        motion_optimization, "guided_step", lambda backbone, *rest: held.append((backbone.encoders._vae, backbone.encoders._text)) or step(backbone, *rest)
+    )
+    for _ in range(2):
+        assert run(*arguments("fit", tmp_path / "bank", manifest=clips)) == 0
+        shutil.rmtree(tmp_path / "bank" / "entries")
+    assert encoded == [1, 1, 1], "the second run takes them from the cache"
+    assert set(held) == {(None, None)}
+
+
+def test_another_prompt_under_the_same_name_is_refused_and_nothing_lost(run, clips, whole, tmp_path, capfd):
+    other = tmp_path / "other.csv"
+    other.write_text(f"video,prompt\n{clips.parent}/left.mp4,another prompt\n{clips.parent}/right.mp4,a right cat\n")
+    before = hashes(whole)
+    assert run(*arguments("fit", whole, manifest=other)) == 1
+    assert "made with prompt 'a left cat' instead of 'another prompt'" in capfd.readouterr().err
+    assert hashes(whole) == before and MotionBank(whole).failures() == {}
+
+
+def test_a_bad_clip_does_not_stop_the_others(run, clips, whole, tmp_path, capfd):
+    shutil.copytree(clips.parent, tmp_path / "clips")
+    video = tmp_path / "clips" / "right.mp4"
+    video.write_bytes(video.read_bytes()[:500])
+    assert run(*arguments("fit", tmp_path / "bank", manifest=tmp_path / "clips" / "clips.csv", batch_size=3)) == 1
+    assert "right.mp4" in capfd.readouterr().err
+    bank = MotionBank(tmp_path / "bank")
+    assert list(bank.failures()) == ["right"] and "right.mp4" in json.loads((tmp_path / "bank/failed/right.json").read_text())["reason"]
+    assert hashes(tmp_path / "bank") == {name: sha for name, sha in hashes(whole).items() if name != "right"}
+    shutil.copy(clips.parent / "right.mp4", video)
+    assert run(*arguments("fit", tmp_path / "bank", manifest=tmp_path / "clips" / "clips.csv", batch_size=3)) == 0
+    assert hashes(tmp_path / "bank") == hashes(whole) and MotionBank(tmp_path / "bank").failures() == {}
+
+
+@pytest.mark.parametrize("how", ["raises", "not finite"])
+def test_clips_that_fail_together_are_tried_alone(run, clips, whole, tmp_path, monkeypatch, capfd, how):
+    from dataclasses import replace
+
+    from trainers import motion_optimization
+
+    start, step = motion_optimization.start_guidance, motion_optimization.guided_step
+    batches = []
+
+    def started(backbone, guidance, size, names, seeds):
+        batches.append(tuple(names))
+        return start(backbone, guidance, size, names, seeds)
+
+    def failing(backbone, guidance, schedule, state, *rest):
+        if "right" not in batches[-1] or state.step == 0:
+            return step(backbone, guidance, schedule, state, *rest)
+        if how == "raises":
+            raise torch.OutOfMemoryError("no memory left")
+        row = batches[-1].index("right")
+        return replace(state, step=state.step + 1, latents=state.latents.index_fill(0, torch.tensor(row), float("nan")))
+
+    monkeypatch.setattr(motion_optimization, "start_guidance", started)
+    monkeypatch.setattr(motion_optimization, "guided_step", failing)
+    assert run(*arguments("fit", tmp_path / "bank", manifest=clips, batch_size=2)) == 1
+    assert batches == [("left", "right"), ("still.life",), ("left",), ("right",)]
+    assert ("no memory left" if how == "raises" else "no longer finite") in capfd.readouterr().err
+    assert hashes(tmp_path / "bank") == {name: sha for name, sha in hashes(whole).items() if name != "right"}
+
+
+def test_a_full_disk_stops_the_run_and_loses_nothing(run, clips, whole, tmp_path, monkeypatch, capfd):
+    import errno
+
+    written = []
+    save = MotionBank.save_inflight
+
+    def full(self, key, *rest):
+        written.append(key)
+        if len(written) == 4:
+            raise BankStorageError.of(OSError(errno.ENOSPC, "No space left on device"), "write", key)
+        return save(self, key, *rest)
+
+    monkeypatch.setattr(MotionBank, "save_inflight", full)
+    assert issubclass(BankStorageError, StorageError)
+    assert run(*arguments("fit", tmp_path / "bank", manifest=clips)) == 2
+    assert "the disk is full; free some space and run the same command again" in capfd.readouterr().err
+    assert run(*arguments("fit", tmp_path / "bank", manifest=clips)) == 0
+    assert hashes(tmp_path / "bank") == hashes(whole)
+
+
+def test_the_module_holds_no_weights_and_counts_iterations(clips, tmp_path, monkeypatch):
+    from trainers import lightning_cli
+
+    seen = []
+    conclude = lightning_cli.conclude
+    monkeypatch.setattr(lightning_cli, "conclude", lambda data: seen.append(data.trainer) or conclude(data))
+    assert ditflow(monkeypatch, *arguments("fit", tmp_path / "bank", manifest=clips)) == 0
+    (trainer,) = seen
+    module = trainer.lightning_module
+    assert module.state_dict() == {} and list(module.modules()) == [module] and not list(module.parameters())
+    assert trainer.global_step == len(NAMES) * module.iterations == 6
+
+
+def test_loggers_and_previews_write_only_where_they_are_told(run, clips, tmp_path):
+    logger = ["--trainer.logger", "lightning.pytorch.loggers.CSVLogger", "--trainer.logger.save_dir", "logs"]
+    preview = ["--trainer.callbacks+=PreviewWriter", "--trainer.callbacks.every", "2", "--trainer.callbacks.out", "previews"]
+    assert run(*arguments("fit", "bank", manifest=clips), *logger, *preview) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"bank", "logs", "previews"}
+    (metrics,) = (tmp_path / "logs").rglob("metrics.csv")
+    assert metrics.read_text().splitlines()[0].split(",").count("loss") == 1 and len(metrics.read_text().splitlines()) == 7
+    assert sorted(path.name for path in (tmp_path / "previews").iterdir()) == sorted(f"{name}-step002.mp4" for name in NAMES)
+
+
+def test_nothing_but_the_bank_is_written(run, clips, tmp_path):
+    assert run(*arguments("fit", "bank", manifest=clips)) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["bank"]
+
+
+@pytest.fixture
+def prompts(tmp_path):
+    file = tmp_path / "prompts.txt"
+    file.write_text("a dog\nthe cat\n\n")
+    return file
+
+
+def test_predict_makes_every_video_once(run, whole, tmp_path, prompts):
+    words = [*arguments("predict", whole, prompts=prompts, seeds="[0,1]"), "--out", "videos"]
+    assert run(*words) == 0
+    videos = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "videos").iterdir()}
+    assert len(videos) == len(NAMES) * 2 * 2
+    (tmp_path / "videos" / next(iter(videos))).unlink()
+    assert run(*words) == 0
+    again = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "videos").iterdir()}
+    assert again.keys() == videos.keys() and sum(again[name] != videos[name] for name in videos) == 1
+
+
+def test_predict_is_injection(run, whole, tmp_path, prompts):
+    from datamodules.manifest import video_name
+    from ditflow import inject_motion, write_video
+
+    assert run(*arguments("predict", whole, prompts=prompts, entries="[left]"), "--out", "videos") == 0
+    write_video(tmp_path / "wanted.mp4", inject_motion(tiny_backbone("rotary"), MotionBank(whole)["left"], "a dog", seed=0), 8.0)
+    assert (tmp_path / "videos" / video_name("left", "a dog", 0)).read_bytes() == (tmp_path / "wanted.mp4").read_bytes()
+
+
+def test_predict_from_pairs(run, whole, tmp_path):
+    (tmp_path / "pairs.csv").write_text("entry,prompt,seed\nleft,a dog,7\nright,,\n")
+    assert run(*arguments("predict", whole, prompts="pairs.csv"), "--out", "videos") == 0
+    names = sorted(path.name for path in (tmp_path / "videos").iterdir())
+    assert len(names) == 2 and names[0].endswith("-seed7.mp4") and "no-prompt" in names[1]
+
+
+def test_a_damaged_entry_does_not_stop_the_others(run, whole, tmp_path, prompts, capfd):
+    shutil.copytree(whole, tmp_path / "bank")
+    entry = tmp_path / "bank" / "entries" / "left.safetensors"
+    entry.write_bytes(entry.read_bytes()[:-9])
+    assert run(*arguments("predict", tmp_path / "bank", prompts=prompts), "--out", "videos") == 1
+    assert "entry 'left' is truncated" in capfd.readouterr().err
+    assert len(list((tmp_path / "videos").iterdir())) == (len(NAMES) - 1) * 2
+    assert run(*arguments("predict", tmp_path / "bank", prompts=prompts, entries="[left]"), "--out", "videos") == 2
