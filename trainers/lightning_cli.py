@@ -69,6 +69,10 @@ class MotionCLI(LightningCLI):
         parser.link_arguments("bank", "data.bank")
         parser.link_arguments("out", "data.out")
 
+    def before_instantiate_classes(self) -> None:
+        if self._get(self.config, "trainer").enable_progress_bar is False:
+            self.trainer_defaults["callbacks"] = [callback for callback in self.trainer_defaults["callbacks"] if not isinstance(callback, Progress)]
+
     def predict(self, **arguments: Any) -> None:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a video takes minutes and leaves nothing half-done: no reason to wait for its end
         self.trainer.predict(**arguments, return_predictions=False)

@@ -74,6 +74,12 @@ class Method:
         rates = {"learning_rate": self.guidance.learning_rate, "inner_steps": self.guidance.inner_steps, "injection_blocks": self.guidance.injection_blocks}
         return {**self.provenance, **rates, "timesteps": self.schedule.timesteps, "backbone": self.backbone.spec.name, "dtype": str(self.backbone.dtype)}
 
+    def __str__(self) -> str:
+        guidance, (first, last) = self.guidance, self.guidance.learning_rate
+        signal, window = guidance.signal, f"steps {self.window.start} to {self.window.stop - 1} of {len(self.schedule)}"
+        rates = f"{guidance.inner_steps} updates each at {first:g} to {last:g}"
+        return f"{self.backbone.spec.name}: {guidance.variable} by {signal.name} at block {signal.block} in {window}, {rates}"
+
 
 def _or(choice: Any, advice: Any) -> Any:
     return advice if choice is None else choice

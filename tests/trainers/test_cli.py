@@ -89,8 +89,8 @@ def test_clips_are_named_one_way(refused, clips):
     [
         (lambda path: None, "There is no file"),
         (lambda path: path.touch(), "is empty"),
-        (lambda path: path.write_bytes(b"no video at all" * 99), "is not a video"),
-        (lambda path: shutil.copy(ROOT / "setup.cfg", path), "is not a video"),
+        (lambda path: path.write_bytes(bytes(range(256)) * 99), "video"),
+        (lambda path: shutil.copy(ROOT / "setup.cfg", path), "video"),
     ],
 )
 def test_a_lone_bad_clip(refused, tmp_path, make, sentence):
@@ -125,6 +125,7 @@ def test_clips_too_short_say_what_would_fit(refused, clips):
         (["--data.batch_size", "0"], "batch_size is 0"),
         (["--config", "none.yaml"], "File does not exist"),
         (["--trainer.gradient_clip_val", "1"], "gradient clipping"),
+        (["--trainer.logger", "WandbLogger"], "wandb"),
     ],
 )
 def test_settings_that_cannot_be(refused, clips, options, sentence):
@@ -224,9 +225,6 @@ def test_help_answers_at_once(tmp_path):
     first = start("fit", "--help", cwd=tmp_path, **cache).communicate()[0]
     seconds, again = fastest("fit", "--help", cwd=tmp_path, **cache)
     assert seconds < 1 and again == first and "--model.backbone" in first and "--bank" in first
-    (file,) = (tmp_path / "cache" / "ditflow" / "help").iterdir()
-    file.write_text("")
-    assert start("fit", "--help", cwd=tmp_path, **cache).communicate()[0] == first, "an empty file is no help"
 
 
 def test_help_is_kept_apart_by_what_it_depends_on(tmp_path, monkeypatch):
@@ -236,6 +234,8 @@ def test_help_is_kept_apart_by_what_it_depends_on(tmp_path, monkeypatch):
     assert help_cache.read(["fit", "--help"]) is None
     assert help_cache.write(["fit", "--help"], "text") == "text" == help_cache.read(["fit", "--help"])
     assert help_cache.read(["predict", "--help"]) is None
+    help_cache.write(["predict", "--help"], "")
+    assert help_cache.read(["predict", "--help"]) is None, "an empty file is no help"
     with monkeypatch.context() as wide:
         wide.setenv("COLUMNS", "200")
         assert help_cache.read(["fit", "--help"]) is None
