@@ -145,7 +145,7 @@ class Clips:
 
     def _settings(self, names: Iterable[str]) -> str:
         tasks = [{**asdict(self.tasks[name]), "video": self.references.hash_of(self.tasks[name])} for name in names]
-        return hashlib.sha256(json.dumps([self.method.settings, tasks], sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([self.method.settings, self.video_of is not None, tasks], sort_keys=True).encode()).hexdigest()
 
     def _encode(self, names: Collection[str], fail: Fail, between: Callable[[], None]) -> set[str]:
         """Fill the cache for these clips and let the encoders go. Returns those that could be read."""

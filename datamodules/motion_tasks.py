@@ -119,11 +119,11 @@ class MotionTaskModule(L.LightningDataModule):
     def give_up(self, batch: MotionBatch, error: Exception) -> None:
         """A clip that fails by itself is reported. Clips that fail together start again, each by itself, when the others are done."""
         names = batch.leg.names
+        records.drop(self.bank, records.key_of(names, batch.settings))
         if len(names) == 1:
             return self.fail(names[0], error)
         print(f"\n{', '.join(names)} failed together and will be tried one by one: {error}", flush=True)
         self.alone.update(names)
-        records.drop(self.bank, records.key_of(names, batch.settings))
 
     @property
     def to_retry(self) -> bool:

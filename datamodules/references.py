@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,16 +50,19 @@ class References:
 
     def clip(self, task: MotionTask) -> EncodedClip:
         """Raises VideoError for a clip that cannot be read or is too short."""
-        return EncodedClip(self._kept("clip", self.hash_of(task), lambda: self._encode(task)), video_sha256(task.video))
+        return EncodedClip(self._kept("clip", self.hash_of(task), partial(self._encode, task)), video_sha256(task.video))
 
     def text(self, prompts: Sequence[str]) -> Tensor:
         """Prompt embeddings (B, L, E), made one by one, so that none depends on its neighbours."""
-        return torch.stack([self._kept("text", _hash([prompt]), lambda prompt=prompt: self.backbone.embed([prompt])[0]) for prompt in prompts])
+        return torch.stack([self._kept("text", _hash([prompt]), partial(self._embed, prompt)) for prompt in prompts])
 
     def _encode(self, task: MotionTask) -> Tensor:
         size = (self.size.height, self.size.width)
         clip = read_video(task.video, frames=self.size.frames, start=task.start, stride=task.stride, size=size)
         return self.backbone.encode(clip.frames[None])[0]
+
+    def _embed(self, prompt: str) -> Tensor:
+        return self.backbone.embed([prompt])[0]
 
     def _kept(self, kind: str, content: str, make: Callable[[], Tensor]) -> Tensor:
         file = self.folder / f"{kind}-{_hash([content, *self._encoders])}.safetensors"

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from datamodules import records
 from datamodules.generations import Generation
+from ditflow.bank import EntryError
 from ditflow.files import make_folder
 from ditflow.video import write_video
 from trainers.motion_optimization import MotionOptimization, Work
@@ -31,7 +32,11 @@ class BankWriter(Checkpoint):
             guided = module.method.window.start < step <= module.method.window.stop
             records.save(trainer.datamodule.bank, names, settings, work.state, work.seconds, guided=guided)
             return
-        for name, entry in module.entries(work).items():
+        try:
+            entries = module.entries(work)
+        except EntryError as error:
+            return trainer.datamodule.give_up(work.batch, error)
+        for name, entry in entries.items():
             trainer.datamodule.publish(name, entry)
         records.drop(trainer.datamodule.bank, records.key_of(names, settings))
 

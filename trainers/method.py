@@ -38,11 +38,12 @@ class Method:
         advice = recommended(backbone.spec.position, backbone.spec.blocks)
         if choices.signal not in SIGNALS:
             raise ValueError(f"unknown signal {choices.signal!r}: it is one of {', '.join(SIGNALS)}.")
+        signal: Any = SIGNALS[choices.signal]
         variable = _or(choices.variable, advice.variable)
         self.backbone, self.negative_prompt = backbone, advice.negative_prompt
         self.schedule = backbone.schedule(_or(choices.steps, advice.steps), _or(choices.guidance_scale, advice.guidance_scale), choices.guidance)
         self.guidance = Guidance(
-            signal=SIGNALS[choices.signal](_or(choices.block, advice.block)),
+            signal=signal(_or(choices.block, advice.block)),
             variable=variable,
             window=_or(choices.window, advice.window),
             learning_rate=_or(choices.learning_rate, advice.learning_rates[variable]),

@@ -187,6 +187,40 @@ def test_clips_that_fail_together_are_tried_alone(run, clips, whole, tmp_path, m
     assert hashes(tmp_path / "bank") == {name: sha for name, sha in hashes(whole).items() if name != "right"}
 
 
+def test_what_cannot_be_an_entry_does_not_stop_the_others(run, clips, whole, tmp_path, capfd):
+    rows = "".join(f"{clips.parent}/{name}.mp4,a {name} cat,{'x' * 300 if name == 'right' else ''}\n" for name in NAMES)
+    (tmp_path / "clips.csv").write_text("video,prompt,tags\n" + rows)
+    assert run(*arguments("fit", tmp_path / "bank", manifest="clips.csv", batch_size=2)) == 1
+    assert "'right' failed" in (captured := capfd.readouterr()).out and "tags" in captured.err
+    assert hashes(tmp_path / "bank") == {name: sha for name, sha in hashes(whole).items() if name != "right"}
+    assert MotionBank(tmp_path / "bank").inflight() == []
+
+
+def test_videos_can_be_asked_for_later(run, clips, whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "bank")
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "bank" / "entries").iterdir()}
+    assert run(*arguments("fit", tmp_path / "bank", manifest=clips), "--model.finish", "true", "--trainer.max_steps", "3") == 1
+    assert run(*arguments("fit", tmp_path / "bank", manifest=clips)) == 0, "entries alone are there"
+    assert run(*arguments("fit", tmp_path / "bank", manifest=clips), "--model.finish", "true", "--out", "out") == 0
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "bank" / "entries").iterdir()} == before
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(f"{name}.mp4" for name in NAMES)
+
+
+def test_interrupted_from_the_keyboard(run, clips, tmp_path, monkeypatch, capfd):
+    import signal
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("trainers.motion_optimization.guided_step", interrupted)
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        assert run(*arguments("fit", tmp_path / "bank", manifest=clips)) == 130
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert "The same command goes on from here." in capfd.readouterr().err
+
+
 def test_a_full_disk_stops_the_run_and_loses_nothing(run, clips, whole, tmp_path, monkeypatch, capfd):
     import errno
 
