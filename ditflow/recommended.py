@@ -34,17 +34,17 @@ class Recommendation:
 
 _embedded = partial(
     Recommendation,
-    window=0.5,
+    window=0.8,
     steps=25,
     guidance_scale=3.0,
     negative_prompt="",
-    learning_rates={"latents": (0.01, 0.005), "rotary_tables": (0.01, 0.005), "sinusoidal": (0.01, 0.005), "rotary_positions": (0.12, 0.06)},
+    learning_rates={"latents": (0.01, 0.005), "rotary_tables": (0.01, 0.005), "sinusoidal": (0.01, 0.005), "rotary_positions": (0.04, 0.02)},
 )
 RECOMMENDED: dict[tuple[str, int], Recommendation] = {
     ("rotary", 42): Recommendation(block=20, variable="rotary_tables"),
     ("sinusoidal", 30): Recommendation(block=15, variable="sinusoidal"),
-    ("rotary", 8): _embedded(block=6, variable="rotary_positions"),
-    ("sinusoidal", 8): _embedded(block=6, variable="sinusoidal"),
+    ("rotary", 8): _embedded(block=7, variable="rotary_positions"),
+    ("sinusoidal", 8): _embedded(block=7, variable="sinusoidal"),
 }
 
 

@@ -204,6 +204,7 @@ class TransformerPretraining(L.LightningModule):
         """Write the pipeline: transformer in half precision, the VAE, the text encoder and its tokenizer."""
         tokenizer, text_encoder = self.__dict__["text"]
         vae = AutoencoderKLCogVideoX.from_pretrained(self.vae_folder)
+        vae.register_to_config(_name_or_path="")  # where it was trained is nobody's business
         pipeline = CogVideoXPipeline(tokenizer=tokenizer, text_encoder=text_encoder, vae=vae, transformer=transformer, scheduler=self.scheduler)
         pipeline.save_pretrained(self.out)
 
