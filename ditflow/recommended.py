@@ -36,7 +36,7 @@ _embedded = partial(
     Recommendation,
     window=0.8,
     steps=25,
-    guidance_scale=3.0,
+    guidance_scale=1.5,
     negative_prompt="",
     learning_rates={"latents": (0.01, 0.005), "rotary_tables": (0.01, 0.005), "sinusoidal": (0.01, 0.005), "rotary_positions": (0.04, 0.02)},
 )
