@@ -19,7 +19,7 @@ from tests.registry import tiny_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
-SLOW = ["--model.inner_steps", "25"]  # so long that a signal arrives in between
+SLOW = ["--model.steps", "8", "--model.inner_steps", "15"]  # four guided steps a clip, so slow that a signal arrives in between
 
 
 @pytest.fixture(scope="module")
