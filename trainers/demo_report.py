@@ -36,7 +36,7 @@ INTRODUCTION = """\
 Clips of a synthetic world, held out from the backbone's training, went into a motion bank; its motions went into new videos with other prompts and seeds.
 Motion cosine compares the motion measured in a video with the exact motion of its reference: 1 is the same motion, 0 an unrelated one.
 Prompt accuracy is the share of videos whose colours are those that the prompt names. Seconds are those of the whole command, start and all, for each video.
-The strip below a video is the backbone's own view of its motion (attention motion flow), from each latent frame to the next."""
+The strip below a video is the backbone's own view of its motion (attention motion flow), from the first latent frame to each later one."""
 LEGEND = "The colour is the direction of motion: red to the right, yellow-green down, cyan to the left, violet up. White is no motion."
 
 

@@ -27,9 +27,8 @@ def flow_colours(flow: Tensor, reach: float) -> Tensor:
 
 
 def flow_strip(displacement: Tensor, grid: TokenGrid, reach: float) -> Tensor:
-    """Attention motion flow (F, F, S, 2), in tokens, as the images from each frame to the next, left to right: uint8 (3, H, (F-1)*(W+1) - 1), white between."""
-    between = torch.stack([displacement[i, i + 1] for i in range(grid.frames - 1)])  # (F-1, S, 2)
-    field = between.transpose(-1, -2).unflatten(-1, (grid.height, grid.width))  # (F-1, 2, H, W)
+    """Attention motion flow (F, F, S, 2), in tokens, as images from the first frame to each later one, left to right: uint8 (3, H, (F-1)*(W+1) - 1)."""
+    field = displacement[0, 1:].transpose(-1, -2).unflatten(-1, (grid.height, grid.width))  # (F-1, 2, H, W)
     images = flow_colours(field, reach)
     spaced = torch.nn.functional.pad(images, (0, 1), value=255)
     return spaced.permute(1, 2, 0, 3).flatten(2)[..., :-1]

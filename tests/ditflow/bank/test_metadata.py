@@ -42,7 +42,7 @@ def test_every_field_has_wrong_values_here():
     assert set(WRONG) == set(FIELDS)
 
 
-@pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in WRONG.items() for value in values], ids=lambda value: repr(value)[:40])
+@pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in WRONG.items() for value in values], ids=lambda value: repr(value).partition(" at 0x")[0][:40])
 def test_a_wrong_value_is_refused_by_name(field, value):
     with pytest.raises(EntryError, match="loss curves" if value == ((0.1,),) else field):
         make_metadata(**{field: value})

@@ -51,12 +51,12 @@ def test_reach_must_be_positive(reach):
         flow_colours(torch.zeros(2, 1, 1), reach)
 
 
-def test_strip_shows_each_frame_to_the_next():
+def test_strip_shows_the_way_from_the_first_frame():
     grid = TokenGrid(3, 2, 4)
     displacement = torch.zeros(3, 3, 8, 2)
     displacement[0, 1, :, 0] = 1.0  # right
-    displacement[1, 2, :, 0] = -1.0  # left
-    displacement[0, 2] = 99.0  # not shown
+    displacement[0, 2, :, 0] = -1.0  # left
+    displacement[1, 2] = 99.0  # not shown
     strip = flow_strip(displacement, grid, reach=1.0)
     assert strip.shape == (3, 2, 9)
     assert strip[:, 0, 0].tolist() == [255, 0, 0]
