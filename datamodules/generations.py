@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datamodules.manifest import ManifestError, Pairing, read_prompts, video_name
+from datamodules.manifest import ManifestError, Pairing, check_values, read_prompts, video_name
 from ditflow.bank import MotionBank
 
 
@@ -32,6 +32,8 @@ def generations_of(
         raise ManifestError("name the prompts by --data.prompts prompts.txt, a prompt on each line, or a CSV file with the columns entry,prompt.")
     if not seeds:
         raise ManifestError("--data.seeds is empty: give one seed or more.")
+    for seed in seeds:
+        check_values({"seed": seed}, "--data.seeds")
     names = list(entries) if entries is not None else list(bank)
     if not names:
         raise ManifestError(f"the bank {bank.path} has no entries: make some with `ditflow fit`.")

@@ -9,13 +9,16 @@ import csv
 import hashlib
 import io
 import json
+import os
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from glob import glob
 from pathlib import Path
 from typing import Any
 
+from ditflow.bank.metadata import FIELDS
 from ditflow.bank.shelf import is_name
 
 
@@ -48,7 +51,7 @@ class Pairing:
 
 def read_manifest(path: str | Path, *, negative_prompt: str | None = None, seed: int = 0) -> list[MotionTask]:
     """The clips of a manifest, with absolute paths, and with this negative prompt and seed where it gives none."""
-    path = Path(path)
+    path = Path(path).expanduser()
     rows = _rows(path, required={"video", "prompt"}, optional={"name", "negative_prompt", "start", "stride", "seed", "tags"})
     defaults = {"negative_prompt": negative_prompt, "seed": seed}
     return _unique([_task(defaults | row, f"{path} line {line}", path.parent) for line, row in rows], f"{path}")
@@ -56,10 +59,11 @@ def read_manifest(path: str | Path, *, negative_prompt: str | None = None, seed:
 
 def tasks_of_videos(pattern: str, prompt: str, *, negative_prompt: str | None = None, seed: int = 0) -> list[MotionTask]:
     """One task for each file that the pattern matches, in alphabetical order."""
-    found = sorted(glob(pattern, recursive=True))
+    found = sorted(glob(os.path.expanduser(pattern), recursive=True))
     if not found:
         raise ManifestError(f"no file matches {pattern!r}: give a pattern such as 'clips/*.mp4', in quotes.")
-    return _unique([MotionTask(_slug(file), str(Path(file).absolute()), prompt, negative_prompt, seed=seed) for file in found], repr(pattern))
+    tasks = [MotionTask(_slug(file), str(Path(file).absolute()), prompt, negative_prompt, seed=seed) for file in found]
+    return _unique([_checked(task, repr(pattern)) for task in tasks], repr(pattern))
 
 
 def read_prompts(path: str | Path) -> list[str] | list[Pairing]:
@@ -67,10 +71,10 @@ def read_prompts(path: str | Path) -> list[str] | list[Pairing]:
 
     Blank lines at the end of a text file are left out; a blank line elsewhere is refused, because it may stand for an empty prompt or for nothing.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.suffix.lower() in (".csv", ".jsonl"):
         rows = _rows(path, required={"entry", "prompt"}, optional={"seed"})
-        return [Pairing(str(row["entry"]), str(row["prompt"]), _integer(row, "seed", None, f"{path} line {line}")) for line, row in rows]
+        return [_pairing(row, f"{path} line {line}") for line, row in rows]
     lines = [line.strip() for line in _text(path).rstrip().splitlines()]
     if not any(lines):
         raise ManifestError(f"{path} holds no prompt: write one on each line.")
@@ -86,7 +90,7 @@ def video_name(entry: str, prompt: str, seed: int) -> str:
 
 
 def _rows(path: Path, *, required: set[str], optional: set[str]) -> list[tuple[int, dict[str, Any]]]:
-    rows = _jsonl(path) if path.suffix.lower() == ".jsonl" else _csv(path, required)
+    rows = _jsonl(path, required) if path.suffix.lower() == ".jsonl" else _csv(path, required)
     if not rows:
         raise ManifestError(f"{path} has no rows: it needs the columns {_list(required)}, and may have {_list(optional)}.")
     for line, row in rows:
@@ -102,25 +106,35 @@ def _csv(path: Path, required: set[str]) -> list[tuple[int, dict[str, Any]]]:
     reader = csv.DictReader(io.StringIO(_text(path), newline=""), restkey="(more cells than the header)", restval="", strict=True)
     try:
         rows = [(reader.line_num, row) for row in reader]
+        _without_repeats([(name.strip(), None) for name in reader.fieldnames or ()])
     except csv.Error as error:
         raise ManifestError(f"{path} line {reader.line_num} is not CSV ({error}): put quotes around a text with a comma.") from error
+    except ValueError as error:
+        raise ManifestError(f"{path} line 1: {error}.") from None
     named = [(line, {(key or "").strip(): value.strip() if isinstance(value, str) else value for key, value in row.items()}) for line, row in rows]
     return [(line, {key: value for key, value in row.items() if value != "" or key in required}) for line, row in named]
 
 
-def _jsonl(path: Path) -> list[tuple[int, dict[str, Any]]]:
+def _jsonl(path: Path, required: set[str]) -> list[tuple[int, dict[str, Any]]]:
+    """Rows with their line numbers. A null of an optional key is left out."""
     rows = []
     for line, text in enumerate(_text(path).splitlines(), start=1):
         if not text.strip():
             continue
         try:
-            row = json.loads(text)
+            row = json.loads(text, object_pairs_hook=_without_repeats)
         except (ValueError, RecursionError) as error:
             raise ManifestError(f"{path} line {line} is not JSON ({error}): write one object on each line.") from error
         if not isinstance(row, dict):
             raise ManifestError(f'{path} line {line} is not an object: write {{"video": ..., "prompt": ...}}.')
-        rows.append((line, row))
+        rows.append((line, {key: value for key, value in row.items() if value is not None or key in required}))
     return rows
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if repeated := [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]:
+        raise ValueError(f"it has the column {repeated[0]!r} more than once")
+    return dict(pairs)
 
 
 def _text(path: Path) -> str:
@@ -145,7 +159,7 @@ def _task(row: dict[str, Any], where: str, folder: Path) -> MotionTask:
     tags = row.get("tags", [])
     if not isinstance(row["prompt"], str) or not isinstance(row["negative_prompt"], str | None) or not isinstance(tags, str | list):
         raise ManifestError(f"{where}: prompts must be text, and tags a text with ';' between them or a list.")
-    return MotionTask(
+    task = MotionTask(
         name=str(name),
         video=str((folder / Path(row["video"]).expanduser()).absolute()),
         prompt=row["prompt"],
@@ -155,6 +169,28 @@ def _task(row: dict[str, Any], where: str, folder: Path) -> MotionTask:
         seed=_integer(row, "seed", 0, where),
         tags=tuple(str(tag).strip() for tag in (tags.split(";") if isinstance(tags, str) else tags)),
     )
+    return _checked(task, where)
+
+
+def _pairing(row: dict[str, Any], where: str) -> Pairing:
+    pairing = Pairing(str(row["entry"]), str(row["prompt"]), _integer(row, "seed", None, where))
+    check_values({"prompt": pairing.prompt, "seed": pairing.seed}, where)
+    return pairing
+
+
+def _checked(task: MotionTask, where: str) -> MotionTask:
+    """The task, if an entry can hold what it says: better now than after the work."""
+    check_values({key: value for key, value in asdict(task).items() if key in FIELDS}, where)
+    return task
+
+
+def check_values(values: Mapping[str, Any], where: str) -> None:
+    """Raise ManifestError for a value that the metadata of an entry refuse; None is whatever is recommended."""
+    for key, value in values.items():
+        try:
+            FIELDS[key](value) if value is not None else None
+        except ValueError as error:
+            raise ManifestError(f"{where}: {key} {error}, not {value!r:.80}.") from None
 
 
 def _integer(row: dict[str, Any], key: str, default: Any, where: str) -> Any:

@@ -53,6 +53,13 @@ def test_manifest_may_begin_with_a_byte_order_mark_and_hold_line_breaks(write):
         ("clips.csv", "video,prompt,stride\na.mp4,red,0\n", "stride is 0"),
         ("clips.csv", "video,prompt\na.mp4,red\nb/a.mp4,blue\n", "names two clips 'a'"),
         ("clips.csv", b"video,prompt\na.mp4,\xff\xfe\n", "is not UTF-8 text"),
+        ("clips.csv", "video,prompt, prompt\na.mp4,red,blue\n", "line 1: it has the column 'prompt' more than once"),
+        ("clips.jsonl", '{"video": "a.mp4", "prompt": "red", "prompt": "blue"}\n', "line 1 is not JSON (it has the column 'prompt' more than once)"),
+        ("clips.csv", f"video,prompt,seed\na.mp4,red,\nb.mp4,red,{1 << 64}\n", "line 3: seed must be an integer from"),
+        ("clips.csv", f"video,prompt,start\na.mp4,red,{1 << 64}\n", "line 2: start must be an integer from"),
+        ("clips.csv", f"video,prompt\na.mp4,{'x' * 65537}\n", "line 2: prompt must be text of at most 65536 characters, not 'xx"),
+        ("clips.csv", f"video,prompt,tags\na.mp4,red,pan;{'x' * 257}\n", "line 2: tags must be text of at most 256 characters"),
+        ("clips.jsonl", '{"video": "a.mp4", "prompt": "", "negative_prompt": "\\ud800"}\n', "line 1: negative_prompt must be text"),
         ("clips.jsonl", "[1]\n", "line 1 is not an object"),
         ("clips.jsonl", '{"video": "a.mp4"\n', "line 1 is not JSON"),
         ("clips.jsonl", '{"video": "a.mp4", "prompt": 3}\n', "prompts must be text"),
@@ -65,6 +72,31 @@ def test_bad_manifests(write, name, text, sentence):
     with pytest.raises(ManifestError) as error:
         read_manifest(write(name, text))
     assert sentence in str(error.value)
+
+
+def test_null_means_none(write):
+    (task,) = read_manifest(write("clips.jsonl", '{"video": "/a.mp4", "prompt": "", "tags": null, "seed": null}\n'), seed=5)
+    assert task == MotionTask("a", "/a.mp4", "", None, seed=5)
+
+
+def test_a_tilde_is_the_home_folder(write, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.mp4").touch()
+    write("clips.csv", "video,prompt\na.mp4,red\n")
+    write("prompts.txt", "red\n")
+    assert read_manifest("~/clips.csv") == tasks_of_videos("~/*.mp4", "red") == [MotionTask("a", str(tmp_path / "a.mp4"), "red")]
+    assert read_prompts("~/prompts.txt") == ["red"]
+
+
+def test_videos_by_pattern_with_what_no_entry_can_hold(tmp_path):
+    (tmp_path / "a.mp4").touch()
+    with pytest.raises(ManifestError, match="seed must be an integer"):
+        tasks_of_videos(str(tmp_path / "*.mp4"), "red", seed=1 << 64)
+
+
+def test_pairs_with_a_seed_out_of_range(write):
+    with pytest.raises(ManifestError, match="line 2: seed must be an integer"):
+        read_prompts(write("pairs.csv", f"entry,prompt,seed\na,red,{1 << 64}\n"))
 
 
 def test_missing_manifest(tmp_path):
