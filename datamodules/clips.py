@@ -62,14 +62,25 @@ class MotionBatch:
 
 
 class Clips:
-    """The clips asked for, against what the bank holds. `video_of` names a finished clip's video; None if only entries are wanted."""
+    """The clips asked for, against what the bank holds. `video_of` names a finished clip's video; None if only entries are wanted.
+
+    `keep_reference`: an entry without the clip's latents is not the one asked for.
+    """
 
     def __init__(
-        self, tasks: Sequence[MotionTask], bank: MotionBank, method: Method, references: References, video_of: Callable[[str], Path] | None
+        self,
+        tasks: Sequence[MotionTask],
+        bank: MotionBank,
+        method: Method,
+        references: References,
+        video_of: Callable[[str], Path] | None,
+        *,
+        keep_reference: bool = False,
     ) -> None:
         negative = method.negative_prompt
         self.tasks = {task.name: task if task.negative_prompt is not None else replace(task, negative_prompt=negative) for task in tasks}
         self.bank, self.method, self.references, self.video_of = bank, method, references, video_of
+        self.keep_reference = keep_reference
 
     def plan(
         self, batch_size: int, fail: Fail, *, failed: Collection[str] = (), alone: Collection[str] = (), between: Callable[[], None] = lambda: None
@@ -117,10 +128,12 @@ class Clips:
         task, metadata = self.tasks[name], self.bank.metadata(name).as_dict()
         size = self.references.size
         wanted = self.method.provenance | {"size": (size.frames, size.height, size.width), "prompt": task.prompt, "seed": task.seed}
-        wanted["negative_prompt"] = task.negative_prompt or ""
+        wanted |= {"negative_prompt": task.negative_prompt or "", "start": task.start, "stride": task.stride}
         if Path(task.video).exists():
             wanted["clip_sha256"] = video_sha256(task.video)
         other = [f"{key} {metadata[key]!r} instead of {value!r}" for key, value in wanted.items() if metadata[key] != value]
+        if self.keep_reference and not self.bank.keeps_reference(name):
+            other.append("no reference latents instead of the clip's")
         if other:
             raise ValueError(
                 f"the bank has an entry {name!r} that was made with {', '.join(other)}. Give the clip another name, or name another bank; "

@@ -5,7 +5,7 @@ The bank says what is finished, so a run that was stopped goes on when it is sta
 
 from __future__ import annotations
 
-import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from datamodules.manifest import MotionTask, read_manifest, tasks_of_videos
 from datamodules.references import References
 from datamodules.trajectory import Leg, Trajectory
 from ditflow.bank import BankEntry, MotionBank
+from ditflow.bank.folders import LocalFolder, open_folder
 from ditflow.grid import VideoSize
 
 
@@ -90,13 +91,16 @@ class MotionTaskModule(L.LightningDataModule):
     def train_dataloader(self) -> Trajectory:
         """The iterations that are left: one plan, made by rank 0, its legs dealt out to all ranks."""
         trainer, module = self.trainer, self.trainer.lightning_module
-        self.clips = Clips(self.tasks, self.bank, module.method, self.references(), self.video_of if module.finish else None)
+        video_of = self.video_of if module.finish else None
+        self.clips = Clips(self.tasks, self.bank, module.method, self.references(), video_of, keep_reference=module.keep_reference)
         legs = trainer.strategy.broadcast(self._plan() if trainer.is_global_zero else None)
         return Trajectory(legs[trainer.global_rank :: trainer.world_size], self.clips.batch, module.iterations)
 
     def predict_dataloader(self) -> DataLoader[Generation]:
         """The videos that do not exist yet."""
         left: Any = [generation for generation in self.generations if not generation.file.exists()]
+        if (kept := len(self.generations) - len(left)) and self.trainer.is_global_zero:
+            print(f"{kept} existing {'file' if kept == 1 else 'files'} kept", flush=True)
         return DataLoader(left, batch_size=None)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
@@ -112,7 +116,7 @@ class MotionTaskModule(L.LightningDataModule):
     def fail(self, name: str, error: Exception) -> None:
         """Report a clip or a video that cannot be done, so that the others can go on."""
         self.failed[name] = " ".join(str(error).split()) or type(error).__name__
-        print(f"\n{name!r} failed: {self.failed[name]}", flush=True)
+        print(f"\n{name!r} failed: {self.failed[name]}", file=sys.stderr, flush=True)
         if self.tasks and name not in self.bank:
             self.bank.mark_failed(name, self.failed[name])
 
@@ -160,9 +164,10 @@ class MotionTaskModule(L.LightningDataModule):
         return Path(self.out if self.out is not None else self._beside("videos", "--out"))
 
     def _beside(self, name: str, option: str) -> str:
-        if "://" in self.path:
+        folder = open_folder(self.path)
+        if not isinstance(folder, LocalFolder):
             raise ValueError(f"the bank {self.path} is not a local folder: name one for its {name} with {option}.")
-        return os.path.join(os.path.expanduser(self.path), name)
+        return str(folder.root / name)
 
     def _stop_if_told(self) -> None:
         """Lightning looks for SIGTERM after each iteration; encoding many clips comes before the first."""

@@ -9,6 +9,7 @@ are the model's own again after the window.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -48,6 +49,8 @@ class Guidance:
             raise ValueError(f"unknown variable {self.variable!r}: it is one of {', '.join(VARIABLES)}.")
         if self.inner_steps < 1:
             raise ValueError(f"inner_steps={self.inner_steps}: a guided step needs at least one update; for none, use window=0.")
+        if not all(0 <= rate < math.inf for rate in self.learning_rate):
+            raise ValueError(f"learning_rate={self.learning_rate}: its first and its last value must be finite and not below 0.")
 
     def check(self, backbone: Backbone, steps: int) -> GuidanceWindow:
         """The window on a schedule of so many steps. Raises ValueError where variable, blocks or window do not fit."""
@@ -114,6 +117,7 @@ def guided_step(
     guidance: Guidance,
     schedule: DenoisingSchedule,
     state: GuidanceState,
+    *,
     reference: Tensor,
     reference_latents: Tensor,
     text: Tensor,

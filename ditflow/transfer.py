@@ -47,6 +47,8 @@ class Source:
     negative_prompt: str
     seed: int
     tags: tuple[str, ...] = ()
+    start: int = 0
+    stride: int = 1
 
 
 def extract_motion(backbone: Backbone, frames: Tensor, signal: MotionSignal | None = None) -> Tensor:
@@ -85,7 +87,7 @@ def transfer_motion(
     reference_latents = backbone.encode(clip.frames[None])
     reference = reference_motion(backbone, guidance.signal, reference_latents, empty, [source.clip])
     for _ in schedule:
-        state = guided_step(backbone, guidance, schedule, state, reference, reference_latents, text, negative)
+        state = guided_step(backbone, guidance, schedule, state, reference=reference, reference_latents=reference_latents, text=text, negative=negative)
     video = backbone.decode(state.latents)[0]
     (entry,) = entries_of(backbone, guidance, schedule, size, state, [source], time.monotonic() - began)
     return Transfer(video, replace(entry, reference_latents=reference_latents[0].cpu()) if keep_reference else entry)
@@ -100,15 +102,17 @@ def inject_motion(
     negative_prompt: str | None = None,
     steps: int | None = None,
     guidance_scale: float | None = None,
+    guidance: GuidanceKind | None = None,
     injection_blocks: Sequence[int] = (),
 ) -> Tensor:
     """A new video, uint8 (T, C, Y, X), of what the prompt says with the motion of an entry, without its clip.
 
-    `negative_prompt`, `steps` and `guidance_scale` None are the entry's; with another number of steps each takes the nearest of the entry's.
+    `negative_prompt`, `steps`, `guidance_scale` and `guidance` None are the entry's; with another number of steps each takes the nearest of the entry's.
     `injection_blocks` takes keys and values from the entry's reference latents. Raises EntryError where the entry does not fit the backbone.
     """
     metadata = entry.metadata
-    schedule = backbone.schedule(_or(steps, metadata.steps), _or(guidance_scale, metadata.guidance_scale), cast(GuidanceKind, metadata.guidance))
+    kind = _or(guidance, cast(GuidanceKind, metadata.guidance))
+    schedule = backbone.schedule(_or(steps, metadata.steps), _or(guidance_scale, metadata.guidance_scale), kind)
     text, negative = backbone.embed([prompt, _or(negative_prompt, metadata.negative_prompt)]).split(1)
     generators = [clip_generator(prompt, seed)]
     noise = initial_noise(backbone.spec.compression.latent_shape(VideoSize(*metadata.size)), generators, backbone.device)
@@ -129,6 +133,7 @@ def inject(
     optimised, start, reference_latents = check_entry(backbone, entry), entry.metadata.window[0], entry.reference_latents
     if injection_blocks and reference_latents is None:
         raise EntryError(f"the entry of {entry.metadata.clip!r} holds no reference latents for key and value injection. Optimise it again and keep them.")
+    backbone.check_blocks(injection_blocks)
     latents, x0 = noise, None
     for step in schedule:
         position, key_value = None, None
@@ -183,6 +188,10 @@ def entries_of(
         guidance=schedule.guidance,
         signal=guidance.signal.describe(),
         variable=guidance.variable,
+        learning_rate=guidance.learning_rate,
+        inner_steps=guidance.inner_steps,
+        injection_blocks=guidance.injection_blocks,
+        dtype=str(backbone.dtype).removeprefix("torch."),
         seconds=seconds,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )

@@ -79,7 +79,7 @@ class MotionCLI(LightningCLI):
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run `fit` or `predict` and return the exit code: 1 where clips or videos failed or are left, with the reasons on stderr."""
+    """Run `fit` or `predict` and return the exit code: 1 where clips or videos failed or are left, with their names on stderr."""
     sys.argv[1:] = with_shipped_configs(arguments)  # a rank that is launched again reads its arguments there
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.formatwarning = lambda message, *_: f"ditflow: {message}\n"
@@ -98,11 +98,10 @@ def conclude(data: MotionTaskModule) -> int:
     names, done = data.outcome()
     left = [name for name in names if name not in done and name not in data.failed]
     if data.failed and not done and not left:
-        first, *others = data.failed.values()
-        raise ValueError(first + (f" The other {len(others)} failed too." if others else ""))
+        raise ValueError(f"nothing could be done: {', '.join(data.failed)} failed.")
     print(f"{len(done)} of {len(names)} done: {data.path if data.tasks else data.video_folder}")
     if data.failed:
-        print(f"{len(data.failed)} failed:", *(f"  {name}: {reason}" for name, reason in data.failed.items()), sep="\n", file=sys.stderr)
+        print(f"{len(data.failed)} failed: {', '.join(data.failed)}", file=sys.stderr)
     if left:
         print(f"{len(left)} left: run the same command again.", file=sys.stderr)
     return 1 if data.failed or left else 0

@@ -67,13 +67,17 @@ class Method:
             "guidance": self.schedule.guidance,
             "signal": self.guidance.signal.describe(),
             "variable": self.guidance.variable,
+            "learning_rate": tuple(self.guidance.learning_rate),
+            "inner_steps": self.guidance.inner_steps,
+            "injection_blocks": self.guidance.injection_blocks,
+            "backbone": self.backbone.spec.name,
+            "dtype": str(self.backbone.dtype).removeprefix("torch."),
         }
 
     @property
     def settings(self) -> dict[str, Any]:
         """All that a result depends on, but for the clip, as JSON values."""
-        rates = {"learning_rate": self.guidance.learning_rate, "inner_steps": self.guidance.inner_steps, "injection_blocks": self.guidance.injection_blocks}
-        return {**self.provenance, **rates, "timesteps": self.schedule.timesteps, "backbone": self.backbone.spec.name, "dtype": str(self.backbone.dtype)}
+        return {**self.provenance, "timesteps": self.schedule.timesteps}
 
     def __str__(self) -> str:
         guidance, (first, last) = self.guidance, self.guidance.learning_rate

@@ -7,6 +7,7 @@ between any two steps.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -50,7 +51,7 @@ class MotionOptimization(L.LightningModule):
         inner_steps: Updates at each guided step.
         steps: Denoising steps; for `predict` None means the entry's.
         guidance_scale: Of the prompt; for `predict` None means the entry's.
-        guidance: How that scale goes with the steps; None is as published for the scheduler.
+        guidance: How that scale goes with the steps; None is as published for the scheduler, and for `predict` the entry's.
         injection_blocks: Blocks whose keys and values come from the reference clip in the window; for `predict` None means in no block.
         dtype: Of the backbone: float32, bfloat16 or float16; what is optimised is float32 always.
         gradient_checkpointing: Takes less memory and more time.
@@ -80,6 +81,8 @@ class MotionOptimization(L.LightningModule):
         fps: float = 8.0,
     ) -> None:
         super().__init__()
+        if not 0 < fps < math.inf:
+            raise ValueError(f"fps is {fps:g}, but it must be a finite number above 0.")
         self.automatic_optimization = False
         self.choices = Choices(
             variable, signal, block, window, learning_rate, inner_steps, steps, guidance_scale, guidance, injection_blocks, gradient_checkpointing
@@ -147,7 +150,8 @@ class MotionOptimization(L.LightningModule):
                 negative_prompt=item.negative_prompt,
                 steps=choices.steps,
                 guidance_scale=choices.guidance_scale,
-                injection_blocks=(choices.injection_blocks or ()) if entry.reference_latents is not None else (),
+                guidance=choices.guidance,
+                injection_blocks=choices.injection_blocks or (),
             )
         except StorageError:
             raise
@@ -159,7 +163,7 @@ class MotionOptimization(L.LightningModule):
         """What a batch brings into the bank, once its window is behind it."""
         batch, method = work.batch, self.method
         sources = [
-            Source(task.name, sha256, task.prompt, task.negative_prompt or "", task.seed, task.tags)
+            Source(task.name, sha256, task.prompt, task.negative_prompt or "", task.seed, task.tags, task.start, task.stride)
             for task, sha256 in zip(batch.tasks, batch.sha256, strict=True)
         ]
         entries = entries_of(self.backbone, method.guidance, method.schedule, batch.size, work.state, sources, work.seconds)
@@ -175,7 +179,8 @@ class MotionOptimization(L.LightningModule):
 
     def _advanced(self, work: Work) -> Work:
         began, batch, method = time.monotonic(), work.batch, self.method
-        state = guided_step(self.backbone, method.guidance, method.schedule, work.state, work.reference, batch.latents, batch.text, batch.negative)
+        inputs = {"reference": work.reference, "reference_latents": batch.latents, "text": batch.text, "negative": batch.negative}
+        state = guided_step(self.backbone, method.guidance, method.schedule, work.state, **inputs)
         if not (state.latents.isfinite().all() and state.parameter.isfinite().all()):
             raise ArithmeticError(f"its numbers are no longer finite after step {state.step - 1}: try a smaller learning rate, or dtype float32.")
         return replace(work, state=state, seconds=work.seconds + time.monotonic() - began)

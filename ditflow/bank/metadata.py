@@ -33,11 +33,17 @@ FIELDS: dict[str, Check] = {
     "guidance": text(64),
     "signal": json_object,
     "variable": text(64),
+    "learning_rate": many(number(0, math.inf), 2, 2),
+    "inner_steps": integer(1, 1 << 16),
+    "injection_blocks": many(integer(0, 1 << 16), 0, 1 << 16),
+    "dtype": text(64),
     "prompt": text(1 << 16),
     "negative_prompt": text(1 << 16),
     "seed": integer(-(1 << 63), (1 << 64) - 1),
     "clip": text(4096),
     "clip_sha256": SHA256,
+    "start": integer(0, 1 << 32),
+    "stride": integer(1, 1 << 32),
     "losses": many(many(number(-1e30, 1e30), 0, 1 << 16), 1, 1 << 16),
     "seconds": number(0, 1e12),
     "date": iso_date,
@@ -60,7 +66,9 @@ class EntryMetadata:
     Attributes:
         ditflow: version that wrote it. backbone: as the user named it. backbone_fingerprint: sha256 of the transformer's configuration.
         grid: tokens (F, H, W). size: pixels (T, Y, X). window: guided steps start <= step < stop. timesteps: of the guided steps.
-        steps: of the whole schedule. signal: name and arguments. variable: what was optimised. clip: the reference clip's name.
+        steps: of the whole schedule. signal: name and arguments. variable: what was optimised. learning_rate: first and last of the window.
+        inner_steps: updates at each guided step. injection_blocks: whose keys and values came from the clip. dtype: of the backbone.
+        clip: the reference clip's name. start, stride: its first frame and the step to the next, in frames of its file.
         losses: per guided step, the loss before each inner update. seconds: what it took. date: ISO 8601.
     Raises: EntryError when a field has another type or an impossible value, or fields contradict each other.
     """
@@ -78,11 +86,17 @@ class EntryMetadata:
     guidance: str
     signal: dict[str, Any]
     variable: str
+    learning_rate: tuple[float, float]
+    inner_steps: int
+    injection_blocks: tuple[int, ...]
+    dtype: str
     prompt: str
     negative_prompt: str
     seed: int
     clip: str
     clip_sha256: str
+    start: int
+    stride: int
     losses: tuple[tuple[float, ...], ...]
     seconds: float
     date: str

@@ -87,6 +87,12 @@ class MotionBank(MutableMapping[str, BankEntry]):
         with self._entries.open(name) as (_, header):
             return checked_metadata(header)
 
+    def keeps_reference(self, name: str) -> bool:
+        """Whether an entry has the clip's latents, for key and value injection; by its header alone."""
+        with self._entries.open(name) as (_, header):
+            checked_metadata(header)
+            return "reference_latents" in header.slots
+
     def check(self, name: str) -> None:
         """Read all of an entry with flat memory and without torch. Raises EntryError if anything does not fit."""
         with self._entries.open(name) as (file, header):

@@ -123,7 +123,9 @@ class Bench:
             state = start_guidance(self.backbone, guidance, self.backbone.spec.size, names, [0] * len(part))
             text, negatives = self.text(prompts), negative.expand(len(part), -1, -1)
             for _ in self.schedule:
-                state = guided_step(self.backbone, guidance, self.schedule, state, reference, latents, text, negatives)
+                state = guided_step(
+                    self.backbone, guidance, self.schedule, state, reference=reference, reference_latents=latents, text=text, negative=negatives
+                )
             self.values[f"{name}/loss first"] += state.losses[0][0].tolist()
             self.values[f"{name}/loss last"] += state.losses[-1][-1].tolist()
             self.judge(f"{name}/optimised", part, prompts, state.latents)

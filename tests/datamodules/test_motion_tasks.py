@@ -96,7 +96,7 @@ def module(clips, tmp_path):
         global_rank=0,
         world_size=1,
         received_sigterm=False,
-        lightning_module=SimpleNamespace(backbone=backbone, method=method, finish=False, iterations=2),
+        lightning_module=SimpleNamespace(backbone=backbone, method=method, finish=False, keep_reference=False, iterations=2),
     )
     data.setup("fit")
     return data
@@ -131,3 +131,7 @@ def test_a_remote_bank_needs_local_folders_for_what_is_no_entry():
     with pytest.raises(ValueError, match="--out"):
         _ = data.video_folder
     assert str(MotionTaskModule("memory://bank", out="videos").video_folder) == "videos"
+
+
+def test_a_local_bank_may_be_named_by_its_url(tmp_path):
+    assert MotionTaskModule(f"file://{tmp_path}/bank").video_folder == tmp_path / "bank" / "videos"

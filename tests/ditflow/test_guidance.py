@@ -46,7 +46,8 @@ class Run:
         self.state = start_guidance(self.backbone, guidance, size, names, seeds)
 
     def step(self, state: GuidanceState) -> GuidanceState:
-        return guided_step(self.backbone, self.guidance, self.schedule, state, self.reference, self.reference_latents, self.text, self.negative)
+        inputs = {name: getattr(self, name) for name in ("reference", "reference_latents", "text", "negative")}
+        return guided_step(self.backbone, self.guidance, self.schedule, state, **inputs)
 
     def states(self) -> list[GuidanceState]:
         states = [self.state]
@@ -228,3 +229,9 @@ def test_a_backbone_in_half_precision() -> None:
     assert state.parameter.dtype == state.latents.dtype == state.losses[0].dtype == torch.float32
     assert isinstance(run.backbone, CogVideoX) and isinstance(run.schedule, DenoisingSchedule)
     assert state.losses[0][-1].sum() < state.losses[0][0].sum()
+
+
+@pytest.mark.parametrize("rates", [(float("nan"), 0.1), (0.1, float("inf")), (-0.1, 0.1)])
+def test_learning_rates_that_cannot_be(rates: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="learning_rate=.* must be finite and not below 0"):
+        guidance_of("latents", learning_rate=rates)

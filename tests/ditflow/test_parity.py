@@ -90,7 +90,8 @@ def test_guided_run(run: str, variable: str) -> None:
     parameter = VARIABLES[variable].start(backbone, noise, SIZE).parameter
     state = GuidanceState(0, noise, noise, parameter, torch.Generator().manual_seed(1).get_state()[None])
     for step in schedule:
-        state = guided_step(backbone, guidance, schedule, state, reference, inputs["motion_latent"], inputs["emb_target"], inputs["emb_negative"])
+        clip = {"reference": reference, "reference_latents": inputs["motion_latent"], "text": inputs["emb_target"], "negative": inputs["emb_negative"]}
+        state = guided_step(backbone, guidance, schedule, state, **clip)
         torch.testing.assert_close(state.latents, vectors[f"step{step.index}_latents"], rtol=0, atol=5e-5)
     torch.testing.assert_close(torch.cat(state.losses)[:, 0], vectors["losses"], rtol=0, atol=1e-6)
     for index, parameter in enumerate(state.history):

@@ -67,6 +67,7 @@ def test_transfer_motion(kind: str, variable: str) -> None:
     assert (metadata.grid, metadata.size, metadata.window, metadata.timesteps, metadata.steps) == ((3, 4, 6), (9, 32, 48), (0, 2), (999, 749), STEPS)
     assert (metadata.clip, metadata.prompt, metadata.seed, metadata.variable) == ("car", "a cat", 3, variable)
     assert metadata.signal == {"name": "amf", "block": 2, "temperature": 2.0, "threshold": True}
+    assert (metadata.start, metadata.stride, metadata.inner_steps, metadata.injection_blocks, metadata.dtype) == (0, 1, 2, (0,), "float32")
     assert [len(losses) for losses in metadata.losses] == [2, 2] and metadata.seconds > 0
     again = BankEntry.from_bytes(entry.to_bytes())
     assert again.content_hash == entry.content_hash == transferred.__wrapped__(kind, variable).entry.content_hash
@@ -81,6 +82,7 @@ def test_inject_motion(kind: str, variable: str) -> None:
     if variable != "latents":  # these replace what came of the seed
         assert not torch.equal(inject_motion(backbone, entry, "a dog", seed=6), video)
     assert not torch.equal(inject_motion(backbone, entry, "a dog", seed=5, guidance_scale=1.0), video)
+    assert not torch.equal(inject_motion(backbone, entry, "a dog", seed=5, guidance="dynamic_index"), video)
 
 
 @pytest.mark.parametrize("variable", ["rotary_tables", "rotary_positions"])
@@ -124,6 +126,8 @@ def test_key_and_value_injection_needs_the_references_latents() -> None:
     without, kept = transferred("rotary", "rotary_positions").entry, transferred("rotary", "rotary_positions", keep_reference=True).entry
     with pytest.raises(EntryError, match="'car' holds no reference latents"):
         inject_motion(backbone, without, "a dog", injection_blocks=[0])
+    with pytest.raises(ValueError, match="there is no block 9"):
+        inject_motion(backbone, kept, "a dog", injection_blocks=[9])
     torch.testing.assert_close(kept.reference_latents, backbone.encode(clip_of().frames[None])[0], rtol=0, atol=0)
     assert not torch.equal(inject_motion(backbone, kept, "a dog", injection_blocks=[0]), inject_motion(backbone, without, "a dog"))
     torch.testing.assert_close(inject_motion(backbone, kept, "a dog"), inject_motion(backbone, without, "a dog"), rtol=0, atol=0)

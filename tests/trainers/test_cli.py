@@ -63,7 +63,7 @@ def test_killed_stopped_and_run_again(clips, tmp_path):
 
 @pytest.fixture
 def refused(monkeypatch, tmp_path, capfd):
-    """Run a command in an empty folder and give its one sentence."""
+    """Run a command in an empty folder and give what it says on stderr, one sentence besides the reasons of single clips."""
     monkeypatch.chdir(tmp_path)
 
     def refused(*words: object) -> str:
@@ -72,7 +72,7 @@ def refused(monkeypatch, tmp_path, capfd):
         captured = capfd.readouterr()
         sentences = [line for line in captured.err.splitlines() if line.startswith("ditflow: ") and "prompt cut" not in line]
         assert code == 2 and len(sentences) == 1 and "Traceback" not in captured.err, captured.err
-        return sentences[0]
+        return captured.err
 
     return refused
 
@@ -101,7 +101,8 @@ def test_a_lone_bad_clip(refused, tmp_path, make, sentence):
 
 def test_clips_too_short_say_what_would_fit(refused, clips):
     sentence = refused(*arguments("fit", "bank", manifest=clips), "--data.frames", "12")
-    assert "has 11 frames" in sentence and "frames=11 would fit" in sentence and "The other 2 failed too." in sentence
+    assert "has 11 frames" in sentence and "frames=11 would fit" in sentence
+    assert f"nothing could be done: {', '.join(NAMES)} failed." in sentence and sentence.count("frames=11") == 3
 
 
 @pytest.mark.parametrize(
@@ -123,6 +124,10 @@ def test_clips_too_short_say_what_would_fit(refused, clips):
         (["--model.backbone", "no/such-model"], "there is no backbone 'no/such-model'"),
         (["--model.backbone", "."], "is not a backbone: it has no model_index.json"),
         (["--data.batch_size", "0"], "batch_size is 0"),
+        (["--model.fps", "0"], "fps is 0"),
+        (["--model.fps", ".inf"], "fps is inf"),
+        (["--model.learning_rate", "[0.1,.nan]"], "must be finite and not below 0"),
+        (["--model.learning_rate", "[-0.1,0.1]"], "must be finite and not below 0"),
         (["--config", "none.yaml"], "File does not exist"),
         (["--trainer.gradient_clip_val", "1"], "gradient clipping"),
         (["--trainer.logger", "WandbLogger"], "wandb"),
@@ -146,6 +151,7 @@ def test_banks_that_cannot_be(refused, clips, tmp_path):
     assert "line 2 is blank" in refused(*arguments("predict", "bank", prompts="gap.txt", entries="[car]"))
     assert "has no entry 'nobody'" in refused(*arguments("predict", "bank", prompts="pairs.csv", entries="[nobody]"))
     assert "--data.prompts prompts.txt" in refused(*arguments("predict", "bank"))
+    assert "--data.seeds: seed must be an integer" in refused(*arguments("predict", "bank", prompts="prompts.txt", seeds=f"[0,{1 << 64}]"))
 
 
 def test_entries_of_another_backbone(refused, clips, tmp_path, monkeypatch):
@@ -154,7 +160,7 @@ def test_entries_of_another_backbone(refused, clips, tmp_path, monkeypatch):
     (tmp_path / "prompts.txt").write_text("a dog\n")
     assert "was optimised on" in refused(*arguments("predict", "bank", "sinusoidal", prompts="prompts.txt"))
     other = refused(*arguments("fit", "bank", manifest=clips), "--model.inner_steps", "3", "--model.steps", "5")
-    assert "an entry 'left' that was made with steps 4 instead of 5" in other and "remove entries/left.safetensors" in other
+    assert "an entry 'left' that was made with steps 4 instead of 5, inner_steps 2 instead of 3" in other and "remove entries/left.safetensors" in other
 
 
 def test_a_mistake_of_ours_keeps_its_traceback(monkeypatch, tmp_path, clips):

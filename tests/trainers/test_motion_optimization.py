@@ -11,7 +11,7 @@ import torch
 from ditflow.bank import BankStorageError, MotionBank
 from ditflow.files import StorageError
 from tests.clips import NAMES, arguments, ditflow, hashes, write_clips
-from tests.registry import SIZE, tiny_backbone
+from tests.registry import SIZE, tiny_backbone, tiny_folder
 
 
 @pytest.fixture(scope="module")
@@ -126,13 +126,34 @@ def test_encoders_are_gone_while_optimising_and_clips_are_encoded_once(run, clip
     encode, step = Encoders.encode, motion_optimization.guided_step
     monkeypatch.setattr(Encoders, "encode", lambda self, frames: encoded.append(len(frames)) or encode(self, frames))
     monkeypatch.setattr(
-        motion_optimization, "guided_step", lambda backbone, *rest: held.append((backbone.encoders._vae, backbone.encoders._text)) or step(backbone, *rest)
+        motion_optimization,
+        "guided_step",
+        lambda backbone, *rest, **clips: held.append((backbone.encoders._vae, backbone.encoders._text)) or step(backbone, *rest, **clips),
     )
     for _ in range(2):
         assert run(*arguments("fit", tmp_path / "bank", manifest=clips)) == 0
         shutil.rmtree(tmp_path / "bank" / "entries")
     assert encoded == [1, 1, 1], "the second run takes them from the cache"
     assert set(held) == {(None, None)}
+
+
+@pytest.mark.parametrize(
+    ("options", "mismatch"),
+    [
+        (["--model.learning_rate", "[0.004,0.001]"], "learning_rate (0.002, 0.001) instead of (0.004, 0.001)"),
+        (["--model.inner_steps", "3"], "inner_steps 2 instead of 3"),
+        (["--model.injection_blocks", "[1]"], "injection_blocks (0,) instead of (1,)"),
+        (["--model.dtype", "bfloat16"], "dtype 'float32' instead of 'bfloat16'"),
+        (["--model.keep_reference", "true"], "no reference latents instead of the clip's"),
+        (["--data.manifest", "other.csv"], "start 0 instead of 1, stride 1 instead of 2"),
+        (["--model.backbone", "twin"], "backbone "),
+    ],
+)
+def test_an_entry_made_with_other_settings_is_not_taken_for_the_one_asked_for(run, clips, whole, tmp_path, capfd, options, mismatch):
+    (tmp_path / "other.csv").write_text(f"video,prompt,start,stride\n{clips.parent}/left.mp4,a left cat,1,2\n")
+    (tmp_path / "twin").symlink_to(tiny_folder("rotary"))
+    assert run(*arguments("fit", whole, manifest=clips), *options) == 2
+    assert f"made with {mismatch}" in capfd.readouterr().err and MotionBank(whole).failures() == {}
 
 
 def test_another_prompt_under_the_same_name_is_refused_and_nothing_lost(run, clips, whole, tmp_path, capfd):
@@ -171,9 +192,9 @@ def test_clips_that_fail_together_are_tried_alone(run, clips, whole, tmp_path, m
         batches.append(tuple(names))
         return start(backbone, guidance, size, names, seeds)
 
-    def failing(backbone, guidance, schedule, state, *rest):
+    def failing(backbone, guidance, schedule, state, **clips):
         if "right" not in batches[-1] or state.step == 0:
-            return step(backbone, guidance, schedule, state, *rest)
+            return step(backbone, guidance, schedule, state, **clips)
         if how == "raises":
             raise torch.OutOfMemoryError("no memory left")
         row = batches[-1].index("right")
@@ -187,11 +208,14 @@ def test_clips_that_fail_together_are_tried_alone(run, clips, whole, tmp_path, m
     assert hashes(tmp_path / "bank") == {name: sha for name, sha in hashes(whole).items() if name != "right"}
 
 
-def test_what_cannot_be_an_entry_does_not_stop_the_others(run, clips, whole, tmp_path, capfd):
+def test_what_cannot_be_an_entry_does_not_stop_the_others(run, clips, whole, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("datamodules.manifest._checked", lambda task, where: task)
     rows = "".join(f"{clips.parent}/{name}.mp4,a {name} cat,{'x' * 300 if name == 'right' else ''}\n" for name in NAMES)
     (tmp_path / "clips.csv").write_text("video,prompt,tags\n" + rows)
     assert run(*arguments("fit", tmp_path / "bank", manifest="clips.csv", batch_size=2)) == 1
-    assert "'right' failed" in (captured := capfd.readouterr()).out and "tags" in captured.err
+    captured = capfd.readouterr()
+    assert (captured.out + captured.err).count("'right' failed: metadata: field 'tags'") == captured.err.count("metadata: field 'tags'") == 1
+    assert captured.err.rstrip().endswith("1 failed: right")
     assert hashes(tmp_path / "bank") == {name: sha for name, sha in hashes(whole).items() if name != "right"}
     assert MotionBank(tmp_path / "bank").inflight() == []
 
@@ -209,7 +233,7 @@ def test_videos_can_be_asked_for_later(run, clips, whole, tmp_path):
 def test_interrupted_from_the_keyboard(run, clips, tmp_path, monkeypatch, capfd):
     import signal
 
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("trainers.motion_optimization.guided_step", interrupted)
@@ -313,3 +337,19 @@ def test_a_damaged_entry_does_not_stop_the_others(run, whole, tmp_path, prompts,
     assert "entry 'left' is truncated" in capfd.readouterr().err
     assert len(list((tmp_path / "videos").iterdir())) == (len(NAMES) - 1) * 2
     assert run(*arguments("predict", tmp_path / "bank", prompts=prompts, entries="[left]"), "--out", "videos") == 2
+
+
+def test_predict_drops_no_setting(run, whole, tmp_path, prompts, capfd):
+    from datamodules.manifest import video_name
+    from ditflow import inject_motion, write_video
+
+    words = [*arguments("predict", whole, prompts=prompts, entries="[left]"), "--out", "videos"]
+    assert run(*words, "--model.injection_blocks", "[0]") == 2
+    assert "'left' holds no reference latents for key and value injection" in capfd.readouterr().err
+    assert run(*words, "--model.guidance", "dynamic_index") == 0
+    assert "kept" not in capfd.readouterr().out
+    video = inject_motion(tiny_backbone("rotary"), MotionBank(whole)["left"], "a dog", guidance="dynamic_index")
+    write_video(tmp_path / "wanted.mp4", video, 8.0)
+    assert (tmp_path / "videos" / video_name("left", "a dog", 0)).read_bytes() == (tmp_path / "wanted.mp4").read_bytes()
+    assert run(*words) == 0
+    assert "2 existing files kept" in capfd.readouterr().out

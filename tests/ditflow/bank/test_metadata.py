@@ -30,6 +30,12 @@ WRONG = {
     "seed": [1 << 64, 0.5, "7", False],
     "clip": [None],
     "clip_sha256": ["zz"],
+    "start": [-1, 0.0],
+    "stride": [0, None],
+    "learning_rate": [(0.1,), (0.1, -0.1), (0.1, float("nan")), 0.1],
+    "inner_steps": [0, 2.0],
+    "injection_blocks": [(-1,), 0, None],
+    "dtype": [None, "x" * 65],
     "losses": [(), ((0.1,),), ((0.1,), (0.2,), (float("nan"),)), ((0.1,), 0.2, (0.3,)), [[0.1], [0.2], ["0.3"]]],
     "seconds": [-1.0, float("inf"), "12"],
     "date": ["yesterday", 20260131, None, ""],
@@ -42,7 +48,9 @@ def test_every_field_has_wrong_values_here():
     assert set(WRONG) == set(FIELDS)
 
 
-@pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in WRONG.items() for value in values], ids=lambda value: repr(value).partition(" at 0x")[0][:40])
+@pytest.mark.parametrize(
+    ("field", "value"), [(field, value) for field, values in WRONG.items() for value in values], ids=lambda value: repr(value).partition(" at 0x")[0][:40]
+)
 def test_a_wrong_value_is_refused_by_name(field, value):
     with pytest.raises(EntryError, match="loss curves" if value == ((0.1,),) else field):
         make_metadata(**{field: value})
