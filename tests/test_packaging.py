@@ -5,6 +5,7 @@ The wheel is built from a copy and installed into an environment of its own, whi
 
 from __future__ import annotations
 
+import ast
 import configparser
 import json
 import os
@@ -14,6 +15,7 @@ import sys
 import sysconfig
 import venv
 import zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -86,6 +88,23 @@ def test_every_requirement_is_pinned():
     wanted = {line.split(">=")[0].split("[")[0].lower() for line in requirements.split()}
     pinned = {line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
     assert wanted - pinned == set()
+
+
+def imported_packages() -> set[str]:
+    """What our packages import from elsewhere, by the first word of its name."""
+    nodes = [node for package in PACKAGES for file in (ROOT / package).rglob("*.py") for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))]
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    named = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
+    return {name.split(".")[0] for name in plain | named} - {*PACKAGES, *sys.stdlib_module_names}
+
+
+def test_every_import_is_declared():
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    declared = {line.split(">=")[0].split("[")[0].lower() for line in settings["options"]["install_requires"].split()}
+    providers = packages_distributions()
+    assert {"torch", "tqdm", "cv2"} <= imported_packages()
+    assert [name for name in sorted(imported_packages()) if not declared & {provider.lower() for provider in providers.get(name, [])}] == []
 
 
 def test_imports_come_from_the_wheel(environment, tmp_path):

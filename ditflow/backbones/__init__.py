@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 
 from ditflow.backbones.base import Backbone, BackboneError, BackboneSpec
 from ditflow.backbones.cogvideox import CogVideoX
+from ditflow.backbones.hub import INDEX, hub_index
 from ditflow.resources import shipped
 
 BACKBONES: dict[str, type[CogVideoX]] = {"CogVideoXTransformer3DModel": CogVideoX}
@@ -28,24 +30,29 @@ def load_backbone(name: str, *, device: torch.device | str | None = None, dtype:
 
 
 def _family(folder: str, name: str) -> type[CogVideoX]:
-    transformer = _model_index(folder, name).get("transformer", [None, None])[1]
-    if transformer not in BACKBONES:
-        raise BackboneError(f"backbone {name!r} has a transformer of class {transformer!r}; supported: {', '.join(BACKBONES)}.")
-    return BACKBONES[transformer]
+    match _model_index(folder, name).get("transformer"):
+        case [_, str(transformer)] if transformer in BACKBONES:
+            return BACKBONES[transformer]
+        case [_, transformer]:
+            raise BackboneError(f"backbone {name!r} has a transformer of class {transformer!r}; supported: {', '.join(BACKBONES)}.")
+        case _:
+            raise BackboneError(f"the {INDEX} of backbone {name!r} names no transformer; supported: {', '.join(BACKBONES)}.")
 
 
 def _model_index(folder: str, name: str) -> dict[str, Any]:
-    from diffusers import DiffusionPipeline
+    return _folder_index(Path(folder), name) if Path(folder).is_dir() else hub_index(name)
 
-    if Path(folder).is_dir() and not (Path(folder) / "model_index.json").is_file():
-        raise BackboneError(f"folder {name!r} is not a backbone: it has no model_index.json. Give a folder that a diffusers pipeline was saved to.")
+
+def _folder_index(folder: Path, name: str) -> dict[str, Any]:
+    if not (folder / INDEX).is_file():
+        raise BackboneError(f"folder {name!r} is not a backbone: it has no {INDEX}. Give a folder that a diffusers pipeline was saved to.")
     try:
-        return dict(DiffusionPipeline.load_config(folder))
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BackboneError(
-            f"there is no backbone {name!r}: it is not a shipped one, not a folder here, and was not found on the hub ({type(error).__name__}). "
-            "Check the name; without network, download it first and give its folder."
-        ) from error
+        raise BackboneError(f"the {INDEX} of backbone {name!r} cannot be read: {error}. Save or download the backbone again.") from error
+    if not isinstance(index, dict):
+        raise BackboneError(f"the {INDEX} of backbone {name!r} is not a JSON object. Save or download the backbone again.")
+    return index
 
 
 def _dtype(dtype: torch.dtype | str | None, device: torch.device) -> torch.dtype:

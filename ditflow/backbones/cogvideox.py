@@ -18,7 +18,7 @@ from diffusers.pipelines.cogvideo.pipeline_cogvideox import get_resize_crop_regi
 from torch import Tensor
 
 from ditflow.backbones.base import Backbone, BackboneError, BackboneSpec, fingerprint
-from ditflow.backbones.encoders import Encoders
+from ditflow.backbones.encoders import Encoders, loading
 from ditflow.grid import Compression, TokenGrid, VideoSize
 from ditflow.positional import rotary_tables
 from ditflow.schedule import DenoisingSchedule, GuidanceKind, Step
@@ -29,6 +29,14 @@ RotaryArgument = Tensor | tuple[Tensor, Tensor] | None
 LAYOUT = Layout()
 GUIDANCE: dict[str, GuidanceKind] = {"CogVideoXDDIMScheduler": "constant", "CogVideoXDPMScheduler": "dynamic_timestep"}  # as published for each
 SUPPORTED = "a text-to-video CogVideoX 1.0, such as THUDM/CogVideoX-5b"
+
+SIZES = {
+    "transformer": (
+        *("num_attention_heads", "attention_head_dim", "num_layers", "patch_size", "in_channels", "out_channels", "max_text_seq_length"),
+        *("sample_frames", "sample_height", "sample_width", "use_rotary_positional_embeddings"),
+    ),
+    "vae": ("block_out_channels", "temporal_compression_ratio"),
+}
 
 
 class CogVideoX(Backbone):
@@ -43,15 +51,12 @@ class CogVideoX(Backbone):
     @classmethod
     def load(cls, folder: str, *, name: str, device: torch.device, dtype: torch.dtype) -> CogVideoX:
         """From a folder in diffusers format, or a hub id. Raises BackboneError."""
-        try:
-            scheduler_class = DiffusionPipeline.load_config(folder)["scheduler"][1]
-            config = CogVideoXTransformer3DModel.load_config(folder, subfolder="transformer")
-            spec = spec_of(name, config, AutoencoderKLCogVideoX.load_config(folder, subfolder="vae"), scheduler_class)
-            scheduler = getattr(diffusers, scheduler_class).from_pretrained(folder, subfolder="scheduler")
-            transformer = CogVideoXTransformer3DModel.from_pretrained(folder, subfolder="transformer", dtype=dtype).to(device)
-        except OSError as error:
-            raise BackboneError(f"backbone {name!r} is incomplete: {error}") from error
-        return cls(spec, transformer, scheduler, Encoders(folder, spec.text_tokens, device, dtype))
+        spec = _read_spec(folder, name)
+        with loading(folder, "scheduler"):
+            scheduler = getattr(diffusers, spec.scheduler).from_pretrained(folder, subfolder="scheduler")
+        with loading(folder, "transformer"):
+            transformer = CogVideoXTransformer3DModel.from_pretrained(folder, subfolder="transformer", dtype=dtype, use_safetensors=True)
+        return cls(spec, transformer.to(device), scheduler, Encoders(folder, spec.text_tokens, device, dtype))
 
     def encode(self, frames: Tensor) -> Tensor:
         return self.encoders.encode(frames)
@@ -159,6 +164,26 @@ class CogVideoX(Backbone):
         spans = ((0, grid.frames, grid.frames), (start[0], stop[0], grid.height), (start[1], stop[1], grid.width))
         axes = (torch.linspace(first, last * (count - 1) / count, count, device=self.device) for first, last, count in spans)
         return torch.cartesian_prod(*axes)
+
+
+def _read_spec(folder: str, name: str) -> BackboneSpec:
+    """From a folder's configurations. Raises BackboneError that names the part that is missing or broken."""
+    with loading(folder, "scheduler"):
+        scheduler = DiffusionPipeline.load_config(folder)["scheduler"][1]
+    with loading(folder, "transformer"):
+        transformer = _config(CogVideoXTransformer3DModel, folder, "transformer")
+    with loading(folder, "vae"):
+        vae = _config(AutoencoderKLCogVideoX, folder, "vae")
+    return spec_of(name, transformer, vae, scheduler)
+
+
+def _config(part: Any, folder: str, subfolder: str) -> dict[str, Any]:
+    """The configuration of a part. Raises ValueError where it lacks a size."""
+    config = dict(part.load_config(folder, subfolder=subfolder))
+    missing = [key for key in SIZES[subfolder] if key not in config]
+    if missing:
+        raise ValueError(f"its config.json has no {', '.join(missing)}")
+    return config
 
 
 def spec_of(name: str, transformer: Mapping[str, Any], vae: Mapping[str, Any], scheduler: str) -> BackboneSpec:

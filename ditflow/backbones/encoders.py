@@ -7,6 +7,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor
 
 from ditflow.backbones.base import BackboneError
 
+PARTS = {"vae": "VAE", "text_encoder": "text encoder"}  # what a subfolder is called in an error, where not by its own name
+PICKLES = ("bin", "pt", "pth", "ckpt")
 TILE = (240, 360)  # pixels; larger frames are encoded and decoded in tiles of this size, as in the published setup
 
 
@@ -61,8 +64,8 @@ class Encoders:
         if self._vae is None:
             from diffusers import AutoencoderKLCogVideoX
 
-            with self._complete("VAE"):
-                vae = AutoencoderKLCogVideoX.from_pretrained(self.folder, subfolder="vae", dtype=self.dtype)
+            with loading(self.folder, "vae"):
+                vae = AutoencoderKLCogVideoX.from_pretrained(self.folder, subfolder="vae", dtype=self.dtype, use_safetensors=True)
             self._vae = vae.to(self.device).eval().requires_grad_(False)
             self._vae.enable_tiling(*TILE)
         return self._vae
@@ -71,16 +74,55 @@ class Encoders:
         if self._text is None:
             from transformers import AutoTokenizer, T5EncoderModel
 
-            with self._complete("text encoder"):
-                encoder: Any = T5EncoderModel.from_pretrained(self.folder, subfolder="text_encoder", dtype=self.dtype)
+            with loading(self.folder, "text_encoder"):
+                encoder: Any = T5EncoderModel.from_pretrained(self.folder, subfolder="text_encoder", dtype=self.dtype, use_safetensors=True)
+            with loading(self.folder, "tokenizer"):
                 tokenizer = AutoTokenizer.from_pretrained(self.folder, subfolder="tokenizer")
             self._text = tokenizer, encoder.to(self.device).eval().requires_grad_(False)
         tokenizer, encoder = self._text
         return tokenizer, encoder
 
-    @contextmanager
-    def _complete(self, part: str) -> Iterator[None]:
-        try:
+
+@contextmanager
+def loading(folder: str, part: str) -> Iterator[None]:
+    """While a part of a backbone is loaded: no progress bars, and whatever goes wrong with its files is a BackboneError of one sentence."""
+    where = f"the {PARTS.get(part, part)} of backbone {folder!r} cannot be loaded"
+    if _is_pickled(Path(folder) / part):
+        raise BackboneError(f"{where}: its weights are pickled (.bin), and unpickling can run code. Save it with safe_serialization=True, as safetensors.")
+    try:
+        with _no_progress_bars():
             yield
-        except (OSError, ValueError) as error:
-            raise BackboneError(f"the {part} of backbone {self.folder!r} cannot be loaded: {error}") from error
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # broken files raise errors of all kinds
+        said = " ".join(str(error).split(". ")[0].split()).rstrip(".")
+        raise BackboneError(f"{where} ({type(error).__name__}: {said}). Save or download the backbone again.") from error
+
+
+def _is_pickled(folder: Path) -> bool:
+    """Whether a local folder has weights in pickles only."""
+    return any(any(folder.glob(f"*.{ending}")) for ending in PICKLES) and not any(folder.glob("*.safetensors"))
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Turns those of transformers off and on again; the hub's, which transformers would turn along, stay as they are."""
+    from huggingface_hub.utils import are_progress_bars_disabled
+    from transformers.utils import logging
+
+    shown, silent = logging.is_progress_bar_enabled(), are_progress_bars_disabled()
+    _show_bars(False, hub=not silent)
+    try:
+        yield
+    finally:
+        _show_bars(shown, hub=not silent)
+
+
+def _show_bars(transformers: bool, hub: bool) -> None:
+    from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
+    from transformers.utils import logging
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the hub's own variable HF_HUB_DISABLE_PROGRESS_BARS stays above all
+        logging.enable_progress_bar() if transformers else logging.disable_progress_bar()
+        enable_progress_bars() if hub else disable_progress_bars()
