@@ -62,7 +62,7 @@ def read_header(file: BinaryIO, size: int, subject: str) -> Header:
     try:
         header = _parse(file.read(length), subject)
     except (ValueError, TypeError, KeyError) as error:
-        raise EntryError(f"{subject} has a header that cannot be read: {error.args[0] if error.args else error!r}.") from error
+        raise EntryError(f"{subject} has a header that cannot be read: {_reason(error)}.") from error
     _check_extent(header, available=size - 8 - length)
     return header
 
@@ -88,6 +88,11 @@ def checked_chunks(file: BinaryIO, header: Header) -> Iterator[bytes]:
         raise EntryError(f"{header.subject} is truncated: {left} bytes of its tensors are missing.")
     if digest.hexdigest() != header.tensors_sha256:
         raise EntryError(f"{header.subject} is damaged: its tensors do not have the sha256 that its header gives.")
+
+
+def _reason(error: Exception) -> str:
+    """What an error says; a KeyError says only which key."""
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
 
 
 def _parse(encoded: bytes, subject: str) -> Header:
