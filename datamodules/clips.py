@@ -21,6 +21,7 @@ from datamodules import records
 from datamodules.manifest import MotionTask
 from datamodules.references import References
 from datamodules.trajectory import Leg, legs_of
+from ditflow.backbones import BackboneError
 from ditflow.bank import MotionBank
 from ditflow.files import StorageError
 from ditflow.grid import VideoSize
@@ -175,10 +176,10 @@ class Clips:
 
 @contextmanager
 def _reported(name: str, fail: Fail) -> Iterator[None]:
-    """What is wrong with one clip is reported and does not stop the others; what is wrong with the disk stops all."""
+    """What is wrong with one clip is reported and does not stop the others; what is wrong with the disk or the backbone stops all."""
     try:
         yield
-    except StorageError:
+    except (StorageError, BackboneError):
         raise
     except (ValueError, OSError, RuntimeError) as error:
         fail(name, error)

@@ -38,9 +38,10 @@ class EncodedClip:
 
 
 class References:
-    """The encoded clips and prompts of one backbone at one video size, kept in one folder."""
+    """The encoded clips and prompts of one backbone at one video size, kept in one folder. Raises ValueError for a size that holds no motion."""
 
     def __init__(self, folder: str | Path, backbone: Backbone, size: VideoSize) -> None:
+        backbone.spec.compression.check_motion(size)
         self.folder, self.backbone, self.size = Path(folder), backbone, size
         self._encoders = [backbone.spec.name, backbone.spec.fingerprint, str(backbone.dtype), _files_of(backbone.spec.name)]
 

@@ -88,6 +88,11 @@ class Compression:
         frames, _, height, width = self.latent_shape(size)
         return TokenGrid(frames, height // self.patch, width // self.patch)
 
+    def check_motion(self, size: VideoSize) -> None:
+        """Raise ValueError where a video has fewer than two latent frames."""
+        if self.latent_frames(size.frames) < 2:
+            raise ValueError(f"a video of {size.frames} frames holds no motion: it makes one latent frame, and two are needed. Use {self.time + 1} or more.")
+
     def grid_of(self, latents: Tensor) -> TokenGrid:
         """The tokens of latents (B, F, C, Hl, Wl)."""
         _, frames, _, height, width = latents.shape

@@ -1,0 +1,34 @@
+"""What is one clip's failure, and what stops all."""
+
+from __future__ import annotations
+
+import pytest
+
+from datamodules.clips import _reported
+from datamodules.references import References
+from ditflow.backbones import BackboneError
+from ditflow.files import StorageError
+from ditflow.grid import VideoSize
+from ditflow.video import VideoError
+from tests.registry import tiny_backbone
+
+
+@pytest.mark.parametrize("error", [VideoError, OSError, RuntimeError])
+def test_what_is_wrong_with_a_clip_is_reported(error):
+    failed = []
+    with _reported("pan", lambda name, reason: failed.append((name, type(reason)))):
+        raise error("no")
+    assert failed == [("pan", error)]
+
+
+@pytest.mark.parametrize("error", [BackboneError("the VAE of backbone 'b' cannot be loaded"), StorageError("the disk is full")])
+def test_what_is_wrong_with_the_backbone_or_the_disk_stops_all(error):
+    with pytest.raises(type(error)), _reported("pan", lambda *_: pytest.fail("counted as the clip's")):
+        raise error
+
+
+@pytest.mark.parametrize("frames", [1, 4])
+def test_a_size_without_motion_is_refused(tmp_path, frames):
+    with pytest.raises(ValueError, match=f"a video of {frames} frames holds no motion.* Use 5 or more"):
+        References(tmp_path, tiny_backbone("rotary"), VideoSize(frames, 32, 48))
+    References(tmp_path, tiny_backbone("rotary"), VideoSize(5, 32, 48))
