@@ -27,7 +27,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -m slow || { code=$$?; [ $$code -eq 5 ] || exit $$code; echo "No test is marked slow: nothing to do."; }
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -92,11 +93,35 @@ def test_manifest_is_one(journey):
     assert [task.name for task in tasks] == ["car", "waves"] and all(Path(task.video).is_file() for task in tasks)
 
 
-def test_named_files_exist():
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
-    named = re.findall(r"\bconfigs/[\w./-]+", README)
-    assert links and named
-    assert [name for name in links + named if not (ROOT / name).exists()] == []
+def header(file: Path) -> str:
+    """The comments that a YAML file begins with."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return "\n".join(takewhile(lambda line: line.startswith("#"), lines))
+
+
+TEXTS = {file.name: file.read_text(encoding="utf-8") for file in (*sorted(ROOT.glob("*.md")), ROOT / "Makefile")}
+TEXTS |= {str(file.relative_to(ROOT)): header(file) for file in sorted((ROOT / "configs").rglob("*.yaml"))}
+NAMED = r"(?<![\w$/.-])(?:(?:configs|checkpoints|ditflow|datamodules|trainers|tests|motion|backbones|bank|\.ci)/[\w./-]*\w|[A-Z]+\.md)"
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_named_files_exist(name):
+    """Files by their path from the root or, as in the map of the house, from `ditflow/`; `bank` alone may be a user's own."""
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", TEXTS[name]) if not link.startswith(("http", "#"))]
+    named = [path for path in re.findall(NAMED, TEXTS[name]) if not path.startswith("bank/entries")]
+    assert name != "README.md" or (links and named)
+    assert [path for path in links + named if not (ROOT / path).exists() and not (ROOT / "ditflow" / path).exists()] == []
+
+
+def test_modules_of_the_makefile_exist():
+    modules = re.findall(r"-m ((?:tests|trainers)[\w.]+)", TEXTS["Makefile"])
+    assert modules and [module for module in modules if not (ROOT / f"{module.replace('.', '/')}.py").is_file()] == []
+
+
+def test_the_map_names_what_exists():
+    rows = re.findall(r"^  (\w+(?:\.py|/)) ", TEXTS["CONTRIBUTING.md"], flags=re.MULTILINE)
+    assert {"grid.py", "bank/"} <= set(rows)
+    assert [row for row in rows if not (ROOT / "ditflow" / row).exists()] == []
 
 
 def test_embedded_backbones_ship():
