@@ -54,6 +54,8 @@ class Source:
 def extract_motion(backbone: Backbone, frames: Tensor, signal: MotionSignal | None = None) -> Tensor:
     """The motion of a video, uint8 (T, C, Y, X). By default its attention motion flow at the recommended block: displacement (F, F, S, 2) of (dx, dy)
     in tokens, from frame i to frame j, x right and y down."""
+    _check_given("extract_motion", frames, Tensor, "a video's frames, uint8 (T, C, Y, X): of a Clip, its .frames")
+    backbone.spec.compression.check_motion(VideoSize(len(frames), *frames.shape[-2:]))
     signal = _or(signal, AttentionMotionFlow(_recommended(backbone).block))
     return reference_motion(backbone, signal, backbone.encode(frames[None]), backbone.embed([""]), ["video"])[0]
 
@@ -75,6 +77,8 @@ def transfer_motion(
     `negative_prompt`, `steps`, `guidance_scale` and `guidance` None are those recommended for the backbone. `keep_reference` puts the clip's latents
     into the entry, for key and value injection. Raises ValueError where the clip's size, the window or a block does not fit the backbone.
     """
+    _check_given("transfer_motion", clip, Clip, "a Clip, as read_video gives one")
+    backbone.spec.compression.check_motion(VideoSize(len(clip.frames), *clip.frames.shape[-2:]))
     began, advice = time.monotonic(), _recommended(backbone)
     guidance, negative_prompt = _or(guidance, recommended_guidance(backbone)), _or(negative_prompt, advice.negative_prompt)
     schedule = backbone.schedule(_or(steps, advice.steps), _or(guidance_scale, advice.guidance_scale))
@@ -211,6 +215,11 @@ def recommended_guidance(backbone: Backbone) -> Guidance:
         learning_rate=advice.learning_rates[advice.variable],
         injection_blocks=advice.injection_blocks,
     )
+
+
+def _check_given(function: str, given: object, wanted: type, words: str) -> None:
+    if not isinstance(given, wanted):
+        raise ValueError(f"{function} was given a {type(given).__name__}; it takes {words}.")
 
 
 def _recommended(backbone: Backbone) -> Recommendation:

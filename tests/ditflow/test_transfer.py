@@ -171,3 +171,19 @@ def test_the_variable_must_be_one_of_the_backbones() -> None:
 def test_recommended_guidance_fits_any_backbone(kind: str) -> None:
     guidance = recommended_guidance(tiny_backbone(kind))
     assert guidance.check(tiny_backbone(kind), 50).stop == 10 and kind in VARIABLES[guidance.variable]
+
+
+def test_a_clip_and_its_frames_are_not_the_same() -> None:
+    backbone, clip = tiny_backbone("rotary"), clip_of()
+    with pytest.raises(ValueError, match="extract_motion was given a Clip; it takes .* its .frames"):
+        extract_motion(backbone, clip)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="transfer_motion was given a Tensor; it takes a Clip, as read_video gives one"):
+        transfer_motion(backbone, clip.frames, "a cat")  # type: ignore[arg-type]
+
+
+def test_a_video_of_one_latent_frame_is_refused() -> None:
+    backbone, clip = tiny_backbone("rotary"), replace(clip_of(), frames=clip_of().frames[:4])
+    with pytest.raises(ValueError, match="4 frames holds no motion.* Use 5 or more"):
+        extract_motion(backbone, clip.frames)
+    with pytest.raises(ValueError, match="4 frames holds no motion.* Use 5 or more"):
+        transfer_motion(backbone, clip, "a cat")
