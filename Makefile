@@ -37,8 +37,8 @@ pretrain: $(STAMP)
 	for stage in vae tiny-rope tiny-sincos; do $(BIN)/python -m trainers.backbone_pretraining fit --config configs/pretrain/$$stage.yaml || exit 1; done
 
 bench: $(STAMP)
-	$(BIN)/python -m tests.benchmarks.embedded_backbone tiny-rope --variables latents rotary_tables rotary_positions
-	$(BIN)/python -m tests.benchmarks.embedded_backbone tiny-sincos --variables latents sinusoidal
+	$(BIN)/python -m tests.benchmarks.embedded_backbone tiny-rope --clips 24 --parts world amf plain --dtype bfloat16 --variables latents rotary_positions rotary_tables
+	$(BIN)/python -m tests.benchmarks.embedded_backbone tiny-sincos --clips 24 --parts world amf plain --dtype bfloat16 --variables latents sinusoidal
 
 $(STAMP): $(VENV)/pyvenv.cfg setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet --constraint constraints.txt pip setuptools

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ditflow.grid import VideoSize
+from ditflow.metrics.motion_cosine import STRIDE, motion_pairs
 
 PALETTES: dict[str, tuple[float, float, float]] = {
     name: (float(red), float(green), float(blue))
@@ -115,9 +116,9 @@ class SyntheticClip:
         pixels = self._pixels()[0]
         return (self.advance(first, second, pixels)[0] - pixels).permute(2, 0, 1)
 
-    def flows(self, stride: int = 4) -> Tensor:
-        """Exact displacements of all pixels between frames a stride apart: (P, 2, Y, X)."""
-        return torch.stack([self.flow(i, i + stride) for i in range(0, self.size.frames - stride, stride)])
+    def flows(self, stride: int = STRIDE) -> Tensor:
+        """Exact displacements of all pixels for `motion_pairs`: (P, 2, Y, X)."""
+        return torch.stack([self.flow(i, j) for i, j in motion_pairs(self.size.frames, stride)])
 
     def visible(self, first: int, second: int) -> Tensor:
         """Which pixels of frame `first` are still seen in frame `second`: bool (Y, X)."""
