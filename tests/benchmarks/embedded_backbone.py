@@ -177,7 +177,7 @@ def main() -> None:
     parser.add_argument("--out")
     options = parser.parse_args()
     bench = Bench(load_backbone(options.backbone, dtype=options.dtype), options.clips, options.first, options.motion)
-    for part in set(options.parts) - {"none"}:
+    for part in [part for part in options.parts if part != "none"]:
         getattr(bench, f"measure_{part}")()
         print(json.dumps(bench.table(), indent=0), flush=True)
     for variable in options.variables:
