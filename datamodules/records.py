@@ -11,23 +11,41 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-
-import torch
+from typing import TYPE_CHECKING
 
 from ditflow.bank import EntryError, MotionBank
-from ditflow.guidance import GuidanceState
+from ditflow.bank.checks import Check, integer, many, normal, number, text
+
+if TYPE_CHECKING:
+    import torch
+
+    from ditflow.guidance import GuidanceState
 
 PART = re.compile(r"(.+)\.guided\d{4,}")
+FIELDS: dict[str, Check] = {
+    "names": many(text(128), 1, 1 << 16),
+    "settings": text(64),
+    "step": integer(0, 1 << 20),
+    "steps": integer(1, 1 << 20),
+    "seconds": number(0, 1e12),
+    "losses": many(number(-1e30, 1e30), 0, 1 << 16),
+}
 
 
 @dataclass(frozen=True)
 class Record:
-    """A batch that was begun. `settings` tells it from the same clips optimised in another way; `step` is its next."""
+    """A batch that was begun. `settings` tells it from the same clips optimised in another way; `step` is its next of `steps`.
+
+    `seconds` were spent on it; `losses` has the last loss of each clip, and is empty before the first guided step.
+    """
 
     key: str
     names: tuple[str, ...]
     settings: str
     step: int
+    steps: int
+    seconds: float
+    losses: tuple[float, ...]
 
 
 def key_of(names: Sequence[str], settings: str) -> str:
@@ -35,19 +53,25 @@ def key_of(names: Sequence[str], settings: str) -> str:
     return f"{names[0][:64]}-{hashlib.sha256('/'.join([*names, settings]).encode()).hexdigest()[:16]}"
 
 
-def save(bank: MotionBank, names: Sequence[str], settings: str, state: GuidanceState, seconds: float, *, guided: bool) -> None:
-    """Keep the state after a step; `guided` says whether that step added to its history, `seconds` what has been spent so far."""
+def save(bank: MotionBank, names: Sequence[str], settings: str, state: GuidanceState, seconds: float, *, steps: int, guided: bool) -> None:
+    """Keep the state after one of so many steps; `guided` says whether it added to the history, `seconds` what has been spent so far."""
+    import torch
+
     key = key_of(names, settings)
     if guided:
         bank.save_inflight(_part(key, len(state.history) - 1), {"parameter": state.history[-1]}, {})
     tensors = replace(state, history=(), losses=()).tensors()
     losses = {"losses": torch.stack(state.losses)} if state.losses else {}
-    metadata = {"names": list(names), "settings": settings, "step": state.step, "guided": len(state.history), "seconds": seconds}
-    bank.save_inflight(key, tensors | losses, metadata)
+    metadata = {"names": list(names), "settings": settings, "step": state.step, "steps": steps, "seconds": seconds, "guided": len(state.history)}
+    bank.save_inflight(key, tensors | losses, metadata | {"losses": state.losses[-1][-1].tolist() if state.losses else []})
 
 
 def load(bank: MotionBank, key: str, device: torch.device | str = "cpu") -> tuple[GuidanceState, float]:
     """The state as it was saved, and the seconds spent on it. Raises EntryError where a part of it is missing or damaged."""
+    import torch
+
+    from ditflow.guidance import GuidanceState
+
     tensors, metadata = _load(bank, key)
     parts = [_load(bank, _part(key, index))[0]["parameter"] for index in range(metadata["guided"])]
     history = {"history": torch.stack(parts)} if parts else {}
@@ -55,12 +79,10 @@ def load(bank: MotionBank, key: str, device: torch.device | str = "cpu") -> tupl
 
 
 def begun(bank: MotionBank) -> Iterator[Record]:
-    """The batches that a bank holds states of. A state that cannot be read is left out."""
+    """The batches that a bank holds states of, by their headers. A state that cannot be read is left out."""
     for key in bank.inflight():
-        with suppress(EntryError, KeyError, TypeError):
-            if not PART.fullmatch(key):
-                _, metadata = _load(bank, key)
-                yield Record(key, tuple(metadata["names"]), metadata["settings"], metadata["step"])
+        if not PART.fullmatch(key) and (record := _record(bank, key)) is not None:
+            yield record
 
 
 def is_whole(bank: MotionBank, key: str) -> bool:
@@ -77,6 +99,16 @@ def drop(bank: MotionBank, key: str) -> None:
         if (match := PART.fullmatch(part)) and match[1] == key:
             bank.drop_inflight(part)
     bank.drop_inflight(key)
+
+
+def _record(bank: MotionBank, key: str) -> Record | None:
+    try:
+        metadata = bank.inflight_metadata(key) or {}
+    except EntryError:
+        return None
+    with suppress(ValueError):
+        return Record(key, **normal(FIELDS, {name: metadata[name] for name in FIELDS if name in metadata}))
+    return None
 
 
 def _part(key: str, index: int) -> str:

@@ -30,7 +30,7 @@ class BankWriter(Checkpoint):
         names, settings, step = work.batch.leg.names, work.batch.settings, work.state.step
         if step < module.iterations:
             guided = module.method.window.start < step <= module.method.window.stop
-            records.save(trainer.datamodule.bank, names, settings, work.state, work.seconds, guided=guided)
+            records.save(trainer.datamodule.bank, names, settings, work.state, work.seconds, steps=module.iterations, guided=guided)
             return
         try:
             entries = module.entries(work)

@@ -128,6 +128,12 @@ class MotionBank(MutableMapping[str, BankEntry]):
             return read_tensors(file, header), header.metadata
         return None
 
+    def inflight_metadata(self, key: str) -> dict[str, Any] | None:
+        """Metadata of an unfinished batch by its header alone, or None if there are none. Needs no torch."""
+        with contextlib.suppress(UnknownEntryError), self._inflight.open(key) as (_, header):
+            return header.metadata
+        return None
+
     def drop_inflight(self, key: str) -> None:
         """Remove the state of a batch that is finished, if there is one."""
         with contextlib.suppress(UnknownEntryError):

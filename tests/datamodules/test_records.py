@@ -31,7 +31,7 @@ def bank(tmp_path) -> MotionBank:
 
 def save(bank: MotionBank, steps: int, guided: int, *, new: bool = True) -> GuidanceState:
     state = state_after(steps, guided)
-    records.save(bank, NAMES, SETTINGS, state, 1.5, guided=new)
+    records.save(bank, NAMES, SETTINGS, state, 1.5, steps=9, guided=new)
     return state
 
 
@@ -59,7 +59,7 @@ def test_each_guided_step_is_written_once(bank):
 
 def test_begun_batches(bank):
     save(bank, 2, 1)
-    assert list(records.begun(bank)) == [records.Record(KEY, NAMES, SETTINGS, 2)]
+    assert list(records.begun(bank)) == [records.Record(KEY, NAMES, SETTINGS, 2, 9, 1.5, (1.0, 1.0))]
 
 
 @pytest.mark.parametrize("lost", [KEY, f"{KEY}.guided0000"])
@@ -78,7 +78,7 @@ def test_a_damaged_or_missing_part_makes_a_batch_start_again(bank, tmp_path, los
 
 def test_dropping_leaves_nothing_and_touches_no_other(bank):
     save(bank, 2, 2)
-    records.save(bank, ("c",), SETTINGS, replace(state_after(1, 1)), 0.0, guided=True)
+    records.save(bank, ("c",), SETTINGS, replace(state_after(1, 1)), 0.0, steps=9, guided=True)
     records.drop(bank, KEY)
     assert bank.inflight() == [records.key_of(("c",), SETTINGS), f"{records.key_of(('c',), SETTINGS)}.guided0000"]
 
