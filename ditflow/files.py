@@ -43,10 +43,11 @@ class StorageError(OSError):
 
 
 @contextlib.contextmanager
-def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def atomic_file(path: str | os.PathLike[str], *, replace: bool = True) -> Iterator[BinaryIO]:
     """A binary file to write to, which becomes `path` when the block ends well, and nothing if it does not. The folder must exist.
 
-    Replaces a file of that name. Raises StorageError when the disk refuses; nothing half-written is left behind.
+    Replaces a file of that name; with `replace` false it is kept, and of several writers one succeeds while the others get a StorageError with
+    errno EEXIST. Raises StorageError when the disk refuses; nothing half-written is left behind.
     """
     path = Path(path)
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
@@ -55,7 +56,7 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        (os.replace if replace else _link)(temporary, path)
         sync_folder(path.parent)
     except StorageError:
         raise
@@ -64,6 +65,17 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _link(temporary: Path, path: Path) -> None:
+    """Give the file its name unless it is taken. Where the disk knows no links, an empty file takes the name first."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o666))
+        os.replace(temporary, path)
 
 
 def make_folder(path: str | os.PathLike[str]) -> None:

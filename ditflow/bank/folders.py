@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from abc import ABC, abstractmethod
@@ -34,6 +35,10 @@ class Folder(ABC):
     def write(self, path: str, buffers: Buffers) -> None: ...
 
     @abstractmethod
+    def create(self, path: str, buffers: Buffers) -> bool:
+        """Write a file unless one is there; of several writers one succeeds. False for the others."""
+
+    @abstractmethod
     def remove(self, path: str) -> None: ...
 
 
@@ -59,15 +64,27 @@ class LocalFolder(Folder):
                 yield file, os.fstat(file.fileno()).st_size
 
     def write(self, path: str, buffers: Buffers) -> None:
-        with _explained("write", self.root / path):
-            make_folder((self.root / path).parent)
-            with atomic_file(self.root / path) as file:
-                for buffer in buffers:
-                    file.write(buffer)
+        self._write(path, buffers, replace=True)
+
+    def create(self, path: str, buffers: Buffers) -> bool:
+        try:
+            self._write(path, buffers, replace=False)
+        except BankStorageError as error:
+            if error.errno != errno.EEXIST:
+                raise
+            return False
+        return True
 
     def remove(self, path: str) -> None:
         with _explained("remove", self.root / path):
             (self.root / path).unlink()
+
+    def _write(self, path: str, buffers: Buffers, *, replace: bool) -> None:
+        with _explained("write", self.root / path):
+            make_folder((self.root / path).parent)
+            with atomic_file(self.root / path, replace=replace) as file:
+                for buffer in buffers:
+                    file.write(buffer)
 
 
 class RemoteFolder(Folder):
@@ -96,17 +113,28 @@ class RemoteFolder(Folder):
             yield file, size
 
     def write(self, path: str, buffers: Buffers) -> None:
-        data = b"".join(buffers)
-        with _explained("write", self._at(path)):
-            try:
-                self.files.pipe_file(self._at(path), data)
-            except FileNotFoundError:  # places with true folders, such as SFTP
-                self.files.makedirs(self._at(path).rsplit("/", 1)[0], exist_ok=True)
-                self.files.pipe_file(self._at(path), data)
+        self._write(path, b"".join(buffers), mode="overwrite")
+
+    def create(self, path: str, buffers: Buffers) -> bool:
+        try:
+            self._write(path, b"".join(buffers), mode="create")
+        except BankStorageError as error:
+            if not isinstance(error.__cause__, FileExistsError):
+                raise
+            return False
+        return True
 
     def remove(self, path: str) -> None:
         with _explained("remove", self._at(path)):
             self.files.rm_file(self._at(path))
+
+    def _write(self, path: str, data: bytes, mode: str) -> None:
+        with _explained("write", self._at(path)):
+            try:
+                self.files.pipe_file(self._at(path), data, mode=mode)
+            except FileNotFoundError:  # places with true folders, such as SFTP
+                self.files.makedirs(self._at(path).rsplit("/", 1)[0], exist_ok=True)
+                self.files.pipe_file(self._at(path), data, mode=mode)
 
     def _at(self, path: str) -> str:
         return f"{self.root}/{path}" if path else self.root
