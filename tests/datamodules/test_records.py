@@ -59,7 +59,7 @@ def test_each_guided_step_is_written_once(bank):
 
 def test_begun_batches(bank):
     save(bank, 2, 1)
-    assert list(records.begun(bank)) == [records.Record(KEY, NAMES, SETTINGS, 2, 9, 1.5, (1.0, 1.0))]
+    assert list(records.begun(bank)) == [records.Record(KEY, NAMES, SETTINGS, 2, 9, 1.5, (0.0, 0.0))]
 
 
 @pytest.mark.parametrize("lost", [KEY, f"{KEY}.guided0000"])
