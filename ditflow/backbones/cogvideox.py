@@ -51,12 +51,23 @@ class CogVideoX(Backbone):
     @classmethod
     def load(cls, folder: str, *, name: str, device: torch.device, dtype: torch.dtype) -> CogVideoX:
         """From a folder in diffusers format, or a hub id. Raises BackboneError."""
-        spec = _read_spec(folder, name)
+        spec = cls.spec_in(folder, name)
         with loading(folder, "scheduler"):
             scheduler = getattr(diffusers, spec.scheduler).from_pretrained(folder, subfolder="scheduler")
         with loading(folder, "transformer"):
             transformer = CogVideoXTransformer3DModel.from_pretrained(folder, subfolder="transformer", dtype=dtype, use_safetensors=True)
         return cls(spec, transformer.to(device), scheduler, Encoders(folder, spec.text_tokens, device, dtype))
+
+    @classmethod
+    def spec_in(cls, folder: str, name: str) -> BackboneSpec:
+        """Of a folder in diffusers format, or a hub id, by its configurations alone. Raises BackboneError that names the part that is missing or broken."""
+        with loading(folder, "scheduler"):
+            scheduler = DiffusionPipeline.load_config(folder)["scheduler"][1]
+        with loading(folder, "transformer"):
+            transformer = _config(CogVideoXTransformer3DModel, folder, "transformer")
+        with loading(folder, "vae"):
+            vae = _config(AutoencoderKLCogVideoX, folder, "vae")
+        return spec_of(name, transformer, vae, scheduler)
 
     def encode(self, frames: Tensor) -> Tensor:
         return self.encoders.encode(frames)
@@ -164,17 +175,6 @@ class CogVideoX(Backbone):
         spans = ((0, grid.frames, grid.frames), (start[0], stop[0], grid.height), (start[1], stop[1], grid.width))
         axes = (torch.linspace(first, last * (count - 1) / count, count, device=self.device) for first, last, count in spans)
         return torch.cartesian_prod(*axes)
-
-
-def _read_spec(folder: str, name: str) -> BackboneSpec:
-    """From a folder's configurations. Raises BackboneError that names the part that is missing or broken."""
-    with loading(folder, "scheduler"):
-        scheduler = DiffusionPipeline.load_config(folder)["scheduler"][1]
-    with loading(folder, "transformer"):
-        transformer = _config(CogVideoXTransformer3DModel, folder, "transformer")
-    with loading(folder, "vae"):
-        vae = _config(AutoencoderKLCogVideoX, folder, "vae")
-    return spec_of(name, transformer, vae, scheduler)
 
 
 def _config(part: Any, folder: str, subfolder: str) -> dict[str, Any]:
