@@ -40,8 +40,11 @@ def generations_of(
     pairs = [pair for pair in _pairs(prompts, names) if entries is None or pair.entry in names]
     if unknown := {pair.entry for pair in pairs} - set(bank):
         raise ManifestError(f"the bank {bank.path} has no entry {', '.join(sorted(map(repr, unknown)))}: see `ditflow bank list {bank.path}`.")
-    wanted = dict.fromkeys((pair.entry, pair.prompt, seed) for pair in pairs for seed in ([pair.seed] if pair.seed is not None else seeds))
-    return [Generation(entry, prompt, negative_prompt, seed, folder / video_name(entry, prompt, seed)) for entry, prompt, seed in wanted]
+    wanted = dict.fromkeys((pair.entry, pair.prompt, seed, pair.name) for pair in pairs for seed in ([pair.seed] if pair.seed is not None else seeds))
+    return [
+        Generation(entry, prompt, negative_prompt, seed, folder / (f"{name}.mp4" if name is not None else video_name(entry, prompt, seed)))
+        for entry, prompt, seed, name in wanted
+    ]
 
 
 def _pairs(prompts: str, names: Sequence[str]) -> list[Pairing]:

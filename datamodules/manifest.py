@@ -42,11 +42,12 @@ class MotionTask:
 
 @dataclass(frozen=True)
 class Pairing:
-    """One entry, one prompt: `seed` None means each of the seeds asked for."""
+    """One entry, one prompt: `seed` None means each of the seeds asked for, `name` that of the video's file if it is not to be made from the others."""
 
     entry: str
     prompt: str
     seed: int | None = None
+    name: str | None = None
 
 
 def read_manifest(path: str | Path, *, negative_prompt: str | None = None, seed: int = 0) -> list[MotionTask]:
@@ -67,13 +68,13 @@ def tasks_of_videos(pattern: str, prompt: str, *, negative_prompt: str | None = 
 
 
 def read_prompts(path: str | Path) -> list[str] | list[Pairing]:
-    """The lines of a text file (prompts for every entry), or the rows of a CSV or JSONL file (`entry,prompt[,seed]`).
+    """The lines of a text file (prompts for every entry), or the rows of a CSV or JSONL file (`entry,prompt[,seed,name]`).
 
     Blank lines at the end of a text file are left out; a blank line elsewhere is refused, because it may stand for an empty prompt or for nothing.
     """
     path = Path(path).expanduser()
     if path.suffix.lower() in (".csv", ".jsonl"):
-        rows = _rows(path, required={"entry", "prompt"}, optional={"seed"})
+        rows = _rows(path, required={"entry", "prompt"}, optional={"seed", "name"})
         return [_pairing(row, f"{path} line {line}") for line, row in rows]
     lines = [line.strip() for line in _text(path).rstrip().splitlines()]
     if not any(lines):
@@ -150,8 +151,7 @@ def _task(row: dict[str, Any], where: str, folder: Path) -> MotionTask:
     if not row["video"] or not isinstance(row["video"], str):
         raise ManifestError(f"{where} names no video.")
     name = row.get("name") or _slug(row["video"])
-    if not is_name(name):
-        raise ManifestError(f"{where}: the name {name!r} is not one of 1 to 128 letters, digits, '.', '_' and '-' that does not begin with a dot.")
+    _check_name(name, where)
     stride = _integer(row, "stride", 1, where)
     start = _integer(row, "start", 0, where)
     if stride < 1 or start < 0:
@@ -173,8 +173,10 @@ def _task(row: dict[str, Any], where: str, folder: Path) -> MotionTask:
 
 
 def _pairing(row: dict[str, Any], where: str) -> Pairing:
-    pairing = Pairing(str(row["entry"]), str(row["prompt"]), _integer(row, "seed", None, where))
+    pairing = Pairing(str(row["entry"]), str(row["prompt"]), _integer(row, "seed", None, where), row.get("name"))
     check_values({"prompt": pairing.prompt, "seed": pairing.seed}, where)
+    if pairing.name is not None:
+        _check_name(pairing.name, where)
     return pairing
 
 
@@ -191,6 +193,11 @@ def check_values(values: Mapping[str, Any], where: str) -> None:
             FIELDS[key](value) if value is not None else None
         except ValueError as error:
             raise ManifestError(f"{where}: {key} {error}, not {value!r:.80}.") from None
+
+
+def _check_name(name: object, where: str) -> None:
+    if not is_name(name):
+        raise ManifestError(f"{where}: the name {name!r} is not one of 1 to 128 letters, digits, '.', '_' and '-' that does not begin with a dot.")
 
 
 def _integer(row: dict[str, Any], key: str, default: Any, where: str) -> Any:

@@ -41,7 +41,7 @@ class MotionTaskModule(L.LightningDataModule):
         batch_size: Clips optimised together; results do not depend on it, memory does.
         cache: Folder for encoded clips and prompts; by default `cache` in the bank.
         entries: Entries to make videos from; by default all of the bank.
-        prompts: Text file with a prompt on each line, for all entries; or CSV or JSONL file with entry, prompt and optionally seed.
+        prompts: Text file with a prompt on each line, for all entries; or CSV or JSONL file with entry, prompt and optionally seed and name (of the video).
         seeds: Each prompt is done with each of these.
     """
 

@@ -7,12 +7,15 @@ which no listing of this library shows.
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
+import io
+import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 REASONS = {
     errno.ENOSPC: "the disk is full; free some space and run the same command again",
@@ -76,6 +79,20 @@ def _link(temporary: Path, path: Path) -> None:
             raise
         os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o666))
         os.replace(temporary, path)
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """A JSON file of plain values, whole or absent; the folder must exist. Raises StorageError."""
+    with atomic_file(path) as file:
+        file.write(json.dumps(value, indent=1).encode())
+
+
+def write_csv(path: str | os.PathLike[str], columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A CSV file with a header, whole or absent; the folder must exist. Raises StorageError."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
+    with atomic_file(path) as file:
+        file.write(text.getvalue().encode())
 
 
 def make_folder(path: str | os.PathLike[str]) -> None:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ditflow.backbones import Backbone, load_backbone
 from ditflow.bank import EntryMetadata, MotionBank
-from ditflow.files import atomic_file, make_folder
+from ditflow.files import make_folder, write_json
 from ditflow.grid import VideoSize
 from ditflow.resources import shipped
 from ditflow.sampling import clip_generator, initial_noise, sample
@@ -39,7 +39,7 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
     if file.exists() and (made := json.loads(file.read_text())) != settings:
         raise ValueError(f"{folder} holds a demo with other settings ({made}); name another folder with --out, or remove this one.")
     make_folder(folder)
-    _write_json(file, settings)
+    write_json(file, settings)
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Journey:
             return
         began = time.monotonic()
         make()
-        _write_json(self.folder / "seconds.json", self._seconds() | {kind: (time.monotonic() - began) / missing})
+        write_json(self.folder / "seconds.json", self._seconds() | {kind: (time.monotonic() - began) / missing})
 
     def _seconds(self) -> dict[str, float]:
         file = self.folder / "seconds.json"
@@ -106,7 +106,3 @@ def plain_video(backbone: Backbone, metadata: EntryMetadata, name: str) -> Tenso
     schedule = backbone.schedule(metadata.steps, metadata.guidance_scale, metadata.guidance)
     return backbone.decode(sample(backbone, schedule, noise, text, negative, generators))[0]
 
-
-def _write_json(path: Path, value: Any) -> None:
-    with atomic_file(path) as file:
-        file.write(json.dumps(value, indent=1).encode())

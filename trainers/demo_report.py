@@ -3,7 +3,6 @@
 # T pixel frames, C channels, Y X pixel rows and columns, F latent frames, S tokens per frame
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ from torch import Tensor
 from datamodules.synthetic import obeys
 from ditflow import __version__
 from ditflow.backbones import Backbone
-from ditflow.files import atomic_file
+from ditflow.files import atomic_file, write_json
 from ditflow.metrics import motion_cosine
 from ditflow.transfer import extract_motion
 from ditflow.video import read_video
@@ -46,8 +45,7 @@ def report(folder: Path, backbone: Backbone, tasks: Sequence[Task], seconds: Map
     made = {"backbone": backbone.spec.name, "ditflow": __version__, "torch": torch.__version__, "date": datetime.now(UTC).isoformat(timespec="seconds")}
     results = summary(clips, seconds) | made
     rows = [_row(backbone, clip, folder) for clip in track(clips, "drawing motion", console=console)]
-    with atomic_file(folder / "results.json") as file:
-        file.write(json.dumps(results, indent=1).encode())
+    write_json(folder / "results.json", results)
     write_page(folder / "index.html", _page(results, rows))
     with atomic_file(folder / "still.png") as file:
         file.write(png(_still(clips, folder)))

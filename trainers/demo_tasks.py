@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from datamodules.manifest import video_name
 from datamodules.synthetic import CAMERA_MOTIONS, SPRITE_MOTIONS, SyntheticClip, World
-from ditflow.files import atomic_file, make_folder
+from ditflow.files import make_folder, write_csv
 from ditflow.video import write_video
 
 FPS = 8.0
@@ -63,9 +61,9 @@ def write_inputs(folder: Path, tasks: Sequence[Task]) -> None:
     for task in tasks:
         if not (folder / task.reference).exists():
             write_video(folder / task.reference, task.clip.frames, FPS)
-    _write_table(folder / "clips.csv", ("name", "video", "prompt", "seed"), ((task.name, task.reference, task.prompt, task.seed) for task in tasks))
+    write_csv(folder / "clips.csv", ("name", "video", "prompt", "seed"), ((task.name, task.reference, task.prompt, task.seed) for task in tasks))
     pairs = ((task.name, prompt, task.new_seed) for task in tasks for prompt in task.new_prompts)
-    _write_table(folder / "prompts.csv", ("entry", "prompt", "seed"), pairs)
+    write_csv(folder / "prompts.csv", ("entry", "prompt", "seed"), pairs)
 
 
 def _task(clip: SyntheticClip, prompts: int, seed: int) -> Task:
@@ -74,9 +72,3 @@ def _task(clip: SyntheticClip, prompts: int, seed: int) -> Task:
     prompt, *new = random.Random(f"{clip.name} {seed}").sample(fitting, 1 + prompts)
     return Task(clip, prompt, tuple(new), seed, 1000 + seed)
 
-
-def _write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    text = io.StringIO()
-    csv.writer(text).writerows([columns, *rows])
-    with atomic_file(path) as file:
-        file.write(text.getvalue().encode())
