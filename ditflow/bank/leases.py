@@ -90,8 +90,12 @@ class Leases:
 
     def holders(self) -> dict[str, str]:
         """Who holds each key, dead or alive, sorted by key."""
-        leases = {key: self._read(key, generation) for key, generation in sorted(self._generations().items())}
-        return {key: lease.holder for key, lease in leases.items() if lease is not None}
+        return {key: lease.holder for key, lease in self._all().items()}
+
+    def dead(self) -> set[str]:
+        """Keys whose holder is known to be dead: its process is gone, or its heartbeat has stood still over earlier calls."""
+        with self._lock:
+            return {key for key, lease in self._all().items() if key not in self._held and self._is_dead(key, lease)}
 
     @contextlib.contextmanager
     def beating(self, every: float = BEAT) -> Iterator[None]:
@@ -110,6 +114,10 @@ class Leases:
         finally:
             stopped.set()
             thread.join()
+
+    def _all(self) -> dict[str, Lease]:
+        leases = {key: self._read(key, generation) for key, generation in sorted(self._generations().items())}
+        return {key: lease for key, lease in leases.items() if lease is not None}
 
     def _is_dead(self, key: str, lease: Lease) -> bool:
         seen, since = self._seen.get(key, (None, 0.0))

@@ -3,6 +3,7 @@
     bank/entries/<name>.safetensors     published entries
     bank/inflight/<key>.safetensors     states of unfinished batches
     bank/failed/<name>.json             why a clip failed, and how often
+    bank/asked/<sum>.json               clips that were wanted and are not all there yet
     bank/index.json                     derived from the entries by `reindex`
 
 Every write is whole or absent, so a process may be killed at any moment and others may read at any moment.
@@ -15,6 +16,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
+from ditflow.bank.asked import Asked
 from ditflow.bank.entry import KIND, BankEntry, checked_metadata
 from ditflow.bank.errors import BankError, EntryError, UnknownEntryError
 from ditflow.bank.failures import Failure, Failures
@@ -49,6 +51,7 @@ class MotionBank(MutableMapping[str, BankEntry]):
         self._entries = Shelf(self._folder, "entries", "entry", KIND)
         self._inflight = Shelf(self._folder, "inflight", "in-flight record", INFLIGHT)
         self._failures = Failures(self._folder)
+        self.asked = Asked(self._folder)
         if not create and not any(self._folder.exists(mark) for mark in MARKS):
             found = "it holds no entries, index.json, inflight or failed" if self._folder.exists() else "there is nothing of that name"
             raise BankError(f"{self.path} is not a motion bank: {found}. Name the folder that was given to `fit` as its bank.")
