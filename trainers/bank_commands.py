@@ -1,4 +1,4 @@
-"""`ditflow bank list|show|verify BANK`: look into a bank without loading torch.
+"""`ditflow bank list|show|status|verify BANK`: look into a bank without loading torch.
 
 Whatever an entry says about itself was written by a stranger: it is shown as plain text, control characters escaped.
 """
@@ -17,6 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ditflow.bank import BankError, MotionBank
+from trainers import bank_status
+from trainers.progress_view import plain
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 
@@ -40,13 +42,13 @@ def list_entries(bank: MotionBank, arguments: argparse.Namespace, console: Conso
         for name, row in rows.items():
             facts = ["damaged"] if row.problem else [row.variable, "x".join(map(str, row.grid)), str(row.guided), f"{row.loss:.4g}", row.clip, row.prompt]
             facts += [""] * (6 - len(facts)) + [decimal(row.size), row.date[:16]]
-            table.add_row(Text(name, overflow="fold"), *(Text(_plain(fact), overflow="ellipsis", no_wrap=True) for fact in facts))
+            table.add_row(Text(name, overflow="fold"), *(Text(plain(fact), overflow="ellipsis", no_wrap=True) for fact in facts))
         console.print(table)
     console.print(
         f"{_count(len(rows), 'entry', 'entries')}, {_count(len(inflight), 'batch', 'batches')} in flight, {_count(len(failures), 'clip', 'clips')} failed"
     )
     for name, failure in failures.items():
-        console.print(Text(f"failed: {name}, {_count(failure.attempts, 'time', 'times')}: {_plain(failure.reason)}"))
+        console.print(Text(f"failed: {name}, {_count(failure.attempts, 'time', 'times')}: {plain(failure.reason)}"))
     return _report([row.problem for row in rows.values() if row.problem])
 
 
@@ -60,7 +62,7 @@ def show_entry(bank: MotionBank, arguments: argparse.Namespace, console: Console
     table = Table(show_header=False, box=None)
     for field, value in metadata.as_dict().items():
         if field != "losses":
-            table.add_row(Text(field, style="bold"), Text(_plain(value if isinstance(value, str) else repr(value)), overflow="fold"))
+            table.add_row(Text(field, style="bold"), Text(plain(value if isinstance(value, str) else repr(value)), overflow="fold"))
     console.print(table)
     losses = list(chain.from_iterable(metadata.losses))
     if losses:
@@ -92,10 +94,11 @@ def loss_curve(values: Sequence[float], width: int = 72, height: int = 8) -> lis
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ditflow bank", description="Look into a motion bank: a folder or any fsspec URL.")
-    commands = parser.add_subparsers(required=True, metavar="{list,show,verify}")
+    commands = parser.add_subparsers(required=True, metavar="{list,show,status,verify}")
     for name, command, about in (
         ("list", list_entries, "a table of all entries"),
         ("show", show_entry, "one entry's metadata and loss curve"),
+        ("status", bank_status.status, "how far the runs that build it have come"),
         ("verify", verify_bank, "read every entry and compare its sums"),
     ):
         subparser = commands.add_parser(name, help=about, description=about)
@@ -103,17 +106,15 @@ def _parser() -> argparse.ArgumentParser:
         subparser.set_defaults(command=command)
         if command is show_entry:
             subparser.add_argument("entry", metavar="ENTRY", help="its name in the list")
+        if command is bank_status.status:
+            bank_status.add_arguments(subparser)
     return parser
 
 
 def _report(problems: Sequence[str]) -> int:
     for problem in problems:
-        print(_plain(problem), file=sys.stderr)
+        print(plain(problem), file=sys.stderr)
     return 1 if problems else 0
-
-
-def _plain(text: str) -> str:
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 def _count(number: int, one: str, many: str) -> str:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 TOP_HELP = """\
-usage: ditflow [-h] [--version] {fit,predict,bank,demo} ...
+usage: ditflow [-h] [--version] {fit,predict,bank,report,demo} ...
 
 Motion transfer with video diffusion transformers: reference clips -> motion bank -> new videos.
 
@@ -19,8 +19,10 @@ commands:
               ditflow fit --config configs/tiny-rope.yaml --data.manifest clips.csv --bank bank/
   predict   make videos from a bank's motions and new prompts, without the clips
               ditflow predict --config configs/tiny-rope.yaml --bank bank/ --data.prompts prompts.txt --out videos/
-  bank      look into a bank: list, show, verify
+  bank      look into a bank: list, show, status, verify
               ditflow bank list bank/
+  report    a tested run as one page: videos side by side, motion as colours, numbers
+              ditflow report runs/synthetic/
   demo      build a bank, generate and measure on synthetic clips, offline
 
 options:
@@ -106,13 +108,19 @@ def _bank(arguments: list[str]) -> int:
     return bank(arguments[1:]) or 0
 
 
+def _report(arguments: list[str]) -> int:
+    from trainers.report import main as report
+
+    return report(arguments[1:])
+
+
 def _demo(arguments: list[str]) -> int:
     from trainers.demo import main as demo
 
     return demo(arguments[1:]) or 0
 
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {"fit": _lightning, "predict": _lightning, "bank": _bank, "demo": _demo}
+COMMANDS: dict[str, Callable[[list[str]], int]] = {"fit": _lightning, "predict": _lightning, "bank": _bank, "report": _report, "demo": _demo}
 
 
 if __name__ == "__main__":
