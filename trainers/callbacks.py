@@ -1,4 +1,4 @@
-"""What happens around the steps: the bank is kept up to date, videos are written, and progress is shown in the user's terms."""
+"""What happens around the steps: the bank is kept up to date, and videos are written."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning import Callback, Trainer
-from lightning.pytorch.callbacks import Checkpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 from datamodules import records
@@ -29,7 +29,7 @@ class BankWriter(Checkpoint):
         work: Work = outputs["work"]
         names, settings, step = work.batch.leg.names, work.batch.settings, work.state.step
         if step < module.iterations:
-            guided = module.method.window.start < step <= module.method.window.stop
+            guided = module.method.guided.start < step <= module.method.guided.stop
             records.save(trainer.datamodule.bank, names, settings, work.state, work.seconds, steps=module.iterations, guided=guided)
             return
         try:
@@ -38,10 +38,13 @@ class BankWriter(Checkpoint):
             return trainer.datamodule.give_up(work.batch, error)
         for name, entry in entries.items():
             trainer.datamodule.publish(name, entry)
+        trainer.datamodule.finished.update(names)  # also where there is no entry, only a video
         records.drop(trainer.datamodule.bank, records.key_of(names, settings))
 
     def on_train_end(self, trainer: Trainer, module: MotionOptimization) -> None:
-        trainer.datamodule.bank.reindex()
+        bank = trainer.datamodule.bank
+        bank.reindex()
+        bank.asked.settle(set(bank))
 
 
 class VideoWriter(Callback):
@@ -79,26 +82,6 @@ class PreviewWriter(Callback):
         for name, frames in zip(outputs["work"].batch.leg.names, module.backbone.decode(state.previous_x0), strict=True):
             _write(folder / f"{name}-step{state.step:03d}.mp4", frames, module.fps)
         module.backbone.release_encoders()
-
-
-class Progress(TQDMProgressBar):
-    """A bar over all that is left, with the clip, its loss, and how full the bank is."""
-
-    def get_metrics(self, trainer: Trainer, module: MotionOptimization) -> dict[str, Any]:
-        data, metrics = trainer.datamodule, super().get_metrics(trainer, module)
-        metrics.pop("v_num", None)
-        if module.work is not None:
-            names = module.work.batch.leg.names
-            metrics["clip"] = names[0] if len(names) == 1 else f"{names[0]}+{len(names) - 1}"
-        return metrics | {"bank": f"{len(data.finished)}/{len(data.tasks)}"}
-
-    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
-        super().on_train_epoch_start(trainer, *_)
-        self.train_progress_bar.set_description("Optimising" if trainer.current_epoch == 0 else "Trying again")
-
-    def on_predict_batch_start(self, trainer: Trainer, module: MotionOptimization, batch: Generation, *_: Any, **__: Any) -> None:
-        super().on_predict_batch_start(trainer, module, batch, *_, **__)
-        self.predict_progress_bar.set_description(f"{batch.entry}: {batch.prompt}"[:60])
 
 
 def _write(file: Path, frames: Tensor, fps: float) -> None:

@@ -18,8 +18,10 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from datamodules.motion_tasks import MotionTaskModule
 from ditflow.resources import shipped
-from trainers.callbacks import BankWriter, PreviewWriter, Progress, VideoWriter
+from trainers.callbacks import BankWriter, PreviewWriter, VideoWriter
+from trainers.loggers import ClipLosses
 from trainers.motion_optimization import MotionOptimization
+from trainers.progress_bar import LibraryBar
 
 __all__ = ["PreviewWriter", "help_text", "run"]  # PreviewWriter: so that --trainer.callbacks+=PreviewWriter finds it
 
@@ -43,7 +45,7 @@ class MotionCLI(LightningCLI):
             MotionTaskModule,
             save_config_callback=None,
             trainer_defaults={
-                "callbacks": [VideoWriter(), BankWriter(), Progress()],
+                "callbacks": [VideoWriter(), BankWriter(), ClipLosses(), LibraryBar()],
                 "devices": 1,
                 "logger": False,
                 "log_every_n_steps": 1,
@@ -71,7 +73,7 @@ class MotionCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         if self._get(self.config, "trainer").enable_progress_bar is False:
-            self.trainer_defaults["callbacks"] = [callback for callback in self.trainer_defaults["callbacks"] if not isinstance(callback, Progress)]
+            self.trainer_defaults["callbacks"] = [callback for callback in self.trainer_defaults["callbacks"] if not isinstance(callback, LibraryBar)]
 
     def predict(self, **arguments: Any) -> None:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a video takes minutes and leaves nothing half-done: no reason to wait for its end
