@@ -142,6 +142,7 @@ class MotionTaskModule(L.LightningDataModule):
 
     def _plan(self) -> list[Leg]:
         print(self.trainer.lightning_module.method)
+        self.bank.asked.note([task.name for task in self.tasks])
         legs = self.clips.plan(self.batch_size, self.fail, failed=self.failed, alone=self.alone, between=self._stop_if_told)
         open_ = {name for leg in legs for name in leg.names}
         self.finished = {task.name for task in self.tasks if task.name not in self.failed and task.name not in open_}
