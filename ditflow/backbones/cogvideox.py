@@ -13,6 +13,7 @@ from typing import Any
 
 import diffusers
 import torch
+from accelerate import init_empty_weights
 from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel, DiffusionPipeline
 from diffusers.pipelines.cogvideo.pipeline_cogvideox import get_resize_crop_region_for_grid
 from torch import Tensor
@@ -68,6 +69,17 @@ class CogVideoX(Backbone):
         with loading(folder, "vae"):
             vae = _config(AutoencoderKLCogVideoX, folder, "vae")
         return spec_of(name, transformer, vae, scheduler)
+
+    @classmethod
+    def sketch(cls, folder: str, *, name: str, device: torch.device, dtype: torch.dtype, blocks: int | None = None) -> CogVideoX:
+        """The architecture without its weights: on the device "meta" its sizes; on another random weights, so many blocks deep, to measure with."""
+        spec = cls.spec_in(folder, name)
+        with loading(folder, "scheduler"):
+            scheduler = getattr(diffusers, spec.scheduler).from_pretrained(folder, subfolder="scheduler")
+        config = CogVideoXTransformer3DModel.load_config(folder, subfolder="transformer")
+        with init_empty_weights() if device.type == "meta" else nullcontext():
+            transformer = CogVideoXTransformer3DModel.from_config(config, num_layers=blocks if blocks is not None else spec.blocks)
+        return cls(spec, transformer.to(device, dtype), scheduler, Encoders(folder, spec.text_tokens, device, dtype))
 
     def encode(self, frames: Tensor) -> Tensor:
         return self.encoders.encode(frames)
