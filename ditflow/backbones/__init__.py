@@ -35,6 +35,15 @@ def backbone_spec(name: str) -> BackboneSpec:
     return _family(folder, name).spec_in(folder, name)
 
 
+def sketch_backbone(name: str, *, device: torch.device | str = "meta", dtype: torch.dtype | str | None = None, blocks: int | None = None) -> Backbone:
+    """A backbone's architecture without its weights, which are not read: for its sizes, or random on a real device and so many blocks deep, to measure with.
+
+    Raises BackboneError as `load_backbone` does.
+    """
+    folder, place = str(shipped("checkpoints", name) or name), torch.device(device)
+    return _family(folder, name).sketch(folder, name=name, device=place, dtype=_dtype(dtype, place), blocks=blocks)
+
+
 def _family(folder: str, name: str) -> type[CogVideoX]:
     match _model_index(folder, name).get("transformer"):
         case [_, str(transformer)] if transformer in BACKBONES:
