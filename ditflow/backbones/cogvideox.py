@@ -79,7 +79,8 @@ class CogVideoX(Backbone):
         config = CogVideoXTransformer3DModel.load_config(folder, subfolder="transformer")
         with init_empty_weights() if device.type == "meta" else nullcontext():
             transformer = CogVideoXTransformer3DModel.from_config(config, num_layers=blocks if blocks is not None else spec.blocks)
-        return cls(spec, transformer.to(device, dtype), scheduler, Encoders(folder, spec.text_tokens, device, dtype))
+        torch.nn.Module.to(transformer, device, dtype)  # diffusers' own warns of what matters for trained weights only
+        return cls(spec, transformer, scheduler, Encoders(folder, spec.text_tokens, device, dtype))
 
     def encode(self, frames: Tensor) -> Tensor:
         return self.encoders.encode(frames)
