@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import io
 import logging
-import re
 import signal
 import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stdout, suppress
-from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from datamodules.motion_tasks import MotionTaskModule
-from ditflow.resources import shipped
 from trainers.callbacks import BankWriter, PreviewWriter, VideoWriter
+from trainers.config_files import in_one_sentence, with_shipped_configs
 from trainers.loggers import ClipLosses
 from trainers.motion_optimization import MotionOptimization
 from trainers.progress_bar import LibraryBar
@@ -114,33 +112,3 @@ def help_text(arguments: Sequence[str]) -> str:
     with redirect_stdout(io.StringIO()) as text, suppress(SystemExit):
         MotionCLI()
     return text.getvalue()
-
-
-def with_shipped_configs(arguments: Sequence[str]) -> list[str]:
-    """A configuration that is not here is taken from those that ship, by its file's name."""
-    found = list(arguments)
-    for i, argument in enumerate(found):
-        option, equals, value = argument.partition("=")
-        if option in ("--config", "-c") and equals:
-            found[i] = f"{option}={_config(value)}"
-        elif option in ("--config", "-c") and i + 1 < len(found):
-            found[i + 1] = _config(found[i + 1])
-    return found
-
-
-def _config(name: str) -> str:
-    return name if Path(name).exists() else str(shipped("configs", Path(name).name) or name)
-
-
-def in_one_sentence(message: str, command: str) -> str:
-    """The parser's explanation of one argument, without its types' inner life."""
-    key = re.search(r'[Kk]ey "([^"]+)"', message)
-    value = re.search(r"(?:Given value|Got value): (.*)", message)
-    kinds = re.findall(r"Expected an? (?:<class '(\w+)'>|typing\.Literal\[([^\]]*)\]|([^\n.]+))", message)
-    if key and value and value[1].strip() == "None":
-        return f"--{key[1]} is missing. `ditflow {command} --help` explains it."
-    if key and value and kinds:
-        wanted = dict.fromkeys("nothing (null)" if kind == ("NoneType", "", "") else "".join(kind) for kind in kinds)
-        return f"--{key[1]} cannot be {value[1].strip()!r}: give {' or '.join(wanted)}. `ditflow {command} --help` explains it."
-    plain = " ".join(message.removeprefix('Parser key "config": ').split()).rstrip(".")
-    return f"{plain}. `ditflow {command} --help` lists what can be given."
