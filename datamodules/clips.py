@@ -90,7 +90,7 @@ class Clips:
 
         `failed` clips are left out, those in `alone` get batches of their own; `between` is called before each clip is encoded.
         """
-        todo = [name for name in self.tasks if name not in failed and not self._is_finished(name, fail)]
+        todo = self.left(fail, failed)
         begun = self._begun(todo)
         ready = self._encode(dict.fromkeys([*todo, *(name for record in begun for name in record.names)]), fail, between)
         return legs_of(
@@ -99,6 +99,18 @@ class Clips:
             batch_size,
             alone,
         )
+
+    def left(self, fail: Fail, failed: Collection[str] = ()) -> list[str]:
+        """Clips that still have something to do, but for those in `failed`. Writes nothing."""
+        return [name for name in self.tasks if name not in failed and not self._is_finished(name, fail)]
+
+    def can_go_on(self, record: records.Record) -> bool:
+        """Whether a batch that was begun is whole, and of these clips as they would be optimised now. Writes nothing."""
+        try:
+            known = set(record.names) <= self.tasks.keys()
+            return known and record.settings == self._settings(record.names) and records.is_whole(self.bank, record.key)
+        except (ValueError, OSError):  # a clip that is gone: it is reported where it is read
+            return False
 
     def batch(self, leg: Leg) -> MotionBatch:
         tasks = tuple(self.tasks[name] for name in leg.names)
@@ -147,15 +159,9 @@ class Clips:
         for record in records.begun(self.bank):
             if all(name in self.bank for name in record.names) and not set(record.names) & set(todo):
                 records.drop(self.bank, record.key)
-            elif set(record.names) <= self.tasks.keys() and set(record.names) & set(todo) and self._can_go_on(record):
+            elif set(record.names) & set(todo) and self.can_go_on(record):
                 found.append(record)
         return found
-
-    def _can_go_on(self, record: records.Record) -> bool:
-        try:
-            return record.settings == self._settings(record.names) and records.is_whole(self.bank, record.key)
-        except (ValueError, OSError):  # a clip that is gone: it is reported where it is read
-            return False
 
     def _settings(self, names: Iterable[str]) -> str:
         tasks = [{**asdict(self.tasks[name]), "video": self.references.hash_of(self.tasks[name])} for name in names]
