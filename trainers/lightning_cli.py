@@ -19,6 +19,7 @@ from trainers.callbacks import BankWriter, PreviewWriter, VideoWriter
 from trainers.config_files import in_one_sentence, with_shipped_configs
 from trainers.loggers import ClipLosses
 from trainers.motion_optimization import MotionOptimization
+from trainers.plan import plan_fit, plan_predict
 from trainers.progress_bar import LibraryBar
 
 __all__ = ["PreviewWriter", "help_text", "run"]  # PreviewWriter: so that --trainer.callbacks+=PreviewWriter finds it
@@ -35,7 +36,9 @@ QUIET = (  # warnings that say nothing here
 
 
 class MotionCLI(LightningCLI):
-    """The two commands take the same YAML. Both know --bank and --out, which go to the data."""
+    """The two commands take the same YAML. Both know --bank and --out, which go to the data, and --dry_run, whose exit code is `code`."""
+
+    code: int | None = None
 
     def __init__(self) -> None:
         super().__init__(
@@ -66,6 +69,7 @@ class MotionCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--bank", type=str, required=True, help="Folder or URL of the motion bank; `fit` makes it where it is missing.")
         parser.add_argument("--out", type=str | None, default=None, help="Folder for videos; by default `videos` in the bank.")
+        parser.add_argument("--dry_run", action="store_true", help="Print what would be done and what it would cost, and write nothing.")
         parser.link_arguments("bank", "data.bank")
         parser.link_arguments("out", "data.out")
 
@@ -73,7 +77,16 @@ class MotionCLI(LightningCLI):
         if self._get(self.config, "trainer").enable_progress_bar is False:
             self.trainer_defaults["callbacks"] = [callback for callback in self.trainer_defaults["callbacks"] if not isinstance(callback, LibraryBar)]
 
+    def fit(self, **arguments: Any) -> None:
+        if self._get(self.config, "dry_run"):
+            self.code = plan_fit(self.trainer, self.model, self.datamodule)
+        else:
+            self.trainer.fit(**arguments)
+
     def predict(self, **arguments: Any) -> None:
+        if self._get(self.config, "dry_run"):
+            self.code = plan_predict(self.trainer, self.model, self.datamodule)
+            return
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a video takes minutes and leaves nothing half-done: no reason to wait for its end
         self.trainer.predict(**arguments, return_predictions=False)
 
@@ -87,10 +100,10 @@ def run(arguments: Sequence[str]) -> int:
     for message in QUIET:
         warnings.filterwarnings("ignore", message)
     try:
-        data = MotionCLI().datamodule
+        cli = MotionCLI()
     except ArgumentError as error:
         raise ValueError(in_one_sentence(str(error), arguments[0])) from error
-    return conclude(data)
+    return conclude(cli.datamodule) if cli.code is None else cli.code
 
 
 def conclude(data: MotionTaskModule) -> int:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TextIO
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from trainers.progress import Flight, Progress
 
 ROWS = 20  # of a table; a library may have thousands of clips
+
+
+def console_of(stream: TextIO) -> Console:
+    """As wide as the terminal; where there is none, wide enough for tables."""
+    return Console(file=stream) if stream.isatty() else Console(file=stream, width=160)
 
 
 def words(progress: Progress) -> str:
@@ -32,6 +38,8 @@ def duration(seconds: float | None) -> str:
     """In the two units that say most: "3 d 4 h", "2 h 5 min", "40 s"."""
     if seconds is None:
         return "an unknown time"
+    if seconds < 1:
+        return "less than a second"
     left, units = round(seconds), (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
     first = next((index for index, (_, size) in enumerate(units) if left >= size), len(units) - 1)
     parts = [(left // size if index == 0 else left % units[first][1] // size, unit) for index, (unit, size) in enumerate(units[first : first + 2])]
