@@ -18,7 +18,7 @@ from rich.text import Text
 
 from ditflow.bank import BankError, MotionBank
 from trainers import bank_status
-from trainers.progress_view import plain
+from trainers.progress_view import console_of, plain
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 
@@ -26,9 +26,8 @@ BLOCKS = " ▁▂▃▄▅▆▇█"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command on a bank. Returns 0; 1 when there are damaged entries; 2, with one sentence, when the request does not fit the bank."""
     arguments = _parser().parse_args(argv)
-    console = Console(soft_wrap=False) if sys.stdout.isatty() else Console(width=160)
     try:
-        return int(arguments.command(MotionBank(arguments.bank), arguments, console))
+        return int(arguments.command(MotionBank(arguments.bank), arguments, console_of(sys.stdout)))
     except BankError as error:
         print(f"ditflow bank: {error}", file=sys.stderr)
         return 2
