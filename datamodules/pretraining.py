@@ -1,8 +1,9 @@
-"""Clips of the synthetic world for pretraining the embedded backbone: as pixels for its VAE, as latents for its transformer."""
+"""Clips of the synthetic world for pretraining: as pixels for the embedded VAE, as latents for the transformers, as stills for the embedded CLIP."""
 
 # T frames, C channels, Y X pixel rows and columns, F latent frames, Hl Wl latent rows and columns
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.synthetic import HELD_OUT, World
+from datamodules.synthetic import HELD_OUT, SPRITE_MOTIONS, SyntheticClip, World
 
 
 class SyntheticVideos(L.LightningDataModule):
@@ -47,6 +48,59 @@ class SyntheticLatents(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         return DataLoader(self.samples, batch_size=self.batch_size, shuffle=True, drop_last=True, collate_fn=_collate)  # type: ignore[arg-type]
+
+
+class SyntheticStills(L.LightningDataModule):
+    """Stills as {"image": uint8 (C, Y, X), "prompt": its index in `World().prompts()`}, `stills` of each clip, half of the clips with a sprite.
+
+    They are made once and kept in `cache`; each is shown mirrored, turned and blurred at random, which changes no prompt.
+    """
+
+    def __init__(self, cache: str = "runs/pretrain/stills.safetensors", clips: int = 4_000, stills: int = 4, batch_size: int = 128) -> None:
+        super().__init__()
+        self.cache, self.clips, self.stills, self.batch_size = Path(cache), clips, stills, batch_size
+
+    def prepare_data(self) -> None:
+        if not self.cache.exists():
+            self.cache.parent.mkdir(parents=True, exist_ok=True)
+            partial = self.cache.with_suffix(".partial")
+            save_file(world_stills(range(HELD_OUT, HELD_OUT + self.clips), self.stills), partial)
+            partial.rename(self.cache)
+
+    def setup(self, stage: str) -> None:
+        tensors = load_file(self.cache)
+        self.samples = [{"image": image, "prompt": prompt} for image, prompt in zip(tensors["image"], tensors["prompt"], strict=True)]
+
+    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
+        return DataLoader(self.samples, batch_size=self.batch_size, shuffle=True, drop_last=True, collate_fn=_varied)  # type: ignore[arg-type]
+
+
+def world_stills(seeds: range, stills: int) -> dict[str, Tensor]:
+    """Stills spread over the clips of `seeds`: "image" uint8 (clips * stills, C, Y, X) and the index of its "prompt" in `World().prompts()`."""
+    world, images, prompts = World(), [], []
+    index = {prompt: number for number, prompt in enumerate(world.prompts())}
+    for seed in seeds:
+        clip = world.clip(seed, motion=SPRITE_MOTIONS[seed % len(SPRITE_MOTIONS)] if seed % 2 else None)
+        images.append(_excerpt(clip, torch.linspace(0, clip.size.frames - 1, stills).long()).frames)
+        prompts += [index[clip.prompt]] * stills
+    return {"image": torch.cat(images), "prompt": torch.tensor(prompts)}
+
+
+def _excerpt(clip: SyntheticClip, frames: Tensor) -> SyntheticClip:
+    """A clip of some of another's frames (n): nothing else is drawn."""
+    layers = tuple(replace(layer, matrix=layer.matrix[frames], offset=layer.offset[frames]) for layer in clip.layers)
+    return replace(clip, size=replace(clip.size, frames=len(frames)), layers=layers)
+
+
+def _varied(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
+    images = torch.stack([sample["image"] for sample in samples]).float()
+    if torch.rand(()) < 0.5:
+        images = images.flip(-1)
+    if torch.rand(()) < 0.5:  # what a small backbone draws is not as sharp as the world
+        soft = torch.nn.functional.interpolate(images, scale_factor=0.5, mode="area")
+        images = torch.nn.functional.interpolate(soft, size=images.shape[-2:], mode="bilinear")
+    images = torch.rot90(images, int(torch.randint(4, ())), (-2, -1))
+    return {"image": images, "prompt": torch.stack([sample["prompt"] for sample in samples])}
 
 
 class _Videos(Dataset[dict[str, Tensor]]):

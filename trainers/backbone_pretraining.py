@@ -115,7 +115,7 @@ class VAEPretraining(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(self.vae.parameters(), lr=self.learning_rate, weight_decay=0.0)
-        return _scheduled(optimizer, self.trainer.max_steps, self.warmup)
+        return scheduled(optimizer, self.trainer.max_steps, self.warmup)
 
     def on_train_end(self) -> None:
         batch = next(iter(self.trainer.train_dataloader))["video"].to(self.device)
@@ -194,7 +194,7 @@ class TransformerPretraining(L.LightningModule):
         muon = torch.optim.Muon(matrices, lr=self.learning_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
         adam = torch.optim.AdamW(rest, lr=self.learning_rate, weight_decay=0.0, betas=(0.9, 0.99))
         steps = self.trainer.max_steps // 2  # Lightning counts a step of each of the two optimizers
-        plans = [_scheduled(optimizer, steps, self.warmup) for optimizer in (muon, adam)]
+        plans = [scheduled(optimizer, steps, self.warmup) for optimizer in (muon, adam)]
         return [plan["optimizer"] for plan in plans], [plan["lr_scheduler"] for plan in plans]
 
     def on_train_end(self) -> None:
@@ -209,7 +209,8 @@ class TransformerPretraining(L.LightningModule):
         pipeline.save_pretrained(self.out)
 
 
-def _scheduled(optimizer: torch.optim.Optimizer, steps: int, warmup: int) -> dict[str, Any]:
+def scheduled(optimizer: torch.optim.Optimizer, steps: int, warmup: int) -> dict[str, Any]:
+    """What Lightning wants of `configure_optimizers`: the optimizer with `cosine_decay` at every step."""
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine_decay(step, steps, warmup))
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

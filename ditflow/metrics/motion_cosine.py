@@ -12,15 +12,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ditflow.metrics.base import MetricError
+
 STRIDE = 4
 """Frames between the two frames of a pair: what one latent frame of CogVideoX spans."""
 
 
 def motion_pairs(frames: int, stride: int = STRIDE) -> list[tuple[int, int]]:
-    """The frame pairs (i, i + stride) that motion is compared on, for i in steps of the stride. Raises ValueError if the video is too short for one."""
+    """The frame pairs (i, i + stride) that motion is compared on, for i in steps of the stride. Raises MetricError if the video is too short for one."""
     pairs = [(i, i + stride) for i in range(0, frames - stride, stride)]
     if not pairs:
-        raise ValueError(f"a video of {frames} frames has no two frames {stride} apart; give one of at least {stride + 1} frames")
+        raise MetricError(f"a video of {frames} frames has no two frames {stride} apart; give one of at least {stride + 1} frames")
     return pairs
 
 
@@ -45,7 +47,7 @@ def measured_flows(frames: Tensor, stride: int = STRIDE) -> Tensor:
 def flow_cosine(reference: Tensor, generated: Tensor) -> Tensor:
     """Mean over pairs of the cosine between two sets of displacement fields (P, 2, Y, X); a pair that is static in both counts 1, in one of them 0."""
     if reference.shape != generated.shape:
-        raise ValueError(f"flows of shape {tuple(reference.shape)} and {tuple(generated.shape)} cannot be compared; both must be (pairs, 2, height, width)")
+        raise MetricError(f"flows of shape {tuple(reference.shape)} and {tuple(generated.shape)} cannot be compared; both must be (pairs, 2, height, width)")
     a, b = reference.flatten(1), generated.flatten(1)
     static = (a.norm(dim=1) < 1e-6) & (b.norm(dim=1) < 1e-6)
     return torch.where(static, 1.0, torch.nn.functional.cosine_similarity(a, b, dim=1, eps=1e-6)).mean()

@@ -1,0 +1,210 @@
+"""Every metric as a torchmetrics class, by name, and `make_metrics`, which gives them their instruments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+
+from ditflow.metrics.appearance import appearance, appearance_diversity, appearance_leakage, prompt_fidelity, temporal_consistency
+from ditflow.metrics.base import Embedder, MetricError, Row, Sample, Tracker, Tracks, check_frames
+from ditflow.metrics.clip import Clip, load_clip
+from ditflow.metrics.motion_cosine import measured_flows, motion_cosine
+from ditflow.metrics.motion_fidelity import motion_fidelity
+from ditflow.metrics.shell import Measured, Metric
+from ditflow.metrics.trackers import load_tracker
+from ditflow.metrics.trajectories import frechet_trajectory_distance, hybrid_motion_fidelity
+
+
+class TrackMetric(Metric):
+    """A metric of two videos' tracks; `tracker` is one, or the name of one."""
+
+    def __init__(self, tracker: str | Tracker = "lucas-kanade") -> None:
+        super().__init__()
+        self.tracker = load_tracker(tracker) if isinstance(tracker, str) else tracker
+
+    @property
+    def instrument(self) -> str:
+        return self.tracker.name
+
+    def measure(self, sample: Sample) -> Measured:
+        for name, frames in (("the reference", sample.reference), ("the generated video", sample.generated)):
+            check_frames(frames, name)
+        reference, generated = self.tracker.pair(sample)
+        return self.compare(reference, generated), _counts("reference", reference) | _counts("generated", generated)
+
+    def compare(self, reference: Tracks, generated: Tracks) -> float:
+        """The value of two videos' tracks."""
+        raise NotImplementedError
+
+
+class MotionFidelity(TrackMetric):
+    label = "Motion fidelity"
+
+    def compare(self, reference: Tracks, generated: Tracks) -> float:
+        return motion_fidelity(reference, generated)
+
+
+class MotionFidelitySpeed(TrackMetric):
+    label = "Motion fidelity (speed)"
+
+    def compare(self, reference: Tracks, generated: Tracks) -> float:
+        return motion_fidelity(reference, generated, speed=True)
+
+
+class MotionFidelityPublished(TrackMetric):
+    label = "Motion fidelity (published)"
+
+    def compare(self, reference: Tracks, generated: Tracks) -> float:
+        return _defined(motion_fidelity(reference, generated, published=True), reference, generated, "motion fidelity")
+
+
+class FrechetTrajectoryDistance(TrackMetric):
+    label, better = "Fréchet trajectory distance", "lower"
+
+    def compare(self, reference: Tracks, generated: Tracks) -> float:
+        return frechet_trajectory_distance(reference, generated)
+
+
+class HybridMotionFidelity(TrackMetric):
+    label = "Hybrid motion fidelity"
+
+    def compare(self, reference: Tracks, generated: Tracks) -> float:
+        return hybrid_motion_fidelity(reference, generated)
+
+
+class HybridMotionFidelityCode(TrackMetric):
+    label = "Hybrid motion fidelity (code)"
+
+    def compare(self, reference: Tracks, generated: Tracks) -> float:
+        return _defined(hybrid_motion_fidelity(reference, generated, code=True), reference, generated, "hybrid motion fidelity of the code")
+
+
+class MotionCosine(Metric):
+    """Motion cosine against the reference's exact displacements where the sample has them, else against measured ones."""
+
+    label, instrument = "Motion cosine", "optical flow"
+
+    def measure(self, sample: Sample) -> Measured:
+        for name, frames in (("the reference", sample.reference), ("the generated video", sample.generated)):
+            check_frames(frames, name)
+        flows = measured_flows(sample.reference) if sample.flows is None else sample.flows
+        return motion_cosine(flows, sample.generated), {"exact": float(sample.flows is not None)}
+
+
+class ClipMetric(Metric):
+    """A metric in the space of a CLIP; `clip` is one, or the name of one."""
+
+    def __init__(self, clip: str | Embedder = "tiny-clip") -> None:
+        super().__init__()
+        self.clip = load_clip(clip) if isinstance(clip, str) else clip
+
+    @property
+    def instrument(self) -> str:
+        return f"CLIP {self.clip.name}"
+
+
+class PromptFidelity(ClipMetric):
+    label = "Prompt fidelity"
+
+    def measure(self, sample: Sample) -> Measured:
+        return prompt_fidelity(self.clip, sample.generated, sample.prompt), {}
+
+
+class TemporalConsistency(ClipMetric):
+    label = "Temporal consistency"
+
+    def measure(self, sample: Sample) -> Measured:
+        return temporal_consistency(self.clip, sample.generated), {}
+
+
+class AppearanceLeakage(ClipMetric):
+    label, better = "Appearance leakage", "lower"
+
+    def measure(self, sample: Sample) -> Measured:
+        return appearance_leakage(self.clip, sample.reference, sample.generated), {}
+
+
+class Diversity(ClipMetric):
+    """Diversity of each entry's videos, which may come one by one and to different processes: what is kept is their appearance, and a row is an entry."""
+
+    label = "Diversity"
+
+    def measure(self, sample: Sample) -> Measured:
+        raise MetricError("diversity is of several videos, not of one; add all videos of an entry with `update` and read `rows`.")
+
+    def record(self, sample: Sample) -> dict[str, Any]:
+        names = {"clip": sample.clip, "entry": sample.entry or sample.clip, "error": None}
+        try:
+            return names | {"appearance": appearance(self.clip, sample.generated).tolist()}
+        except MetricError as error:
+            return names | {"appearance": None, "error": str(error)}
+
+    def read(self, records: list[dict[str, Any]]) -> list[Row]:
+        entries: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for record in records:
+            entries.setdefault((record["clip"], record["entry"]), []).append(record)
+        return [self._entry_row(clip, entry, videos) for (clip, entry), videos in entries.items()]
+
+    def _entry_row(self, clip: str, entry: str, videos: list[dict[str, Any]]) -> Row:
+        appearances = [video["appearance"] for video in videos if video["appearance"] is not None]
+        details = {"videos": float(len(appearances)), "failed": float(len(videos) - len(appearances))}
+        try:
+            value = appearance_diversity(torch.tensor(appearances))
+        except MetricError as error:
+            return Row(clip, "", entry, self.instrument, None, f"entry {entry!r}: {error}", details)
+        return Row(clip, "", entry, self.instrument, value, None, details)
+
+
+METRICS: dict[str, type[Metric]] = {
+    "motion_fidelity": MotionFidelity,
+    "motion_fidelity_speed": MotionFidelitySpeed,
+    "motion_fidelity_published": MotionFidelityPublished,
+    "frechet_trajectory_distance": FrechetTrajectoryDistance,
+    "hybrid_motion_fidelity": HybridMotionFidelity,
+    "hybrid_motion_fidelity_code": HybridMotionFidelityCode,
+    "motion_cosine": MotionCosine,
+    "prompt_fidelity": PromptFidelity,
+    "temporal_consistency": TemporalConsistency,
+    "appearance_leakage": AppearanceLeakage,
+    "diversity": Diversity,
+}
+
+
+def make_metrics(names: Sequence[str] = tuple(METRICS), *, tracker: str | Tracker = "lucas-kanade", clip: str | Clip = "tiny-clip") -> dict[str, Metric]:
+    """Metrics by name that share one tracker and one CLIP, of which only what they need is loaded. Raises MetricError for unknown or missing ones."""
+    unknown = [name for name in names if name not in METRICS]
+    if unknown:
+        raise MetricError(f"unknown metric {unknown[0]!r}; there are {', '.join(METRICS)}.")
+    kinds = {name: METRICS[name] for name in names}
+    if any(issubclass(kind, TrackMetric) for kind in kinds.values()):
+        tracker = load_tracker(tracker) if isinstance(tracker, str) else tracker
+    if any(issubclass(kind, ClipMetric) for kind in kinds.values()):
+        clip = load_clip(clip) if isinstance(clip, str) else clip
+    return {name: _made(kind, tracker, clip) for name, kind in kinds.items()}
+
+
+def _made(kind: type[Metric], tracker: str | Tracker, clip: str | Clip) -> Metric:
+    if issubclass(kind, TrackMetric):
+        return kind(tracker)
+    return kind(clip) if issubclass(kind, ClipMetric) else kind()
+
+
+def _counts(name: Literal["reference", "generated"], tracks: Tracks) -> dict[str, float]:
+    """How many points there are, and which shares of their steps are lost or stand still."""
+    steps, seen = tracks.steps()
+    still = (steps == 0).all(-1) & seen
+    total = max(1, seen.numel())
+    return {f"{name}_points": float(seen.shape[1]), f"{name}_lost": float((~seen).sum()) / total, f"{name}_still": float(still.sum()) / total}
+
+
+def _defined(value: float, reference: Tracks, generated: Tracks, name: str) -> float:
+    """What is published gives NaN where a point keeps its place exactly; that is said, not averaged."""
+    if value == value:
+        return value
+    kept = [int((tracks.positions.diff(dim=0) == 0).all(-1).any(0).sum()) for tracks in (reference, generated)]
+    raise MetricError(
+        f"the published {name} is not a number here: {kept[0]} points of the reference and {kept[1]} of the generated video stand exactly still in a step, "
+        "and it divides by the length of each step. `motion_fidelity` is defined for them."
+    )
