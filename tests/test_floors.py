@@ -16,10 +16,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("ditflow", "datamodules", "trainers")
 
 FLOORS = {
-    0: ("ditflow.grid", "ditflow.schedule", "ditflow.positional", "ditflow.files", "ditflow.resources", "ditflow.citations", "ditflow.recommended"),
+    0: ("ditflow.grid", "ditflow.schedule", "ditflow.positional", "ditflow.files", "ditflow.resources", "ditflow.citations", "ditflow.recommended", "ditflow.state"),
     1: ("ditflow.taps", "ditflow.video"),
     2: ("ditflow.motion", "ditflow.backbones"),
-    3: ("ditflow.variables", "ditflow.injection", "ditflow.sampling"),
+    3: ("ditflow.variables", "ditflow.injection", "ditflow.reference", "ditflow.sampling"),
     4: ("ditflow.guidance", "ditflow.bank"),
     5: ("ditflow.transfer", "ditflow.metrics", "ditflow.visual"),
     6: ("datamodules",),
@@ -31,18 +31,26 @@ FLOORS = {
 FACE = "ditflow"
 
 # Rooms that are one idea in several files: these may read each other, as long as no circle comes of it.
-SHARED = ("ditflow.bank", "datamodules", "trainers")
+SHARED = ("ditflow.bank", "ditflow.metrics", "datamodules", "trainers")
 
 # Elsewhere siblings meet only through base.py, and in the __init__.py that collects them, but for these.
-WITHIN = {"ditflow.backbones.cogvideox": ("ditflow.backbones.encoders",)}
+ATTENTION = ("ditflow.motion.attention",)  # how several signals read scores
+WITHIN = {
+    "ditflow.backbones.cogvideox": ("ditflow.backbones.encoders",),
+    "ditflow.motion.amf": ATTENTION,
+    "ditflow.motion.motionclone": ATTENTION,
+    "ditflow.motion.motionflow": ATTENTION,
+    "ditflow.visual.page": ("ditflow.visual.curves",),
+}
 
 # Where a dependency may be named.
 HOMES = {
     "decord": ("ditflow.video",),
     "av": ("ditflow.video",),
     "diffusers": ("ditflow.taps", "ditflow.backbones", "datamodules.pretraining", "trainers.backbone_pretraining"),
-    "transformers": ("ditflow.backbones", "ditflow.metrics", "trainers.backbone_pretraining"),
+    "transformers": ("ditflow.backbones", "ditflow.metrics", "trainers.backbone_pretraining", "trainers.clip_pretraining"),
     "torchmetrics": ("ditflow.metrics", "trainers"),
+    "jinja2": ("ditflow.visual",),
     "lightning": ("datamodules", "trainers"),
     "jsonargparse": ("trainers",),
     "rich": ("trainers",),

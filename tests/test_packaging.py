@@ -65,6 +65,7 @@ def test_wheel_holds_code_configurations_and_backbones(wheel):
         names = set(archive.namelist())
     expected = {path.relative_to(ROOT).as_posix() for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
     expected |= {f"ditflow/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "configs").rglob("*.yaml")}
+    expected |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "ditflow" / "visual" / "templates").iterdir()}
     for backbone in ("tiny-rope", "tiny-sincos"):
         folder = ROOT / "checkpoints" / backbone
         expected |= {f"ditflow/{path.relative_to(ROOT).as_posix()}" for path in folder.rglob("*") if path.is_file()}

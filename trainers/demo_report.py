@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,11 @@ from ditflow.files import atomic_file, write_json
 from ditflow.metrics import motion_cosine
 from ditflow.transfer import extract_motion
 from ditflow.video import read_video
-from ditflow.visual import Panel, Row, Table, contact_sheet, enlarged, flow_strip, png, render_page, wheel, write_page
+from ditflow.visual import Cell, Group, Page, Panel, Section, Table, contact_sheet, enlarged, png, preview, write_page
 from trainers.demo_tasks import Task
+from trainers.report_parts import legend, motion_pictures, reference_pictures
 
+SHARE = 1_000_000  # bytes of a video in the page
 COLUMNS = ("videos", "motion cosine", "prompt accuracy", "seconds", "number")
 MEANING = {
     "plain": "plain: backbone alone",
@@ -35,8 +38,8 @@ INTRODUCTION = """\
 Clips of a synthetic world, held out from the backbone's training, went into a motion bank; its motions went into new videos with other prompts and seeds.
 Motion cosine compares the motion measured in a video with the exact motion of its reference: 1 is the same motion, 0 an unrelated one.
 Prompt accuracy is the share of videos whose colours are those that the prompt names. Seconds are those of the whole command, start and all, for each video.
-The strip below a video is the backbone's own view of its motion (attention motion flow), from the first latent frame to each later one."""
-LEGEND = "The colour is the direction of motion: red to the right, yellow-green down, cyan to the left, violet up. White is no motion."
+All videos play in one time; drag the slider to stop and step."""
+FLOW = "Attention motion flow: where each token of the first latent frame is in each later one, as the backbone sees it."
 
 
 def report(folder: Path, backbone: Backbone, tasks: Sequence[Task], seconds: Mapping[str, float], console: Console) -> None:
@@ -44,9 +47,9 @@ def report(folder: Path, backbone: Backbone, tasks: Sequence[Task], seconds: Map
     clips = [measured(task, folder) for task in track(tasks, "measuring", console=console)]
     made = {"backbone": backbone.spec.name, "ditflow": __version__, "torch": torch.__version__, "date": datetime.now(UTC).isoformat(timespec="seconds")}
     results = summary(clips, seconds) | made
-    rows = [_row(backbone, clip, folder) for clip in track(clips, "drawing motion", console=console)]
+    sections = (_section(backbone, clip, folder) for clip in track(clips, "drawing motion", console=console))
     write_json(folder / "results.json", results)
-    write_page(folder / "index.html", _page(results, rows))
+    write_page(folder / "index.html", _page(results, sections))
     with atomic_file(folder / "still.png") as file:
         file.write(png(_still(clips, folder)))
     console.print(_terminal_table(results))
@@ -104,33 +107,34 @@ def _summary_rows(results: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         yield meaning, f"{mean['motion_cosine']:.2f}", f"{mean['prompt_accuracy']:.0%}", seconds, str(mean["videos"])
 
 
-def _page(results: Mapping[str, Any], rows: Sequence[Row]) -> str:
+def _page(results: Mapping[str, Any], sections: Iterable[Section]) -> Page:
     table = Table(f"Means over the videos of each kind, backbone {results['backbone']}", COLUMNS, tuple(_summary_rows(results)))
-    legend = Panel("Motion as colour", picture=png(wheel(161)), notes=(LEGEND,))
-    return render_page("ditflow demo", paragraphs=INTRODUCTION.splitlines(), tables=[table], legend=legend, rows=rows)
+    return Page("ditflow demo", sections, paragraphs=tuple(INTRODUCTION.splitlines()), tables=(table,), legend=legend(FLOW))
 
 
-def _row(backbone: Backbone, clip: Mapping[str, Any], folder: Path) -> Row:
-    videos = _videos(clip)
-    flows = [_flow(backbone, read_video(folder / video["video"]).frames) for _, video in videos]
-    reach = max(1.0, float(flows[0].norm(dim=-1).max()))  # of the reference, so that the pictures of a row can be compared
-    grid = backbone.spec.compression.grid(backbone.spec.size)
-    panels = (_panel(label, video, folder, png(flow_strip(flow, grid, reach))) for (label, video), flow in zip(videos, flows, strict=True))
-    return Row(f"{clip['name']}: {clip['motion']}", tuple(panels))
+def _section(backbone: Backbone, clip: Mapping[str, Any], folder: Path) -> Section:
+    (_, given), *videos = _videos(clip)
+    reference = _flow(backbone, folder / given["video"])
+    panel = replace(_panel("reference", given, folder), pictures=reference_pictures(reference))
+    panels = (replace(_panel(kind, video, folder), pictures=motion_pictures(_flow(backbone, folder / video["video"]), reference)) for kind, video in videos)
+    return Section(f"{clip['name']}: {clip['motion']}", clip["name"], panel, (Group(tuple(panels)),))
 
 
-def _flow(backbone: Backbone, frames: Tensor) -> Tensor:
-    """Displacement (F, F, S, 2), in tokens; that a video may stand still is nothing to warn of here."""
+def _flow(backbone: Backbone, video: Path) -> Tensor:
+    """Displacement (F-1, 2, H, W), in tokens, from the first frame to each later one; that a video may stand still is nothing to warn of here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return extract_motion(backbone, frames).cpu()
+        displacement = extract_motion(backbone, read_video(video).frames).cpu()
+    grid = backbone.spec.compression.grid(backbone.spec.size)
+    return displacement[0, 1:].mT.unflatten(-1, (grid.height, grid.width))
 
 
-def _panel(label: str, video: Mapping[str, Any], folder: Path, strip: bytes) -> Panel:
-    notes = [video["prompt"]]
-    if "motion_cosine" in video:
-        notes += [f"motion cosine {video['motion_cosine']:.2f}", "prompt obeyed" if video["prompt_accuracy"] >= 0.5 else "prompt not obeyed"]
-    return Panel(label, video=(folder / video["video"]).read_bytes(), picture=strip, notes=tuple(notes))
+def _panel(label: str, video: Mapping[str, Any], folder: Path) -> Panel:
+    found = preview(folder / video["video"], SHARE)
+    cosine = video.get("motion_cosine")
+    numbers = () if cosine is None else (("motion cosine", Cell(f"{cosine:.2f}", cosine)),)
+    obeyed = () if cosine is None else ("prompt obeyed" if video["prompt_accuracy"] >= 0.5 else "prompt not obeyed",)
+    return Panel(label, video=found.video, shape=found.shape, numbers=numbers, notes=(video["prompt"], *obeyed))
 
 
 def _still(clips: Sequence[Mapping[str, Any]], folder: Path) -> Tensor:

@@ -1,9 +1,32 @@
-"""Pictures of motion: displacement as colour, sheets of stills, and a page that shows videos side by side."""
+"""Pictures of motion: displacement as colour, sheets of stills, and pages that show videos side by side."""
 
 from __future__ import annotations
 
-from ditflow.visual.flow_wheel import flow_colours, flow_strip, wheel
+from ditflow.visual.curves import Chart, Curve
+from ditflow.visual.flow_wheel import distance_colours, distance_scale, flow_colours, wheel
 from ditflow.visual.grids import contact_sheet, enlarged, png, still
-from ditflow.visual.page import Panel, Row, Table, render_page, write_page
+from ditflow.visual.page import Cell, Group, Page, Panel, Picture, Section, Table, write_page
+from ditflow.visual.previews import Preview, preview
 
-__all__ = ["Panel", "Row", "Table", "contact_sheet", "enlarged", "flow_colours", "flow_strip", "png", "render_page", "still", "wheel", "write_page"]
+__all__ = [
+    "Cell",
+    "Chart",
+    "Curve",
+    "Group",
+    "Page",
+    "Panel",
+    "Picture",
+    "Preview",
+    "Section",
+    "Table",
+    "contact_sheet",
+    "distance_colours",
+    "distance_scale",
+    "enlarged",
+    "flow_colours",
+    "png",
+    "preview",
+    "still",
+    "wheel",
+    "write_page",
+]

@@ -1,10 +1,10 @@
 """Displacement as colour: the hue is the direction, the saturation the length.
 
 Red points right, then with the clock (x right, y down): yellow-green down, cyan left, violet up. No displacement is white, `reach` and more is fully saturated,
-so pictures with one reach can be compared.
+so pictures with one reach can be compared. The distance between two fields has a scale of its own, from white over orange to dark red.
 """
 
-# F latent frames, H W token rows and columns, S = H*W, Y X pixel rows and columns; displacement is (dx, dy), x right, y down
+# F latent frames, H W token rows and columns, Y X pixel rows and columns; displacement is (dx, dy), x right, y down
 from __future__ import annotations
 
 import math
@@ -12,13 +12,12 @@ import math
 import torch
 from torch import Tensor
 
-from ditflow.grid import TokenGrid
+DISTANCE_SCALE = ((255, 255, 255), (253, 174, 97), (215, 48, 31), (90, 0, 20))  # red green blue at 0, 1/3, 2/3 and all of the reach
 
 
 def flow_colours(flow: Tensor, reach: float) -> Tensor:
     """Colours uint8 (..., 3, Y, X) of a displacement field (..., 2, Y, X); `reach`, in the unit of the field, is the length of full saturation."""
-    if not reach > 0:
-        raise ValueError(f"reach is {reach}, but the length of full saturation must be positive; take the largest displacement, or 1")
+    _check(reach)
     dx, dy = flow.float().unbind(-3)
     hue = torch.atan2(dy, dx) / (2 * math.pi) % 1
     saturation = (torch.hypot(dx, dy) / reach).clamp(max=1)
@@ -26,12 +25,15 @@ def flow_colours(flow: Tensor, reach: float) -> Tensor:
     return (torch.stack(channels, -3) * 255).round().to(torch.uint8)
 
 
-def flow_strip(displacement: Tensor, grid: TokenGrid, reach: float) -> Tensor:
-    """Attention motion flow (F, F, S, 2), in tokens, as images from the first frame to each later one, left to right: uint8 (3, H, (F-1)*(W+1) - 1)."""
-    field = displacement[0, 1:].transpose(-1, -2).unflatten(-1, (grid.height, grid.width))  # (F-1, 2, H, W)
-    images = flow_colours(field, reach)
-    spaced = torch.nn.functional.pad(images, (0, 1), value=255)
-    return spaced.permute(1, 2, 0, 3).flatten(2)[..., :-1]
+def distance_colours(flow: Tensor, reference: Tensor, reach: float) -> Tensor:
+    """Colours uint8 (..., 3, Y, X) of the length of `flow - reference`, both (..., 2, Y, X): white where they agree, dark red at `reach` and beyond."""
+    _check(reach)
+    distance = torch.linalg.vector_norm(flow.float() - reference.float(), dim=-3)
+    place = (distance / reach).clamp(max=1) * (len(DISTANCE_SCALE) - 1)
+    below = place.floor().clamp(max=len(DISTANCE_SCALE) - 2)
+    scale = torch.tensor(DISTANCE_SCALE, dtype=torch.float32, device=flow.device)
+    colours = torch.lerp(scale[below.long()], scale[below.long() + 1], (place - below)[..., None])  # (..., Y, X, 3)
+    return colours.round().to(torch.uint8).movedim(-1, -3)
 
 
 def wheel(size: int) -> Tensor:
@@ -40,6 +42,17 @@ def wheel(size: int) -> Tensor:
     field = torch.stack([axis.expand(size, size), axis[:, None].expand(size, size)])
     opacity = (field.norm(dim=0) <= 1).to(torch.uint8)[None] * 255
     return torch.cat([flow_colours(field, 1.0), opacity])
+
+
+def distance_scale(width: int, height: int) -> Tensor:
+    """The other legend: uint8 (3, height, width), from no distance on the left to the reach on the right."""
+    field = torch.stack([torch.linspace(0, 1, width).expand(height, width), torch.zeros(height, width)])
+    return distance_colours(field, torch.zeros_like(field), 1.0)
+
+
+def _check(reach: float) -> None:
+    if not reach > 0:
+        raise ValueError(f"reach is {reach}, but the length of full saturation must be positive; take the largest displacement, or 1")
 
 
 def _ramp(hue: Tensor) -> Tensor:

@@ -7,8 +7,7 @@ import math
 import pytest
 import torch
 
-from ditflow.grid import TokenGrid
-from ditflow.visual import flow_colours, flow_strip, wheel
+from ditflow.visual import distance_colours, distance_scale, flow_colours, wheel
 
 
 def colour(dx: float, dy: float, reach: float = 1.0) -> list[int]:
@@ -51,25 +50,25 @@ def test_reach_must_be_positive(reach):
         flow_colours(torch.zeros(2, 1, 1), reach)
 
 
-def test_strip_shows_the_way_from_the_first_frame():
-    grid = TokenGrid(3, 2, 4)
-    displacement = torch.zeros(3, 3, 8, 2)
-    displacement[0, 1, :, 0] = 1.0  # right
-    displacement[0, 2, :, 0] = -1.0  # left
-    displacement[1, 2] = 99.0  # not shown
-    strip = flow_strip(displacement, grid, reach=1.0)
-    assert strip.shape == (3, 2, 9)
-    assert strip[:, 0, 0].tolist() == [255, 0, 0]
-    assert strip[:, 0, 4].tolist() == [255, 255, 255]
-    assert strip[:, 1, 8].tolist() == [0, 255, 255]
+def test_distance_is_white_where_fields_agree_and_dark_red_at_the_reach():
+    flow = torch.randn(4, 2, 3, 5)
+    assert (distance_colours(flow, flow, 1.0) == 255).all()
+    apart = torch.zeros(2, 1, 3)
+    apart[0] = torch.tensor([3.0, 30.0, 1.0])
+    colours = distance_colours(apart, torch.zeros_like(apart), 3.0)
+    assert colours.shape == (3, 1, 3) and colours[:, 0].T.tolist() == [[90, 0, 20], [90, 0, 20], [253, 174, 97]]
 
 
-def test_strip_keeps_rows_and_columns_apart():
-    grid = TokenGrid(2, 2, 3)
-    displacement = torch.zeros(2, 2, 6, 2)
-    displacement[0, 1, 5, 0] = 1.0  # the last token: row 1, column 2
-    strip = flow_strip(displacement, grid, reach=1.0)
-    assert (strip[1] == 0).nonzero().tolist() == [[1, 2]]
+def test_distance_is_of_the_difference_alone():
+    flow, reference, common = (torch.randn(2, 4, 4) for _ in range(3))
+    torch.testing.assert_close(distance_colours(flow, reference, 2.0), distance_colours(flow + common, reference + common, 2.0), rtol=0, atol=1)  # rounded
+    turned = distance_colours(-flow.flip(0), -reference.flip(0), 2.0)  # lengths do not change when both fields are mirrored
+    torch.testing.assert_close(turned, distance_colours(flow, reference, 2.0), rtol=0, atol=1)
+
+
+def test_more_distance_is_never_lighter():
+    scale = distance_scale(64, 2).int()
+    assert scale.shape == (3, 2, 64) and (scale.sum(0).diff(dim=-1) <= 0).all()
 
 
 def test_wheel_is_a_disc_of_the_same_colours():

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
 import pytest
 
-from ditflow.visual import Panel, Row, Table, render_page, write_page
+from ditflow.resources import PACKAGE
+from ditflow.visual import Cell, Chart, Curve, Group, Page, Panel, Picture, Section, Table, write_page
 
-NASTY = '<script>alert("x")</script> & {braces} "quotes" \'single\''
-VOID = {"meta", "img", "br"}
+NASTY = '</script><script>alert("x")</script> & {braces} {{ "jinja" }} "quotes" \'single\''
+VOID = {"meta", "img", "br", "input", "line"}
+SCRIPT = (PACKAGE / "visual" / "templates" / "page.js").read_text(encoding="utf-8")
 
 
 class Elements(HTMLParser):
@@ -33,6 +37,9 @@ class Elements(HTMLParser):
         if tag not in VOID:
             self.open.append(tag)
 
+    def handle_startendtag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
@@ -43,53 +50,111 @@ class Elements(HTMLParser):
         return [attributes for name, attributes in self.found if name == tag]
 
 
+def written(folder, page: Page) -> str:
+    assert write_page(folder / "page.html", page) == (folder / "page.html").stat().st_size
+    return (folder / "page.html").read_text(encoding="utf-8")
+
+
+class Planted(list[str]):
+    """Texts that would break out of markup, each with a number of its own."""
+
+    def text(self) -> str:
+        self.append(f"{NASTY} {len(self)}.")
+        return self[-1]
+
+
 @pytest.fixture
-def page() -> str:
-    panel = Panel(NASTY, video=b"\x00mp4", picture=b"\x89png", notes=(NASTY, "cosine .5"))
-    table = Table(NASTY, ("video", NASTY), (("plain", NASTY),))
-    return render_page(NASTY, paragraphs=[NASTY], tables=[table], legend=Panel("legend", picture=b"wheel"), rows=[Row(NASTY, (panel, Panel("empty")))])
+def planted() -> Planted:
+    return Planted()
 
 
-def test_text_is_escaped_and_arrives_whole(page):
+@pytest.fixture
+def page(tmp_path, planted) -> str:
+    """Every field of every part holds such a text."""
+    text = planted.text
+    curve = Curve(text(), (2.0, 1.0), 0)
+    pictures = (Picture(text(), b"\x89png", tiles=3),)
+    panel = Panel(text(), b"\x00mp4", (1, 1), pictures, curve, ((text(), Cell(text(), 1.0)), (text(), Cell(text(), best=True))), shown=1, notes=(text(),))
+    group = Group((panel, Panel(text(), problem=text())), text(), text())
+    table = Table(text(), (text(), text()), ((Cell(text(), target="#" + text(), colour=13), text()),), (text(), text()))
+    legend = (Panel(text(), pictures=(Picture(text(), b"wheel"),), notes=(text(),)),)
+    above = {"paragraphs": (text(),), "facts": ((text(), text()),), "tables": (table,), "charts": (Chart(text(), text(), (curve,)),), "legend": legend}
+    chosen = {"kinds": (text(),), "labels": ((text(), 0),), "appendix": (Table(text(), (text(),), ()),)}
+    return written(tmp_path, Page(text(), (section for section in [Section(text(), text(), panel, (group,))]), **above, **chosen))
+
+
+def test_text_is_escaped_and_arrives_whole(page, planted):
     elements = Elements(page)
-    assert len(elements.all("script")) == 1
-    texts = [text for text in elements.texts if NASTY in text]
-    assert len(texts) == 9  # title, heading, paragraph, caption, column, cell, row heading, panel, note
-    assert elements.all("video")[0]["aria-label"] == NASTY
+    assert len(elements.all("script")) == 1 and page.count("<script") == 1
+    attributes = [unquote(value) for _, found in elements.found for value in found.values() if value]
+    arrived = "\n".join(elements.texts + attributes)
+    assert len(planted) > 30 and [text for text in planted if text not in arrived] == []
+
+
+def test_the_script_is_ours_alone_and_named_by_its_sum(page):
+    assert page.split("<script>")[1].split("</script>")[0] == SCRIPT
+    digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+    policy = Elements(page).all("meta")[1]["content"]
+    assert policy.startswith("default-src 'none'") and f"script-src 'sha256-{digest}'" in policy
+    assert not [name for _, attributes in Elements(page).found for name in attributes if name.startswith("on")]
 
 
 def test_videos_and_pictures_are_inside(page):
     elements = Elements(page)
-    assert [video["src"] for video in elements.all("video")] == ["data:video/mp4;base64," + base64.b64encode(b"\x00mp4").decode()]
-    assert [image["src"] for image in elements.all("img")] == ["data:image/png;base64," + base64.b64encode(part).decode() for part in (b"wheel", b"\x89png")]
+    assert [video["data-src"] for video in elements.all("video")] == ["data:video/mp4;base64," + base64.b64encode(b"\x00mp4").decode()] * 2
+    assert all("src" not in video for video in elements.all("video"))  # a video is loaded when it comes into sight
+    pictures = ["data:image/png;base64," + base64.b64encode(part).decode() for part in (b"wheel", b"\x89png", b"\x89png")]
+    assert [image["src"] for image in elements.all("img")] == pictures
 
 
 def test_nothing_is_fetched(page):
     elements = Elements(page)
     sources = [value for _, attributes in elements.found for name, value in attributes.items() if name in ("src", "href", "poster", "srcset", "data")]
-    assert sources and all(source.startswith("data:") for source in sources)
+    assert sources and all(source.startswith(("data:", "#")) for source in sources)
     assert not re.search(r"https?:|@import|url\(", page)
-    assert elements.all("meta")[1]["content"].startswith("default-src 'none'")
 
 
 def test_readable_in_light_and_dark(page):
     assert "color-scheme: light dark" in page and "prefers-color-scheme: dark" in page
 
 
-def test_no_player_without_videos():
-    assert 'id="toggle"' not in render_page("t", rows=[Row("r", (Panel("p"),))]).split("<script>")[0]
+def test_what_cannot_be_shown_says_why_and_has_no_video(tmp_path):
+    page = Elements(written(tmp_path, Page("t", [Section("s", "s", Panel("reference", problem="no file"), ())])))
+    assert page.all("video") == [] and "no file" in page.texts
+
+
+def test_a_number_sorts_by_its_value_and_what_is_none_by_nothing(tmp_path):
+    cells = (Cell("1.0 kB", 1000.0), Cell("–", None), Cell("?", float("nan")), "text")
+    found = Elements(written(tmp_path, Page("t", [], tables=(Table("c", ("a", "b", "c", "d"), (cells,)),))))
+    assert [cell.get("data-value") for cell in found.all("th")[4:] + found.all("td")] == ["1000.0", "", "", None]
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="checks the script's syntax with node")
-def test_script_parses(tmp_path, page):
-    file = tmp_path / "page.js"
-    file.write_text(page.split("<script>")[1].split("</script>")[0])
-    subprocess.run(["node", "--check", str(file)], check=True)
+def test_script_parses():
+    subprocess.run(["node", "--check", str(PACKAGE / "visual" / "templates" / "page.js")], check=True)
 
 
-def test_written_at_once_and_leaves_nothing_else(tmp_path, page):
-    target = tmp_path / "index.html"
-    write_page(target, "old")
-    write_page(target, page)
-    assert target.read_text(encoding="utf-8") == page
-    assert [file.name for file in tmp_path.iterdir()] == ["index.html"]
+def test_sections_are_made_one_by_one_while_writing(tmp_path):
+    """A page of thousands of videos is never whole in memory."""
+    alive: list[int] = []
+
+    def sections():
+        for index in range(3):
+            alive.append(index)
+            yield Section(f"clip {index}", f"clip-{index}", Panel("reference"), ())
+
+    page = Page("t", sections())
+    assert alive == []
+    assert written(tmp_path, page).count("<section") == 3 and alive == [0, 1, 2]
+
+
+def test_written_at_once_and_leaves_nothing_else(tmp_path):
+    def broken():
+        yield Section("s", "s", Panel("reference"), ())
+        raise RuntimeError("in the middle")
+
+    whole = written(tmp_path, Page("t", []))
+    with pytest.raises(RuntimeError, match="in the middle"):
+        write_page(tmp_path / "page.html", Page("t", broken()))
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == whole
+    assert [file.name for file in tmp_path.iterdir()] == ["page.html"]

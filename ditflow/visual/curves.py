@@ -1,0 +1,62 @@
+"""Curves and charts: numbers into the points of an SVG drawing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy
+
+POINTS = 96  # of a drawn curve: more cannot be seen and weigh
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Values at equal distances; those that are not finite leave a gap."""
+
+    label: str
+    values: tuple[float, ...]
+    colour: int | None = None
+
+    @property
+    def finite(self) -> list[float]:
+        return [value for value in self.values if math.isfinite(value)]
+
+    def thinned(self) -> Curve:
+        """The same curve with at most `POINTS` values: means of neighbours."""
+        parts = numpy.array_split(numpy.asarray(self.values, dtype=float), min(len(self.values), POINTS)) if self.values else []
+        return Curve(self.label, tuple(float(part.mean()) for part in parts), self.colour)
+
+    def path(self, low: float, high: float, width: float, height: float) -> str:
+        """An SVG path over the whole width, `low` at the bottom and `high` at the top."""
+        span, last = (high - low) or 1.0, max(len(self.values) - 1, 1)
+        words, pen = [], "M"
+        for index, value in enumerate(self.values):
+            if math.isfinite(value):
+                words.append(f"{pen}{width * index / last:.1f} {height * (1 - (value - low) / span):.1f}")
+            pen = "L" if math.isfinite(value) else "M"
+        return "".join(words)
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Curves over one pair of axes. The horizontal one goes from 0 to 1 in the unit of `across`."""
+
+    caption: str
+    across: str
+    curves: tuple[Curve, ...]
+
+    @property
+    def ticks(self) -> list[float]:
+        return _ticks([value for curve in self.curves for value in curve.finite])
+
+
+def _ticks(values: Sequence[float], count: int = 4) -> list[float]:
+    """Round numbers, evenly spaced, that hold all values between the first and the last."""
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    rough = (high - low or abs(high) or 1.0) / count
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * (1 - 1e-9))
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(index * step, 12) for index in range(first, max(last, first + 1) + 1)]

@@ -1,0 +1,47 @@
+"""What every page of ours is made of: motion as pictures, and the legend that explains their colours."""
+
+# P pairs of latent frames, H W token rows and columns
+from __future__ import annotations
+
+from functools import cache
+
+from torch import Tensor
+
+from ditflow.visual import Panel, Picture, distance_colours, distance_scale, flow_colours, png, still, wheel
+
+LEAST_REACH = 0.25  # tokens: below, noise would look like motion
+COLOURS = "The colour is the direction: red to the right, yellow-green down, cyan to the left, violet up. White is none, full colour the reference's longest."
+DISTANCES = "How far the motion is from the reference's, in each place: white where they agree, dark red where they differ by the reference's longest motion."
+
+
+def reach_of(reference: Tensor) -> float:
+    """The longest displacement (..., 2, H, W) of a reference: pictures with its reach can be compared."""
+    return max(LEAST_REACH, float(reference.norm(dim=-3).max()))
+
+
+def reference_pictures(flow: Tensor) -> tuple[Picture, ...]:
+    """The displacement (P, 2, H, W) as a film of colours, and the wheel that says what they mean."""
+    return _film(flow, reach_of(flow)), directions()
+
+
+def motion_pictures(flow: Tensor, reference: Tensor | None) -> tuple[Picture, ...]:
+    """The displacement (P, 2, H, W) as a film in the reference's colours, and its distance from the reference's where that is known and has the same size."""
+    reach = reach_of(flow if reference is None else reference)
+    if reference is None or reference.shape != flow.shape:
+        return (_film(flow, reach),)
+    return _film(flow, reach), Picture("difference", png(still(distance_colours(flow, reference, reach), gap=0)), tiles=len(flow))
+
+
+def legend(what: str) -> tuple[Panel, ...]:
+    """The two scales of colour; `what` says of which displacement."""
+    distances = Picture("scale of distances", png(distance_scale(161, 40)))
+    return Panel("motion", pictures=(directions(),), notes=(what, COLOURS)), Panel("difference", pictures=(distances,), notes=(DISTANCES,))
+
+
+@cache
+def directions() -> Picture:
+    return Picture("directions", png(wheel(95)))
+
+
+def _film(flow: Tensor, reach: float) -> Picture:
+    return Picture("motion", png(still(flow_colours(flow, reach), gap=0)), tiles=len(flow))
