@@ -14,6 +14,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.synthetic import HELD_OUT, SPRITE_MOTIONS, SyntheticClip, World
+from ditflow.grid import TokenGrid
+
+PATCH = 2  # latents on the side of a token of the embedded backbone
 
 
 class SyntheticVideos(L.LightningDataModule):
@@ -28,7 +31,11 @@ class SyntheticVideos(L.LightningDataModule):
 
 
 class SyntheticLatents(L.LightningDataModule):
-    """Clips as {"latents": scaled (F, C, Hl, Wl), "prompt": str}; the latents of all clips are made once by the VAE in folder `vae` and kept in `cache`."""
+    """Clips as {"latents": scaled (F, C, Hl, Wl), "prompt": str, "landing": (F, F, S, 2), "seen": (F, F, S)}.
+
+    `landing` is where each token of a frame is in each other frame, in tokens, and `seen` whether it is in sight there. The latents of
+    all clips are made once by the VAE in folder `vae` and kept in `cache`.
+    """
 
     def __init__(self, vae: str = "runs/pretrain/vae", cache: str = "runs/pretrain/latents.safetensors", clips: int = 6_000, batch_size: int = 16) -> None:
         super().__init__()
@@ -44,7 +51,7 @@ class SyntheticLatents(L.LightningDataModule):
     def setup(self, stage: str) -> None:
         world = World()
         latents = load_file(self.cache)["latents"]
-        self.samples = [{"latents": latents[i], "prompt": world.clip(HELD_OUT + i).prompt} for i in range(self.clips)]
+        self.samples = [{"latents": latents[i], "clip": world.clip(HELD_OUT + i)} for i in range(self.clips)]
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         return DataLoader(self.samples, batch_size=self.batch_size, shuffle=True, drop_last=True, collate_fn=_collate)  # type: ignore[arg-type]
@@ -132,5 +139,15 @@ def encode_clips(vae: str, clips: int, batch_size: int = 16) -> Tensor:
     return torch.cat(parts)
 
 
+def token_landing(clip: SyntheticClip, frames: int, tokens: int) -> tuple[Tensor, Tensor]:
+    """Where the tokens of each latent frame are in each other, (F, F, S, 2) as (x, y) in tokens, and whether they are in sight there, (F, F, S)."""
+    side = clip.size.height / tokens
+    times = torch.tensor([max(0, 4 * frame - 2) for frame in range(frames)])
+    moved, seen = clip.correspondences(times, (TokenGrid(frames, tokens, tokens).coordinates("cpu") + 0.5) * side - 0.5)
+    return (moved + 0.5) / side - 0.5, seen
+
+
 def _collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"latents": torch.stack([s["latents"] for s in samples]).float(), "prompt": [s["prompt"] for s in samples]}
+    latents, clips = torch.stack([sample["latents"] for sample in samples]).float(), [sample["clip"] for sample in samples]
+    landing, seen = zip(*(token_landing(clip, latents.shape[1], latents.shape[-1] // PATCH) for clip in clips), strict=True)
+    return {"latents": latents, "prompt": [clip.prompt for clip in clips], "landing": torch.stack(landing), "seen": torch.stack(seen)}

@@ -99,8 +99,7 @@ class SyntheticClip:
 
     def front(self, frame: int, pixels: Tensor) -> Tensor:
         """Index of the layer that is seen at pixels (..., 2) of a frame: int64 (...)."""
-        seen = torch.stack([layer.coverage(layer.points(frame, pixels)) > 0.5 for layer in self.layers])
-        return seen.shape[0] - 1 - seen.flip(0).to(torch.uint8).argmax(0)
+        return self._owner(torch.stack([layer.points(frame, pixels) for layer in self.layers]))
 
     def advance(self, first: int, second: int, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Where pixels (..., 2) of frame `first` are in frame `second` (..., 2), and whether they are inside the frame and seen there (...) bool."""
@@ -123,6 +122,24 @@ class SyntheticClip:
     def visible(self, first: int, second: int) -> Tensor:
         """Which pixels of frame `first` are still seen in frame `second`: bool (Y, X)."""
         return self.advance(first, second, self._pixels()[0])[1]
+
+    def correspondences(self, frames: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Where pixels (n, 2) of each of f frames (f,) are in each other of them (f, f, n, 2), and whether they are seen there: bool (f, f, n)."""
+        inverse = torch.stack([torch.linalg.inv(layer.matrix[frames]) for layer in self.layers])  # (layers, f, 2, 2)
+        offset = torch.stack([layer.offset[frames] for layer in self.layers])
+        points = torch.stack([pixels @ layer.matrix[frames].mT + layer.offset[frames][:, None] for layer in self.layers])  # (layers, f, n, 2)
+        moved = torch.einsum("lijnc,ljdc->lijnd", points[:, :, None] - offset[:, None, :, None], inverse)
+        owner = self._owner(points)  # (f, n)
+        moved = moved.gather(0, owner[None, :, None, :, None].expand(1, *moved.shape[1:]))[0]
+        there = torch.stack([moved @ layer.matrix[frames].mT + layer.offset[frames][:, None] for layer in self.layers])  # (layers, f, f, n, 2)
+        limit = torch.tensor([self.size.width - 1.0, self.size.height - 1.0])
+        inside = ((moved >= 0) & (moved <= limit)).all(-1)
+        return moved, inside & (self._owner(there) == owner[:, None])
+
+    def _owner(self, points: Tensor) -> Tensor:
+        """The front layer that covers a place, given by its texture points (layers, ..., 2) in each: int64 (...)."""
+        seen = torch.stack([layer.coverage(place) > 0.5 for layer, place in zip(self.layers, points, strict=True)])
+        return seen.shape[0] - 1 - seen.flip(0).to(torch.uint8).argmax(0)
 
     def tracks(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Tracks of points (n, 2) of frame 0 through the clip: positions (T, n, 2) and visibility (T, n)."""

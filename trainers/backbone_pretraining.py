@@ -24,6 +24,8 @@ from torch.nn import functional
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 from datamodules.synthetic import PALETTES, SHAPES
+from ditflow.taps import Layout, taps
+from trainers.correspondence import correspondence_loss, landing_distribution
 
 CHANNELS = (16, 32, 32)
 LATENT_CHANNELS = 8
@@ -98,30 +100,43 @@ class VAEPretraining(L.LightningModule):
     `out` is the folder that the trained VAE is written to; its `scaling_factor` makes the latents' standard deviation 1.
     """
 
-    def __init__(self, out: str = "runs/pretrain/vae", learning_rate: float = 2e-3, kl_weight: float = 1e-4, warmup: int = 50) -> None:
+    def __init__(
+        self,
+        out: str = "runs/pretrain/vae",
+        learning_rate: float = 2e-3,
+        kl_weight: float = 1e-4,
+        warmup: int = 50,
+        initial: str | None = None,
+        flicker: float = 0.0,
+    ) -> None:
         super().__init__()
+        self.initial, self.flicker = initial, flicker
         self.out, self.learning_rate, self.kl_weight, self.warmup = Path(out), learning_rate, kl_weight, warmup
         self.vae = tiny_vae()
         with torch.no_grad():  # start with little posterior noise: with the usual unit noise nothing is learned for hundreds of steps
             self.vae.encoder.conv_out.conv.bias[LATENT_CHANNELS:] = -5.0
+        if initial is not None:  # refine the decoder of a trained one: its latents stay what they are
+            self.vae = AutoencoderKLCogVideoX.from_pretrained(initial)
+            self.vae.encoder.requires_grad_(False)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         video = batch["video"]  # (B, C, T, Y, X) in [-1, 1]
         posterior = self.vae.encode(video).latent_dist
-        error = functional.mse_loss(self.vae.decode(posterior.sample()).sample.float(), video)
+        wrong = self.vae.decode(posterior.sample()).sample.float() - video
+        error, flicker = wrong.square().mean(), wrong.diff(dim=2).square().mean()
         divergence = posterior.kl().mean() / posterior.mean[0].numel()
-        self.log_dict({"mse": error, "kl": divergence, "latent_std": posterior.mean.float().std()}, prog_bar=True)
-        return error + self.kl_weight * divergence
+        self.log_dict({"mse": error, "flicker": flicker, "kl": divergence, "latent_std": posterior.mean.float().std()}, prog_bar=True)
+        return error + self.flicker * flicker + self.kl_weight * divergence
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(self.vae.parameters(), lr=self.learning_rate, weight_decay=0.0)
         return scheduled(optimizer, self.trainer.max_steps, self.warmup)
 
     def on_train_end(self) -> None:
-        batch = next(iter(self.trainer.train_dataloader))["video"].to(self.device)
-        with torch.no_grad():
-            scale = float(1 / self.vae.encode(batch).latent_dist.mode().std())
-        self.vae.register_to_config(scaling_factor=scale)
+        if self.initial is None:
+            batch = next(iter(self.trainer.train_dataloader))["video"].to(self.device)
+            with torch.no_grad():
+                self.vae.register_to_config(scaling_factor=float(1 / self.vae.encode(batch).latent_dist.mode().std()))
         self.vae.save_pretrained(self.out)
 
 
@@ -141,11 +156,14 @@ class TransformerPretraining(L.LightningModule):
         learning_rate: float = 2e-3,
         warmup: int = 100,
         prompt_dropout: float = 0.1,
+        correspondence: float = 0.02,
+        correspondence_blocks: tuple[int, ...] = (3, 5, 7),
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.rotary, self.vae_folder, self.out = rotary, vae, Path(out)
         self.learning_rate, self.warmup, self.prompt_dropout = learning_rate, warmup, prompt_dropout
+        self.correspondence, self.correspondence_blocks = correspondence, correspondence_blocks
         self.transformer = tiny_transformer(rotary)
         self.__dict__["text"] = tiny_text_encoder()
         if initial is not None:
@@ -164,12 +182,15 @@ class TransformerPretraining(L.LightningModule):
         noise = torch.randn_like(latents)
         timestep = torch.randint(0, self.scheduler.config.num_train_timesteps, (len(latents),), device=self.device)
         noisy = self.scheduler.add_noise(latents, noise, timestep)
-        predicted = self.transformer(
-            hidden_states=noisy, encoder_hidden_states=text, timestep=timestep, image_rotary_emb=self.rope and tuple(t.to(self.device) for t in self.rope)
-        ).sample
+        rope = self.rope and tuple(table.to(self.device) for table in self.rope)
+        with taps(self.transformer, Layout(), capture=self.correspondence_blocks) as recording:
+            predicted = self.transformer(hidden_states=noisy, encoder_hidden_states=text, timestep=timestep, image_rotary_emb=rope).sample
         loss = functional.mse_loss(predicted.float(), self.scheduler.get_velocity(latents, noise, timestep))
-        self._update(loss)
+        target = landing_distribution(batch["landing"], latents.shape[-1] // self.transformer.config.patch_size)
+        missed = [correspondence_loss(recording.query[i], recording.key[i], target, batch["seen"]) for i in self.correspondence_blocks]
+        self._update(loss + self.correspondence * sum(missed))
         self.log("loss", loss, prog_bar=True)
+        self.log_dict({f"missed_{block}": value for block, value in zip(self.correspondence_blocks, missed, strict=True)})
 
     def embed(self, prompts: list[str]) -> Tensor:
         """Text embeddings (B, L, E) as the stock pipeline makes them."""
