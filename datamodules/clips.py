@@ -18,13 +18,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datamodules import records
-from datamodules.manifest import MotionTask
+from datamodules.manifest import WORDS, MotionTask
 from datamodules.references import References
 from datamodules.trajectory import Leg, legs_of
 from ditflow.backbones import BackboneError
 from ditflow.bank import MotionBank
 from ditflow.files import StorageError
 from ditflow.grid import VideoSize
+from ditflow.guidance import Guidance
+from ditflow.motion import Words
+from ditflow.reference import reference_prompt, words_of
 from ditflow.video import video_sha256
 
 Fail = Callable[[str, Exception], None]
@@ -34,6 +37,7 @@ class Method(Protocol):
     """What must be known of how clips are optimised, to tell whether an entry or a record is the one asked for."""
 
     negative_prompt: str  # where none is given
+    guidance: Guidance
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -56,10 +60,12 @@ class MotionBatch:
     latents: Tensor  # (B, F, C, Hl, Wl) float32, of the reference clips
     text: Tensor  # (B, L, E)
     negative: Tensor  # (B, L, E)
-    empty: Tensor  # (B, L, E), of the empty prompt
+    seen_with: Tensor  # (B, L, E), of the prompt that the signal looks at the reference with
+    words: Words | None  # of captions and prompts, for a signal that reads them
 
     def to(self, device: torch.device) -> MotionBatch:
-        return replace(self, **{name: getattr(self, name).to(device) for name in ("latents", "text", "negative", "empty")})
+        words = None if self.words is None else Words(*(x.to(device) for x in self.words))
+        return replace(self, words=words, **{name: getattr(self, name).to(device) for name in ("latents", "text", "negative", "seen_with")})
 
 
 class Clips:
@@ -78,9 +84,9 @@ class Clips:
         *,
         keep_reference: bool = False,
     ) -> None:
-        negative = method.negative_prompt
-        self.tasks = {task.name: task if task.negative_prompt is not None else replace(task, negative_prompt=negative) for task in tasks}
         self.bank, self.method, self.references, self.video_of = bank, method, references, video_of
+        self.signal = method.guidance.signal
+        self.tasks = {task.name: self._read(task) for task in tasks}
         self.keep_reference = keep_reference
 
     def plan(
@@ -124,11 +130,23 @@ class Clips:
             latents=torch.stack([clip.latents for clip in clips]),
             text=self.references.text([task.prompt for task in tasks]),
             negative=self.references.text([task.negative_prompt or "" for task in tasks]),
-            empty=self.references.text([""] * len(tasks)),
+            seen_with=self.references.text([reference_prompt(self.signal, task) for task in tasks]),
+            words=words_of(self.references.backbone, self.signal, tasks),
         )
 
+    def _read(self, task: MotionTask) -> MotionTask:
+        """With the negative prompt in force, and without words that the signal does not read."""
+        negative = self.method.negative_prompt if task.negative_prompt is None else task.negative_prompt
+        unread = {} if self.signal is not None and self.signal.subjects is not None else dict.fromkeys(WORDS, "")
+        return replace(task, negative_prompt=negative, **unread)
+
     def _is_finished(self, name: str, fail: Fail) -> bool:
-        """Whether nothing can be done for a clip: it is in the bank, with its video if one is wanted, or its name is taken there by something else."""
+        """Whether nothing can be done for a clip: it is in the bank, with its video if one is wanted, or its name is taken there by something else.
+
+        Without a signal there are no entries, and the video is all.
+        """
+        if self.signal is None:
+            return self.video_of is not None and self.video_of(name).exists()
         if name not in self.bank:
             return False
         with _reported(name, fail):
@@ -138,10 +156,11 @@ class Clips:
 
     def _check_same(self, name: str) -> None:
         """Raise ValueError where the bank's entry was made from another clip, prompt or seed, or by another method."""
-        task, metadata = self.tasks[name], self.bank.metadata(name).as_dict()
+        task, metadata = self.tasks[name], asdict(self.bank.metadata(name))
         size = self.references.size
         wanted = self.method.provenance | {"size": (size.frames, size.height, size.width), "prompt": task.prompt, "seed": task.seed}
-        wanted |= {"negative_prompt": task.negative_prompt or "", "start": task.start, "stride": task.stride}
+        wanted |= {"negative_prompt": task.negative_prompt or "", "start": task.start, "stride": task.stride, "caption": task.caption}
+        wanted |= {"subject": task.subject, "caption_subject": task.caption_subject}
         if Path(task.video).exists():
             wanted["clip_sha256"] = video_sha256(task.video)
         other = [f"{key} {metadata[key]!r} instead of {value!r}" for key, value in wanted.items() if metadata[key] != value]
@@ -174,7 +193,8 @@ class Clips:
             between()
             with _reported(name, fail):
                 self.references.clip(self.tasks[name])
-                self.references.text([self.tasks[name].prompt, self.tasks[name].negative_prompt or "", ""])
+                words_of(self.references.backbone, self.signal, [self.tasks[name]])
+                self.references.text([self.tasks[name].prompt, self.tasks[name].negative_prompt or "", reference_prompt(self.signal, self.tasks[name])])
                 ready.add(name)
         self.references.backbone.release_encoders()
         return ready

@@ -21,6 +21,8 @@ from typing import Any
 from ditflow.bank.metadata import FIELDS
 from ditflow.bank.shelf import is_name
 
+WORDS = ("caption", "subject", "caption_subject")
+
 
 class ManifestError(ValueError):
     """A file of clips or prompts that cannot be taken as it is."""
@@ -28,7 +30,11 @@ class ManifestError(ValueError):
 
 @dataclass(frozen=True)
 class MotionTask:
-    """One reference clip to take the motion from. `start` and `stride` count the clip's own frames; `negative_prompt` None is the recommended one."""
+    """One reference clip to take the motion from. `start` and `stride` count the clip's own frames; `negative_prompt` None is the recommended one.
+
+    For signals that read words: `caption` says what the clip shows; `subject` are words of the prompt, `caption_subject` of the caption, empty where the
+    signal knows them.
+    """
 
     name: str
     video: str
@@ -38,6 +44,9 @@ class MotionTask:
     stride: int = 1
     seed: int = 0
     tags: tuple[str, ...] = ()
+    caption: str = ""
+    subject: str = ""
+    caption_subject: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,17 +62,17 @@ class Pairing:
 def read_manifest(path: str | Path, *, negative_prompt: str | None = None, seed: int = 0) -> list[MotionTask]:
     """The clips of a manifest, with absolute paths, and with this negative prompt and seed where it gives none."""
     path = Path(path).expanduser()
-    rows = _rows(path, required={"video", "prompt"}, optional={"name", "negative_prompt", "start", "stride", "seed", "tags"})
+    rows = _rows(path, required={"video", "prompt"}, optional={"name", "negative_prompt", "start", "stride", "seed", "tags", *WORDS})
     defaults = {"negative_prompt": negative_prompt, "seed": seed}
     return _unique([_task(defaults | row, f"{path} line {line}", path.parent) for line, row in rows], f"{path}")
 
 
-def tasks_of_videos(pattern: str, prompt: str, *, negative_prompt: str | None = None, seed: int = 0) -> list[MotionTask]:
+def tasks_of_videos(pattern: str, prompt: str, *, negative_prompt: str | None = None, seed: int = 0, caption: str = "") -> list[MotionTask]:
     """One task for each file that the pattern matches, in alphabetical order."""
     found = sorted(glob(os.path.expanduser(pattern), recursive=True))
     if not found:
         raise ManifestError(f"no file matches {pattern!r}: give a pattern such as 'clips/*.mp4', in quotes.")
-    tasks = [MotionTask(_slug(file), str(Path(file).absolute()), prompt, negative_prompt, seed=seed) for file in found]
+    tasks = [MotionTask(_slug(file), str(Path(file).absolute()), prompt, negative_prompt, seed=seed, caption=caption) for file in found]
     return _unique([_checked(task, repr(pattern)) for task in tasks], repr(pattern))
 
 
@@ -157,7 +166,9 @@ def _task(row: dict[str, Any], where: str, folder: Path) -> MotionTask:
     if stride < 1 or start < 0:
         raise ManifestError(f"{where}: start is {start} and stride is {stride}, but they must be at least 0 and 1.")
     tags = row.get("tags", [])
-    if not isinstance(row["prompt"], str) or not isinstance(row["negative_prompt"], str | None) or not isinstance(tags, str | list):
+    words = {word: row.get(word, "") for word in WORDS}
+    texts = [row["prompt"], *words.values()]
+    if not all(isinstance(text, str) for text in texts) or not isinstance(row["negative_prompt"], str | None) or not isinstance(tags, str | list):
         raise ManifestError(f"{where}: prompts must be text, and tags a text with ';' between them or a list.")
     task = MotionTask(
         name=str(name),
@@ -168,6 +179,7 @@ def _task(row: dict[str, Any], where: str, folder: Path) -> MotionTask:
         stride=stride,
         seed=_integer(row, "seed", 0, where),
         tags=tuple(str(tag).strip() for tag in (tags.split(";") if isinstance(tags, str) else tags)),
+        **words,
     )
     return _checked(task, where)
 

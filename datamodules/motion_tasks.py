@@ -31,9 +31,11 @@ class MotionTaskModule(L.LightningDataModule):
     Args:
         bank: Folder or URL of the motion bank; `fit` makes it where it is missing.
         out: Folder for videos; by default `videos` in the bank.
-        manifest: CSV or JSONL file of the clips, with columns video, prompt, and optionally name, negative_prompt, start, stride, seed, tags (split by ';').
+        manifest: CSV or JSONL file of the clips, with columns video, prompt, and optionally name, negative_prompt, start, stride, seed, tags (split by ';'),
+            and for signals that read words caption, subject, caption_subject.
         videos: Pattern such as 'clips/*.mp4', instead of a manifest.
         prompt: What the optimised video shows, for all clips of `videos`.
+        caption: What the clips of `videos` show, for signals that read words.
         negative_prompt: What it should not show, where the manifest does not say; by default as recommended, and for `predict` the entry's own.
         frames: Frames taken of each clip; by default as many as the backbone was trained for.
         size: Height and width in pixels that frames are resized to; by default the backbone's.
@@ -55,6 +57,7 @@ class MotionTaskModule(L.LightningDataModule):
         manifest: str | None = None,
         videos: str | None = None,
         prompt: str = "",
+        caption: str = "",
         negative_prompt: str | None = None,
         frames: int | None = None,
         size: tuple[int, int] | None = None,
@@ -69,7 +72,7 @@ class MotionTaskModule(L.LightningDataModule):
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}, but at least one clip is optimised at a time.")
         self.path, self.out, self.cache = bank, out, cache
-        self.manifest, self.videos, self.prompt, self.negative_prompt = manifest, videos, prompt, negative_prompt
+        self.manifest, self.videos, self.prompt, self.caption, self.negative_prompt = manifest, videos, prompt, caption, negative_prompt
         self.frames, self.size, self.seed, self.batch_size = frames, size, seed, batch_size
         self.entries, self.prompts, self.seeds = entries, prompts, seeds
         self.tasks: list[MotionTask] = []
@@ -181,4 +184,4 @@ class MotionTaskModule(L.LightningDataModule):
         defaults: Any = {"negative_prompt": self.negative_prompt, "seed": self.seed}
         if self.manifest is not None:
             return read_manifest(self.manifest, **defaults)
-        return tasks_of_videos(str(self.videos), self.prompt, **defaults)
+        return tasks_of_videos(str(self.videos), self.prompt, caption=self.caption, **defaults)

@@ -1,19 +1,18 @@
 """Guided denoising: the method's one body.
 
-Pondaven et al., CVPR 2025 (2412.07776), section 4.2: at each step of a window, K Adam updates of a variable pull the motion of what is being generated
-towards the reference's, then one classifier-free-guided step is taken with it. Adam is fresh at each step, the variable is carried on, and positions
-are the model's own again after the window.
+Pondaven et al., CVPR 2025 (2412.07776), section 4.2: at each step of a window, K updates of a variable pull the motion of what is being generated towards
+the reference's, then one classifier-free-guided step is taken with it. Adam is fresh at each step, the variable is carried on, and positions are the
+model's own again after the window. Other updates are those of the methods that are compared: plain gradient descent, and MotionClone's score guidance.
 """
 
-# B batch, K inner steps, F latent frames, C channels, Hl Wl latent rows and columns, L text tokens
+# B batch (b: 1 or B), K inner steps, F latent frames, C channels, Hl Wl latent rows and columns, L text tokens
 
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -22,10 +21,17 @@ from ditflow.backbones.base import Backbone
 from ditflow.grid import VideoSize
 from ditflow.injection import reference_key_value
 from ditflow.motion.base import MotionSignal
+from ditflow.reference import Reference, motion_of, reference_motion, seen_at
 from ditflow.sampling import clip_generator, denoise, initial_noise
 from ditflow.schedule import DenoisingSchedule, GuidanceWindow, Step
+from ditflow.state import GuidanceState, generators_of, states_of
 from ditflow.taps import KeyValue
 from ditflow.variables import VARIABLES, Variable
+
+__all__ = ["Guidance", "GuidanceState", "Reference", "Update", "guide", "guided_step", "reference_motion", "start_guidance"]
+
+Update = Literal["adam", "sgd", "score"]
+PROJECTIONS = 1 / 6  # of a block's work: two of its products with E x E weights out of 12
 
 
 @dataclass(frozen=True)
@@ -33,16 +39,22 @@ class Guidance:
     """How motion is optimised.
 
     `window` is the fraction of the steps that is guided, or their (start, stop). `learning_rate` goes from its first to its last value over the
-    window, in units of the variable. In the window, keys and values of `injection_blocks` come from the reference. `checkpointing` saves memory.
+    window, in units of the variable (`adam`) or as a factor of the gradient (`sgd`, `score`). In the window, keys and values of `injection_blocks` come
+    from the reference; without a `signal` nothing else does, and nothing is optimised. `checkpointing` saves memory.
+
+    The update `score` takes one gradient at the latents, and subtracts it from the latents after the scheduler's step, times the square root of both
+    noise levels: MotionClone (Ling et al., 2406.05338, equation 2) in the additive form of its code. Put into the model's output instead, as the equation
+    reads, it would climb wherever the scheduler predicts clean latents from it.
     """
 
-    signal: MotionSignal
+    signal: MotionSignal[Any] | None
     variable: str = "rotary_positions"
     window: float | tuple[int, int] = 0.5
     learning_rate: tuple[float, float] = (0.04, 0.02)
     inner_steps: int = 5
     injection_blocks: tuple[int, ...] = (0,)
     checkpointing: bool = False
+    update: Update = "adam"
 
     def __post_init__(self) -> None:
         if self.variable not in VARIABLES:
@@ -51,90 +63,69 @@ class Guidance:
             raise ValueError(f"inner_steps={self.inner_steps}: a guided step needs at least one update; for none, use window=0.")
         if not all(0 <= rate < math.inf for rate in self.learning_rate):
             raise ValueError(f"learning_rate={self.learning_rate}: its first and its last value must be finite and not below 0.")
+        if self.update not in get_args(Update):
+            raise ValueError(f"unknown update {self.update!r}: it is one of {', '.join(get_args(Update))}.")
+        if self.update == "score" and (self.variable, self.inner_steps) != ("latents", 1):
+            given = f"variable {self.variable!r} and inner_steps={self.inner_steps}"
+            raise ValueError(f"update 'score' is one gradient of the latents at each step, so {given} make no sense: use variable 'latents' and inner_steps=1.")
+
+    @property
+    def kind(self) -> type[Variable]:
+        """What is optimised; without a signal the latents pass through."""
+        return VARIABLES["latents" if self.signal is None else self.variable]
 
     def check(self, backbone: Backbone, steps: int) -> GuidanceWindow:
-        """The window on a schedule of so many steps. Raises ValueError where variable, blocks or window do not fit."""
-        VARIABLES[self.variable].check(backbone)
-        backbone.check_blocks([*self.signal.capture, *self.signal.features, *self.injection_blocks])
+        """The window on a schedule of so many steps. Raises ValueError where variable, blocks, view or window do not fit."""
+        backbone.check_blocks(self.injection_blocks)
+        self.kind.check(backbone)
+        if self.signal is not None:
+            backbone.check_blocks([*self.signal.capture, *self.signal.features])
+            seen_at(backbone, self.signal.looks, timestep=0)
         return GuidanceWindow.of(self.window, steps)
 
+    def forward_equivalents(self, schedule: DenoisingSchedule, blocks_total: int) -> float:
+        """What a video costs, in forward passes of one sample through the whole transformer, without VAE and text encoder.
 
-@dataclass(frozen=True)
-class GuidanceState:
-    """Where a batch of clips has come to between two denoising steps: all that is needed to go on, bit by bit.
-
-    `step` is the index of the next step, `parameter` the variable's. `history` and `losses` have one member for each guided step so far: the parameter
-    (B, ...) after its K updates, and the losses (K, B) before each. `generators` are the clips' random states, uint8 (B, .).
-    """
-
-    step: int
-    latents: Tensor
-    noise: Tensor
-    parameter: Tensor
-    generators: Tensor
-    previous_x0: Tensor | None = None
-    history: tuple[Tensor, ...] = ()
-    losses: tuple[Tensor, ...] = ()
-
-    def tensors(self) -> dict[str, Tensor]:
-        """As named tensors on the CPU that share no memory, for one safetensors file."""
-        named = {"step": torch.tensor(self.step), "latents": self.latents, "noise": self.noise, "parameter": self.parameter, "generators": self.generators}
-        if self.previous_x0 is not None:
-            named["previous_x0"] = self.previous_x0
-        copies = {name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in named.items()}
-        return copies | ({"history": torch.stack(self.history), "losses": torch.stack(self.losses)} if self.history else {})
-
-    @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor], device: torch.device | str = "cpu") -> Self:
-        """The inverse of `tensors`, with what the next step needs on `device`."""
-        history, losses = (tuple(tensors[name].unbind()) if name in tensors else () for name in ("history", "losses"))
-        current = {name: tensors[name].to(device) for name in ("latents", "noise", "parameter", "previous_x0") if name in tensors}
-        return cls(step=int(tensors["step"]), generators=tensors["generators"], history=history, losses=losses, **current)
+        A pass that ends early counts by its blocks, a backward pass as two forward ones, recomputation under checkpointing as one more.
+        """
+        guided, signal = len(GuidanceWindow.of(self.window, len(schedule))), self.signal
+        injection = guided * _depth(self.injection_blocks) / blocks_total
+        if signal is None or not guided:
+            return 2 * len(schedule) + injection
+        depth = _depth(signal.capture, signal.features) / blocks_total
+        looks = signal.clips_shown * (guided if signal.looks.timestep == "match" else 1)
+        return 2 * len(schedule) + injection + depth * (looks + guided * self.inner_steps * (4 if self.checkpointing else 3))
 
 
 def start_guidance(backbone: Backbone, guidance: Guidance, size: VideoSize, names: Sequence[str], seeds: Sequence[int]) -> GuidanceState:
     """Before the first step: noise from a generator for each clip, the variable at the model's own positions."""
     generators = [clip_generator(name, seed) for name, seed in zip(names, seeds, strict=True)]
     noise = initial_noise(backbone.spec.compression.latent_shape(size), generators, backbone.device)
-    parameter = VARIABLES[guidance.variable].start(backbone, noise, size).parameter
-    return GuidanceState(0, noise, noise, parameter, _states(generators))
-
-
-@torch.no_grad()
-def reference_motion(backbone: Backbone, signal: MotionSignal, reference_latents: Tensor, empty: Tensor, names: Sequence[str]) -> Tensor:
-    """The motion of reference clips (B, F, C, Hl, Wl): clean, at timestep 0, with the empty prompt's embedding (b, L, .). Warns of a clip without any."""
-    with backbone.tapped(signal.capture, signal.features, stop_early=True) as recording:
-        backbone.predict(reference_latents, 0, empty)
-    reference = signal.reference(recording, backbone.spec.compression.grid_of(reference_latents))
-    for name, static in zip(names, signal.is_static(reference).tolist(), strict=True):
-        if static:
-            warnings.warn(f"clip {name!r} has no motion that {signal.name} sees: nothing will be optimised for it.", stacklevel=3)
-    return reference
+    return GuidanceState(0, noise, noise, guidance.kind.start(backbone, noise, size).parameter, states_of(generators))
 
 
 def guided_step(
-    backbone: Backbone,
-    guidance: Guidance,
-    schedule: DenoisingSchedule,
-    state: GuidanceState,
-    *,
-    reference: Tensor,
-    reference_latents: Tensor,
-    text: Tensor,
-    negative: Tensor,
+    backbone: Backbone, guidance: Guidance, schedule: DenoisingSchedule, state: GuidanceState, *, reference: Reference, text: Tensor, negative: Tensor
 ) -> GuidanceState:
     """One denoising step of a batch of clips; inside the window, after K updates of the variable. `text` and `negative` are (b, L, .)."""
-    step, window, generators = schedule[state.step], guidance.check(backbone, len(schedule)), _generators(state.generators)
-    latents, position, key_value = state.latents, None, None
+    step, window, generators = schedule[state.step], guidance.check(backbone, len(schedule)), generators_of(state.generators)
+    latents, position, key_value, after = state.latents, None, None, None
     if window.covers(step):
-        key_value = reference_key_value(backbone, reference_latents, state.noise, step, text, guidance.injection_blocks)
-        variable = VARIABLES[guidance.variable].at(backbone, state.parameter).carried(latents)
-        learning_rate = window.learning_rate(step, guidance.learning_rate)
-        variable, losses = guide(backbone, guidance, variable, latents, step, learning_rate, text=text, reference=reference, key_value=key_value)
+        key_value = reference_key_value(backbone, reference.latents, state.noise, step, text, guidance.injection_blocks)
+    if window.covers(step) and guidance.signal is not None:
+        variable = guidance.kind.at(backbone, state.parameter).carried(latents)
+        rate = window.learning_rate(step, guidance.learning_rate) * (score_scale(backbone, step) if guidance.update == "score" else 1)
+        motion = motion_of(backbone, guidance.signal, reference, state.noise, step.timestep)
+        updated, losses = guide(backbone, guidance, variable, latents, step, rate, text=text, motion=motion, key_value=key_value)
+        if guidance.update == "score":
+            after = updated.parameter - latents
+        else:
+            variable = updated
         state = replace(state, parameter=variable.parameter, history=(*state.history, variable.parameter.cpu()), losses=(*state.losses, losses.cpu()))
         latents, position = variable.latents(latents), variable.position
     latents, x0 = denoise(backbone, latents, step, text, negative, position=position, previous_x0=state.previous_x0, generators=generators, key_value=key_value)
-    return replace(state, step=step.index + 1, latents=latents, previous_x0=x0, generators=_states(generators))
+    latents = latents if after is None else latents + after
+    return replace(state, step=step.index + 1, latents=latents, previous_x0=x0, generators=states_of(generators))
 
 
 @torch.enable_grad()
@@ -147,31 +138,32 @@ def guide(
     learning_rate: float,
     *,
     text: Tensor,
-    reference: Tensor,
+    motion: Any,
     key_value: KeyValue | None = None,
 ) -> tuple[Variable, Tensor]:
-    """K Adam updates of the variable at one step, and the losses (K, B) before each. Clips are independent: their losses are summed."""
+    """K updates of the variable at one step, and the losses (K, B) before each. Clips are independent: their losses are summed."""
     signal, grid = guidance.signal, backbone.spec.compression.grid_of(latents)
+    assert signal is not None
     parameter = variable.parameter.clone().requires_grad_()
-    optimizer = torch.optim.Adam([parameter], lr=learning_rate)
+    optimizer = (torch.optim.Adam if guidance.update == "adam" else torch.optim.SGD)([parameter], lr=learning_rate)
     losses = []
     with backbone.tapped(signal.capture, signal.features, stop_early=True, key_value=key_value, checkpointing=guidance.checkpointing) as recording:
         for _ in range(guidance.inner_steps):
             current = variable.replaced(parameter)
             backbone.predict(current.latents(latents), step.timestep, text, current.position)
-            loss = signal.loss(recording, grid, reference)
+            loss = signal.loss(recording, grid, motion)
             (parameter.grad,) = torch.autograd.grad(loss.sum(), parameter)
             optimizer.step()
             losses.append(loss.detach())
     return variable.replaced(parameter.detach()), torch.stack(losses)
 
 
-def _states(generators: Sequence[torch.Generator]) -> Tensor:
-    return torch.stack([generator.get_state() for generator in generators])
+def score_scale(backbone: Backbone, step: Step) -> float:
+    """sqrt((1 - a) (1 - a')) for the signal shares a at this timestep and a' at the following one, where the video is clean after the last."""
+    levels = backbone.noise_levels
+    return float(levels[step.timestep] * levels[step.following]) ** 0.5 if step.following >= 0 else 0.0
 
 
-def _generators(states: Tensor) -> list[torch.Generator]:
-    generators = [torch.Generator("cpu") for _ in states]
-    for generator, state in zip(generators, states, strict=True):
-        generator.set_state(state.clone())  # torch 2.13 crashes on a view that does not start its storage
-    return generators
+def _depth(capture: Collection[int] = (), features: Collection[int] = ()) -> float:
+    """How many blocks run until the last of these is recorded."""
+    return max([*(block + PROJECTIONS for block in capture), *(block + 1 for block in features)], default=0)

@@ -2,7 +2,8 @@
 
 The two published CogVideoX backbones have the published values (DiTFlow, Pondaven et al., CVPR 2025); the embedded ones have what was measured best on
 held-out clips (BENCHMARKS.md). A backbone is recognised by its kind of position and its depth, so a local copy or a fine-tuned one has the same values.
-Learning rates are in the unit of the variable: `rotary_positions` moves tokens, so its rates are larger than those of tables and latents.
+Learning rates are in the unit of the variable: `rotary_positions` moves tokens, so its rates are larger than those of tables and latents. Those of the
+updates `sgd` and `score` multiply the gradient of a loss that is a mean, so that of `score` goes with the number of things that the mean is taken over.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from functools import partial
 
 @dataclass(frozen=True)
 class Recommendation:
-    """`window` is the guided fraction of the steps; `learning_rates` maps a variable to its (first, last) rate in the window."""
+    """`window` is the guided fraction of the steps; `learning_rates` maps a variable, or an update other than Adam, to its (first, last) rate."""
 
     block: int
     variable: str
@@ -28,6 +29,8 @@ class Recommendation:
             "rotary_tables": (0.002, 0.001),
             "sinusoidal": (0.002, 0.001),
             "rotary_positions": (0.04, 0.02),
+            "sgd": (5.0, 5.0),  # MotionFlow's, for any variable
+            "score": (1.4e5, 1.4e5),  # MotionClone's 2000 for 6 modules of 32,768 rows, for one block of 48 heads x 1,350 tokens x 6 frames
         }
     )
 
@@ -38,7 +41,14 @@ _embedded = partial(
     steps=25,
     guidance_scale=1.5,
     negative_prompt="",
-    learning_rates={"latents": (0.01, 0.005), "rotary_tables": (0.01, 0.005), "sinusoidal": (0.01, 0.005), "rotary_positions": (0.04, 0.02)},
+    learning_rates={
+        "latents": (0.01, 0.005),
+        "rotary_tables": (0.01, 0.005),
+        "sinusoidal": (0.01, 0.005),
+        "rotary_positions": (0.04, 0.02),
+        "sgd": (5.0, 5.0),
+        "score": (650.0, 650.0),
+    },
 )
 RECOMMENDED: dict[tuple[str, int], Recommendation] = {
     ("rotary", 42): Recommendation(block=20, variable="rotary_tables"),

@@ -45,16 +45,20 @@ class Layout:
 
 @dataclass
 class Recording:
-    """What the last forward pass left, by block: query and key after norm and rotation, value (B, N, A, D); features after the block (B, N, E)."""
+    """What the last forward pass left, by block: query and key after norm and rotation, value (B, N, A, D); features after the block (B, N, E).
+
+    All of them are of video tokens, but for `text_key` (B, L, A, D).
+    """
 
     query: dict[int, Tensor] = field(default_factory=dict)
     key: dict[int, Tensor] = field(default_factory=dict)
     value: dict[int, Tensor] = field(default_factory=dict)
+    text_key: dict[int, Tensor] = field(default_factory=dict)
     features: dict[int, Tensor] = field(default_factory=dict)
     live: bool = False  # a forward pass is running; recomputation in backward is not one
 
     def begin(self, *_: Any) -> None:
-        for tensors in (self.query, self.key, self.value, self.features):
+        for tensors in (self.query, self.key, self.value, self.text_key, self.features):
             tensors.clear()
         self.live = True
 
@@ -143,6 +147,7 @@ class _AttentionTap:
     def key(self, output: Tensor) -> Tensor:
         text, video = self._split(output.transpose(1, 2), side=1)
         self._record(self.recording.key, video)
+        self._record(self.recording.text_key, text)
         if self.stops and self.recording.live:
             raise StopForward
         video = video if self.injected is None else self.injected[0].to(video).expand_as(video)
@@ -159,9 +164,9 @@ class _AttentionTap:
         text, video = output[:, : self.text], output[:, self.text :]
         return text, video if self.rotary is None else rotate(video, *_tables(self.rotary, side, video.device))
 
-    def _record(self, into: dict[int, Tensor], video: Tensor) -> None:
+    def _record(self, into: dict[int, Tensor], tokens: Tensor) -> None:
         if self.captured is not None and self.recording.live:
-            into[self.captured] = video
+            into[self.captured] = tokens
 
 
 @dataclass(frozen=True)

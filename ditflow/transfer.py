@@ -17,12 +17,14 @@ from ditflow import __version__
 from ditflow.backbones import Backbone
 from ditflow.bank import BankEntry, EntryError, EntryMetadata
 from ditflow.grid import VideoSize
-from ditflow.guidance import Guidance, GuidanceState, guided_step, reference_motion, start_guidance
+from ditflow.guidance import Guidance, guided_step, start_guidance
 from ditflow.injection import nearest, reference_key_value
-from ditflow.motion import AttentionMotionFlow, MotionSignal
+from ditflow.motion import AttentionMotionFlow
 from ditflow.recommended import Recommendation, recommended
+from ditflow.reference import reference_motion, reference_prompt, words_of
 from ditflow.sampling import clip_generator, denoise, initial_noise
 from ditflow.schedule import DenoisingSchedule, GuidanceKind, GuidanceWindow
+from ditflow.state import GuidanceState
 from ditflow.variables import VARIABLES
 from ditflow.video import Clip
 
@@ -49,15 +51,21 @@ class Source:
     tags: tuple[str, ...] = ()
     start: int = 0
     stride: int = 1
+    caption: str = ""
+    subject: str = ""
+    caption_subject: str = ""
 
 
-def extract_motion(backbone: Backbone, frames: Tensor, signal: MotionSignal | None = None) -> Tensor:
-    """The motion of a video, uint8 (T, C, Y, X). By default its attention motion flow at the recommended block: displacement (F, F, S, 2) of (dx, dy)
+def extract_motion(backbone: Backbone, frames: Tensor, signal: AttentionMotionFlow | None = None) -> Tensor:
+    """The motion of a video, uint8 (T, C, Y, X): its attention motion flow, by default at the recommended block. Displacement (F, F, S, 2) of (dx, dy)
     in tokens, from frame i to frame j, x right and y down."""
     _check_given("extract_motion", frames, Tensor, "a video's frames, uint8 (T, C, Y, X): of a Clip, its .frames")
     backbone.spec.compression.check_motion(VideoSize(len(frames), *frames.shape[-2:]))
     signal = _or(signal, AttentionMotionFlow(_recommended(backbone).block))
-    return reference_motion(backbone, signal, backbone.encode(frames[None]), backbone.embed([""]), ["video"])[0]
+    latents = backbone.encode(frames[None])
+    noise = initial_noise(latents.shape[1:], [clip_generator("video", 0)], backbone.device)
+    displacement: Tensor = reference_motion(backbone, signal, latents, backbone.embed([""]), ["video"], noise=noise).motion[0]
+    return displacement
 
 
 def transfer_motion(
@@ -71,30 +79,37 @@ def transfer_motion(
     guidance_scale: float | None = None,
     guidance: Guidance | None = None,
     keep_reference: bool = False,
+    caption: str = "",
+    subject: str = "",
+    caption_subject: str = "",
 ) -> Transfer:
     """A video of what the prompt says that moves like the clip.
 
     `negative_prompt`, `steps`, `guidance_scale` and `guidance` None are those recommended for the backbone. `keep_reference` puts the clip's latents
-    into the entry, for key and value injection. Raises ValueError where the clip's size, the window or a block does not fit the backbone.
+    into the entry, for key and value injection. A signal that reads words needs the clip's `caption`, and takes the words of `subject` in the prompt and of
+    `caption_subject` in the caption before its own. Raises ValueError where the clip's size, the window or a block does not fit the backbone.
     """
     _check_given("transfer_motion", clip, Clip, "a Clip, as read_video gives one")
     backbone.spec.compression.check_motion(VideoSize(len(clip.frames), *clip.frames.shape[-2:]))
     began, advice = time.monotonic(), _recommended(backbone)
     guidance, negative_prompt = _or(guidance, recommended_guidance(backbone)), _or(negative_prompt, advice.negative_prompt)
     schedule = backbone.schedule(_or(steps, advice.steps), _or(guidance_scale, advice.guidance_scale))
-    if not len(guidance.check(backbone, len(schedule))):
-        raise ValueError(f"window {guidance.window} of {len(schedule)} steps guides none of them; for a plain video use ditflow.sampling.sample.")
+    if guidance.signal is None or not len(guidance.check(backbone, len(schedule))):
+        guided = "guidance has no signal" if guidance.signal is None else f"window {guidance.window} of {len(schedule)} steps guides none of them"
+        raise ValueError(f"{guided}, so there is no motion to take; for a plain video use ditflow.sampling.sample.")
     frames, _, height, width = clip.frames.shape
-    size, source = VideoSize(frames, height, width), Source(clip.path.stem, clip.sha256, prompt, negative_prompt, seed)
+    size = VideoSize(frames, height, width)
+    source = Source(clip.path.stem, clip.sha256, prompt, negative_prompt, seed, caption=caption, subject=subject, caption_subject=caption_subject)
+    words = words_of(backbone, guidance.signal, [source])
     state = start_guidance(backbone, guidance, size, [source.clip], [seed])
-    text, negative, empty = backbone.embed([prompt, negative_prompt, ""]).split(1)
-    reference_latents = backbone.encode(clip.frames[None])
-    reference = reference_motion(backbone, guidance.signal, reference_latents, empty, [source.clip])
+    text, negative, seen = backbone.embed([prompt, negative_prompt, reference_prompt(guidance.signal, source)]).split(1)
+    latents = backbone.encode(clip.frames[None])
+    reference = reference_motion(backbone, guidance.signal, latents, seen, [source.clip], noise=state.noise, words=words)
     for _ in schedule:
-        state = guided_step(backbone, guidance, schedule, state, reference=reference, reference_latents=reference_latents, text=text, negative=negative)
+        state = guided_step(backbone, guidance, schedule, state, reference=reference, text=text, negative=negative)
     video = backbone.decode(state.latents)[0]
     (entry,) = entries_of(backbone, guidance, schedule, size, state, [source], time.monotonic() - began)
-    return Transfer(video, replace(entry, reference_latents=reference_latents[0].cpu()) if keep_reference else entry)
+    return Transfer(video, replace(entry, reference_latents=latents[0].cpu()) if keep_reference else entry)
 
 
 def inject_motion(
@@ -176,6 +191,7 @@ def entries_of(
     backbone: Backbone, guidance: Guidance, schedule: DenoisingSchedule, size: VideoSize, state: GuidanceState, sources: Sequence[Source], seconds: float
 ) -> list[BankEntry]:
     """What the guided steps have optimised, an entry for each clip of the batch."""
+    assert guidance.signal is not None, "nothing was optimised"
     window, grid, spec = GuidanceWindow.of(guidance.window, len(schedule)), backbone.spec.compression.grid(size), backbone.spec
     parameters, losses = torch.stack(state.history, dim=1), torch.stack(state.losses, dim=-1)  # (B, G, ...), (K, B, G)
     common: dict[str, Any] = dict(
@@ -192,6 +208,7 @@ def entries_of(
         guidance=schedule.guidance,
         signal=guidance.signal.describe(),
         variable=guidance.variable,
+        update=guidance.update,
         learning_rate=guidance.learning_rate,
         inner_steps=guidance.inner_steps,
         injection_blocks=guidance.injection_blocks,

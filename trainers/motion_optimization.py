@@ -19,11 +19,14 @@ from torch import Tensor
 from datamodules import records
 from datamodules.clips import MotionBatch
 from datamodules.generations import Generation
+from datamodules.manifest import WORDS
 from ditflow.backbones import Backbone, load_backbone
 from ditflow.bank import BankEntry
 from ditflow.files import StorageError
-from ditflow.guidance import GuidanceState, guided_step, reference_motion, start_guidance
+from ditflow.guidance import Update, guided_step, start_guidance
+from ditflow.reference import Reference, reference_motion
 from ditflow.schedule import GuidanceKind
+from ditflow.state import GuidanceState
 from ditflow.transfer import Source, entries_of, inject_motion
 from trainers.method import Choices, Method, VariableKind
 
@@ -33,7 +36,7 @@ class Work:
     """A batch and where it has come to. `seconds` were spent on it, in this run and before."""
 
     batch: MotionBatch
-    reference: Tensor
+    reference: Reference
     state: GuidanceState
     seconds: float = 0.0
 
@@ -44,11 +47,13 @@ class MotionOptimization(L.LightningModule):
     Args:
         backbone: Name of a shipped backbone, folder in diffusers format, or hub id.
         variable: What is optimised.
-        signal: The representation of motion.
+        signal: The representation of motion; null for none: nothing is optimised, and only keys and values come from the clip.
+        signal_arguments: Its other arguments, by name; what is not given is as published.
         block: Where the signal is read, counted from 0.
         window: Guided part of the denoising steps: a fraction, or the first step and the one after the last.
         learning_rate: At the first guided step, and the one that it goes to, in units of the variable.
         inner_steps: Updates at each guided step.
+        update: By Adam, by plain gradient descent, or MotionClone's score guidance of latents, after the scheduler's step.
         steps: Denoising steps; for `predict` None means the entry's.
         guidance_scale: Of the prompt; for `predict` None means the entry's.
         guidance: How that scale goes with the steps; None is as published for the scheduler, and for `predict` the entry's.
@@ -65,11 +70,13 @@ class MotionOptimization(L.LightningModule):
         backbone: str = "tiny-rope",
         *,
         variable: VariableKind | None = None,
-        signal: str = "amf",
+        signal: str | None = "amf",
+        signal_arguments: dict[str, Any] | None = None,
         block: int | None = None,
         window: float | tuple[int, int] | None = None,
         learning_rate: tuple[float, float] | None = None,
         inner_steps: int = 5,
+        update: Update = "adam",
         steps: int | None = None,
         guidance_scale: float | None = None,
         guidance: GuidanceKind | None = None,
@@ -84,8 +91,11 @@ class MotionOptimization(L.LightningModule):
         if not 0 < fps < math.inf:
             raise ValueError(f"fps is {fps:g}, but it must be a finite number above 0.")
         self.automatic_optimization = False
+        if signal is None and not finish:
+            raise ValueError("without a signal there is no motion to keep, only videos to make: add --model.finish true.")
         self.choices = Choices(
-            variable, signal, block, window, learning_rate, inner_steps, steps, guidance_scale, guidance, injection_blocks, gradient_checkpointing
+            *(variable, signal, signal_arguments, block, update, window, learning_rate),
+            *(inner_steps, steps, guidance_scale, guidance, injection_blocks, gradient_checkpointing),
         )
         self.name, self.number_format = backbone, dtype
         self.keep_reference, self.finish, self.fps = keep_reference, finish, fps
@@ -129,7 +139,7 @@ class MotionOptimization(L.LightningModule):
             self.work, self._given_up = None, batch
             self.trainer.datamodule.give_up(batch, error)
             return None
-        if self.method.window.start <= step < self.method.window.stop:
+        if self.method.guided.start <= step < self.method.guided.stop:
             self.log("loss", self.work.state.losses[-1][-1].mean(), prog_bar=True, on_step=True, on_epoch=False, batch_size=len(batch.tasks))
         return {"work": self.work}
 
@@ -160,10 +170,17 @@ class MotionOptimization(L.LightningModule):
             return None
 
     def entries(self, work: Work) -> dict[str, BankEntry]:
-        """What a batch brings into the bank, once its window is behind it."""
+        """What a batch brings into the bank, once its window is behind it; nothing without a signal."""
         batch, method = work.batch, self.method
+        if method.guidance.signal is None:
+            return {}
         sources = [
-            Source(task.name, sha256, task.prompt, task.negative_prompt or "", task.seed, task.tags, task.start, task.stride)
+            Source(
+                clip=task.name,
+                clip_sha256=sha256,
+                negative_prompt=task.negative_prompt or "",
+                **{name: getattr(task, name) for name in ("prompt", "seed", "tags", "start", "stride", *WORDS)},
+            )
             for task, sha256 in zip(batch.tasks, batch.sha256, strict=True)
         ]
         entries = entries_of(self.backbone, method.guidance, method.schedule, batch.size, work.state, sources, work.seconds)
@@ -171,15 +188,20 @@ class MotionOptimization(L.LightningModule):
         return {name: replace(entry, reference_latents=latents) for name, entry, latents in zip(batch.leg.names, entries, kept, strict=True)}
 
     def _begun(self, batch: MotionBatch) -> Work:
-        reference = reference_motion(self.backbone, self.method.guidance.signal, batch.latents, batch.empty, batch.leg.names)
+        state, seconds = self._resumed(batch)
+        signal, names = self.method.guidance.signal, batch.leg.names
+        reference = reference_motion(self.backbone, signal, batch.latents, batch.seen_with, names, noise=state.noise, words=batch.words)
+        return Work(batch, reference, state, seconds)
+
+    def _resumed(self, batch: MotionBatch) -> tuple[GuidanceState, float]:
         if batch.leg.record is not None:
-            return Work(batch, reference, *records.load(self.trainer.datamodule.bank, batch.leg.record, self.device))
+            return records.load(self.trainer.datamodule.bank, batch.leg.record, self.device)
         seeds = [task.seed for task in batch.tasks]
-        return Work(batch, reference, start_guidance(self.backbone, self.method.guidance, batch.size, batch.leg.names, seeds))
+        return start_guidance(self.backbone, self.method.guidance, batch.size, batch.leg.names, seeds), 0.0
 
     def _advanced(self, work: Work) -> Work:
         began, batch, method = time.monotonic(), work.batch, self.method
-        inputs = {"reference": work.reference, "reference_latents": batch.latents, "text": batch.text, "negative": batch.negative}
+        inputs = {"reference": work.reference, "text": batch.text, "negative": batch.negative}
         state = guided_step(self.backbone, method.guidance, method.schedule, work.state, **inputs)
         if not (state.latents.isfinite().all() and state.parameter.isfinite().all()):
             raise ArithmeticError(f"its numbers are no longer finite after step {state.step - 1}: try a smaller learning rate, or dtype float32.")

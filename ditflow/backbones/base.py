@@ -67,6 +67,13 @@ class Backbone(ABC):
         """Prompts -> (B, L, channels of the text encoder)."""
 
     @abstractmethod
+    def words(self, prompts: Sequence[str], subjects: Sequence[str | int]) -> Tensor:
+        """What each text token is, int (B, L): 0 padding, 1 a word, 2 a word of the subject, which is named by its words or by the place of one.
+
+        Raises ValueError for a prompt without its subject.
+        """
+
+    @abstractmethod
     def release_encoders(self) -> None:
         """Free the VAE and the text encoder; they are loaded again when needed."""
 
@@ -100,6 +107,11 @@ class Backbone(ABC):
     @abstractmethod
     def schedule(self, steps: int, guidance_scale: float = 7.0, guidance: GuidanceKind | None = None) -> DenoisingSchedule:
         """The scheduler's timesteps for this many steps; `guidance` None means the published kind for this scheduler."""
+
+    @property
+    @abstractmethod
+    def noise_levels(self) -> Tensor:
+        """The share of noise in the variance of latents at each timestep of the forward process, rising, float32 on the CPU."""
 
     @abstractmethod
     def add_noise(self, latents: Tensor, noise: Tensor, timestep: int) -> Tensor:

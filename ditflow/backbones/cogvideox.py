@@ -91,6 +91,9 @@ class CogVideoX(Backbone):
     def embed(self, prompts: Sequence[str]) -> Tensor:
         return self.encoders.embed(prompts)
 
+    def words(self, prompts: Sequence[str], subjects: Sequence[str | int]) -> Tensor:
+        return self.encoders.words(prompts, subjects)
+
     def release_encoders(self) -> None:
         self.encoders.release()
 
@@ -144,6 +147,11 @@ class CogVideoX(Backbone):
             raise BackboneError(f"{steps} denoising steps were asked for; {self.spec.name!r} can take 1 to {trained}.")
         self.scheduler.set_timesteps(steps)
         return DenoisingSchedule(tuple(self.scheduler.timesteps.tolist()), guidance_scale, guidance if guidance is not None else self.spec.guidance)
+
+    @property
+    def noise_levels(self) -> Tensor:
+        levels: Tensor = 1 - self.scheduler.alphas_cumprod
+        return levels
 
     def add_noise(self, latents: Tensor, noise: Tensor, timestep: int) -> Tensor:
         noised: Tensor = self.scheduler.add_noise(latents, noise, torch.tensor([timestep]))

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,8 +28,10 @@ class Encoders:
         self.folder, self.text_tokens, self.device, self.dtype = folder, text_tokens, device, dtype
         self._vae: Any = None
         self._text: Any = None
+        self._tokenizer: Any = None
 
     def release(self) -> None:
+        """Free what is large."""
         self._vae = self._text = None
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -52,7 +55,7 @@ class Encoders:
     @torch.no_grad()
     def embed(self, prompts: Sequence[str]) -> Tensor:
         """(B, L, E), padded to L without a mask: padding is seen by the transformer, as in training."""
-        tokenizer, encoder = self._load_text()
+        tokenizer, encoder = self._load_tokenizer(), self._load_text()
         for prompt in prompts:
             if len(tokenizer(prompt, verbose=False).input_ids) > self.text_tokens:
                 warnings.warn(f"prompt cut to {self.text_tokens} tokens: {prompt!r}", stacklevel=3)
@@ -70,17 +73,57 @@ class Encoders:
             self._vae.enable_tiling(*TILE)
         return self._vae
 
-    def _load_text(self) -> tuple[Any, Any]:
+    def words(self, prompts: Sequence[str], subjects: Sequence[str | int]) -> Tensor:
+        """int64 (B, L): 0 padding, 1 a word, 2 a word of the subject. Raises ValueError for a prompt without it."""
+        tokens = self._load_tokenizer()(
+            list(prompts),
+            padding="max_length",
+            max_length=self.text_tokens,
+            truncation=True,
+            return_tensors="pt",
+            return_offsets_mapping=True,
+            return_special_tokens_mask=True,
+        )
+        words: Tensor = 1 - tokens.special_tokens_mask
+        start, stop = tokens.offset_mapping.unbind(-1)  # (B, L)
+        for row, (prompt, subject) in enumerate(zip(prompts, subjects, strict=True)):
+            for first, last in spans(prompt, subject):
+                touched = (start[row] < last) & (stop[row] > first) & words[row].bool()
+                if not touched.any():
+                    raise ValueError(f"{prompt[first:last]!r} of prompt {prompt!r} lies beyond the {self.text_tokens} tokens that are read: shorten it.")
+                words[row, touched] = 2
+        return words.to(self.device)
+
+    def _load_tokenizer(self) -> Any:
+        if self._tokenizer is None:
+            from transformers import AutoTokenizer
+
+            with loading(self.folder, "tokenizer"):
+                self._tokenizer = AutoTokenizer.from_pretrained(self.folder, subfolder="tokenizer")
+        return self._tokenizer
+
+    def _load_text(self) -> Any:
         if self._text is None:
-            from transformers import AutoTokenizer, T5EncoderModel
+            from transformers import T5EncoderModel
 
             with loading(self.folder, "text_encoder"):
                 encoder: Any = T5EncoderModel.from_pretrained(self.folder, subfolder="text_encoder", dtype=self.dtype, use_safetensors=True)
-            with loading(self.folder, "tokenizer"):
-                tokenizer = AutoTokenizer.from_pretrained(self.folder, subfolder="tokenizer")
-            self._text = tokenizer, encoder.to(self.device).eval().requires_grad_(False)
-        tokenizer, encoder = self._text
-        return tokenizer, encoder
+            self._text = encoder.to(self.device).eval().requires_grad_(False)
+        return self._text
+
+
+def spans(prompt: str, subject: str | int) -> list[tuple[int, int]]:
+    """Where each word of the subject stands in the prompt, case aside, or the word at that place. Raises ValueError where one is not there."""
+    words = [match.span() for match in re.finditer(r"\w+", prompt)]
+    if isinstance(subject, int):
+        if not -len(words) <= subject < len(words):
+            raise ValueError(f"prompt {prompt!r} has no word {subject}, counted from 0: it has {len(words)}. Name its subject by a word that is in it.")
+        return [words[subject]]
+    wanted = re.findall(r"\w+", subject.lower())
+    missing = [word for word in wanted if word not in [prompt[first:last].lower() for first, last in words]]
+    if missing or not wanted:
+        raise ValueError(f"prompt {prompt!r} does not have the subject word {(missing or [subject])[0]!r}: name words that are in it.")
+    return [(first, last) for first, last in words if prompt[first:last].lower() in wanted]
 
 
 @contextmanager

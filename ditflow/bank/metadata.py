@@ -48,7 +48,12 @@ FIELDS: dict[str, Check] = {
     "seconds": number(0, 1e12),
     "date": iso_date,
     "tags": many(text(256), 0, 256),
+    "update": text(64),
+    "caption": text(1 << 16),
+    "subject": text(1 << 16),
+    "caption_subject": text(1 << 16),
 }
+LATER: dict[str, Any] = {"update": "adam", "caption": "", "subject": "", "caption_subject": ""}  # not in older entries; left out where this is meant
 
 # per variable, the shape of its parameter at one step; None: any length. Variables that are not named here are checked by who uses them.
 LAYOUTS: dict[str, tuple[int | str | None, ...]] = {
@@ -69,6 +74,7 @@ class EntryMetadata:
         steps: of the whole schedule. signal: name and arguments. variable: what was optimised. learning_rate: first and last of the window.
         inner_steps: updates at each guided step. injection_blocks: whose keys and values came from the clip. dtype: of the backbone.
         clip: the reference clip's name. start, stride: its first frame and the step to the next, in frames of its file.
+        update: adam, sgd or score. caption, subject, caption_subject: of the clip, for signals that read words; the subject is that of the prompt.
         losses: per guided step, the loss before each inner update. seconds: what it took. date: ISO 8601.
     Raises: EntryError when a field has another type or an impossible value, or fields contradict each other.
     """
@@ -101,6 +107,10 @@ class EntryMetadata:
     seconds: float
     date: str
     tags: tuple[str, ...] = ()
+    update: str = "adam"
+    caption: str = ""
+    subject: str = ""
+    caption_subject: str = ""
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -121,7 +131,9 @@ class EntryMetadata:
         return cls(**_normal(values))
 
     def as_dict(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        """As JSON values; what entries did not always say is left out where it is what was meant then, so that their bytes stay the same."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if name not in LATER or value != LATER[name]}
 
     def check_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """EntryError unless tensors of these shapes are what the metadata describe: `parameters` (guided steps, ...) and perhaps `reference_latents`."""
@@ -141,6 +153,6 @@ class EntryMetadata:
 
 def _normal(values: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        return normal(FIELDS, values)
+        return normal(FIELDS, LATER | dict(values))
     except ValueError as error:
         raise EntryError(f"metadata: {error}.") from None

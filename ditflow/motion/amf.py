@@ -11,62 +11,55 @@ published code; that is one product of concatenated heads. Departures: any numbe
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from ditflow.grid import TokenGrid
-from ditflow.motion.base import MotionSignal
+from ditflow.motion.attention import across_frames, single
+from ditflow.motion.base import MotionSignal, Words
 from ditflow.taps import Recording
 
-PAIRWISE = 2**24  # scores that exist at a time for each clip, if one frame pair does not already need more
-
-Read = Callable[[Tensor, Tensor], Tensor]  # scores (B, S, f, S) and coordinates (S, 2) -> where each token goes, (B, S, f, 2)
+Land = Callable[[Tensor, Tensor], Tensor]  # scores (B, f, S, S) and coordinates (S, 2) -> where each token goes, (B, f, S, 2)
 
 
-class AttentionMotionFlow(MotionSignal):
-    """AMF at one block. A `threshold` leaves tokens that do not move in the reference free, as published."""
+@dataclass(frozen=True)
+class AttentionMotionFlow(MotionSignal[Tensor]):
+    """AMF at one block.
+
+    Attributes:
+        temperature: multiplies the scores, as in the paper: higher is sharper.
+        threshold: leave tokens that do not move in the reference free, as published.
+    """
 
     name = "amf"
 
-    def __init__(self, block: int, temperature: float = 2.0, threshold: bool = True) -> None:
-        self.block, self.temperature, self.threshold = block, temperature, threshold
-        self.capture = (block,)
+    temperature: float = 2.0
+    threshold: bool = True
+
+    @property
+    def capture(self) -> tuple[int, ...]:
+        return (self.block,)
 
     @torch.no_grad()
-    def reference(self, recording: Recording, grid: TokenGrid) -> Tensor:
+    def reference(self, recording: Recording, grid: TokenGrid, words: Words | None = None) -> Tensor:
         """Hard displacement (B, F, F, S, 2) of (dx, dy) in tokens, from frame i to frame j: x right, y down."""
         return displacement(recording.query[self.block], recording.key[self.block], grid, most_attended)
 
     def loss(self, recording: Recording, grid: TokenGrid, reference: Tensor) -> Tensor:
-        read = partial(expected, temperature=self.temperature)
-        return flow_loss(displacement(recording.query[self.block], recording.key[self.block], grid, read), reference, self.threshold)
+        land = partial(expected, temperature=self.temperature)
+        return flow_loss(displacement(recording.query[self.block], recording.key[self.block], grid, land), reference, self.threshold)
 
     def is_static(self, reference: Tensor) -> Tensor:
         return reference.flatten(1).eq(0).all(dim=1)
 
-    def describe(self) -> dict[str, Any]:
-        return {"name": self.name, "block": self.block, "temperature": self.temperature, "threshold": self.threshold}
 
-
-def displacement(query: Tensor, key: Tensor, grid: TokenGrid, read: Read) -> Tensor:
-    """(B, F, F, S, 2) of (dx, dy) from queries and keys (B, N, A, D); scores are recomputed in backward, a few frame pairs at a time."""
-    heads, head_dim = query.shape[-2:]
-    query, key = (x.to(torch.promote_types(x.dtype, torch.float32)).flatten(2).unflatten(1, (grid.frames, -1)) for x in (query, key))  # (B, F, S, A*D)
-    query = query / (heads * head_dim**0.5)
-    coordinates = grid.coordinates(query.device).to(query.dtype)
-    few = max(1, PAIRWISE // grid.tokens_per_frame**2)
-
-    def flow(frame: Tensor, frames: Tensor) -> Tensor:
-        scores = frame @ frames.flatten(1, 2).mT  # (B, S, f*S)
-        landing = read(scores.unflatten(-1, (-1, grid.tokens_per_frame)), coordinates)
-        return (landing - coordinates[:, None]).transpose(1, 2)  # (B, f, S, 2)
-
-    rows = [[checkpoint(flow, frame, frames, use_reentrant=False, preserve_rng_state=False) for frames in key.split(few, dim=1)] for frame in query.unbind(1)]
-    return torch.stack([torch.cat(row, dim=1) for row in rows], dim=1)
+def displacement(query: Tensor, key: Tensor, grid: TokenGrid, land: Land) -> Tensor:
+    """(B, F, F, S, 2) of (dx, dy) from queries and keys (B, N, A, D)."""
+    coordinates = grid.coordinates(query.device).to(single(query).dtype)
+    return across_frames(query, key, grid, lambda scores: land(scores, coordinates) - coordinates)
 
 
 def most_attended(scores: Tensor, coordinates: Tensor) -> Tensor:

@@ -22,10 +22,11 @@ from torch.nn import functional
 
 from datamodules.synthetic import SyntheticClip, World, obeys
 from ditflow.backbones import Backbone, load_backbone
-from ditflow.guidance import Guidance, guided_step, reference_motion, start_guidance
+from ditflow.guidance import Guidance, guided_step, start_guidance
 from ditflow.metrics import motion_cosine
 from ditflow.motion.amf import AttentionMotionFlow
 from ditflow.recommended import recommended
+from ditflow.reference import reference_motion
 from ditflow.sampling import clip_generator, denoise, initial_noise, sample
 from ditflow.transfer import Source, entries_of, inject, recommended_guidance
 
@@ -86,7 +87,8 @@ class Bench:
         exact = [token_flow(clip, self.grid.frames, self.grid.height) for clip in self.clips]
         for block in range(self.backbone.spec.blocks):
             signal = AttentionMotionFlow(block)
-            found = torch.cat([reference_motion(self.backbone, signal, part, empty, ["x"] * len(part)) for part in self.latents.split(BATCH)])
+            seen = [reference_motion(self.backbone, signal, part, empty, ["x"] * len(part), noise=part) for part in self.latents.split(BATCH)]
+            found = torch.cat([reference.motion for reference in seen])
             for flow, (truth, counted) in zip(found, exact, strict=True):
                 errors[f"amf/block {block}"].append(float((flow - truth).norm(dim=-1)[counted].mean()))
         for truth, counted in exact:
@@ -119,13 +121,11 @@ class Bench:
         for part, latents in zip(batches(self.clips), self.latents.split(BATCH), strict=True):
             prompts = [self.other(clip) for clip in part]
             names, negative = [clip.name for clip in part], self.text([""])
-            reference = reference_motion(self.backbone, guidance.signal, latents, negative, names)
             state = start_guidance(self.backbone, guidance, self.backbone.spec.size, names, [0] * len(part))
+            reference = reference_motion(self.backbone, guidance.signal, latents, negative, names, noise=state.noise)
             text, negatives = self.text(prompts), negative.expand(len(part), -1, -1)
             for _ in self.schedule:
-                state = guided_step(
-                    self.backbone, guidance, self.schedule, state, reference=reference, reference_latents=latents, text=text, negative=negatives
-                )
+                state = guided_step(self.backbone, guidance, self.schedule, state, reference=reference, text=text, negative=negatives)
             self.values[f"{name}/loss first"] += state.losses[0][0].tolist()
             self.values[f"{name}/loss last"] += state.losses[-1][-1].tolist()
             self.judge(f"{name}/optimised", part, prompts, state.latents)

@@ -15,9 +15,11 @@ from ditflow import guidance as module
 from ditflow.backbones import BackboneError
 from ditflow.backbones.cogvideox import CogVideoX
 from ditflow.grid import VideoSize
-from ditflow.guidance import Guidance, GuidanceState, guided_step, reference_motion, start_guidance
+from ditflow.guidance import Guidance, guided_step, start_guidance
 from ditflow.motion import AttentionMotionFlow
+from ditflow.reference import Reference, reference_motion
 from ditflow.schedule import DenoisingSchedule
+from ditflow.state import GuidanceState
 from tests.registry import PAIRS, SIZE, tiny_backbone
 
 STEPS, NAMES = 4, ["car", "swan", "dance"]
@@ -40,13 +42,16 @@ class Run:
         self.reference_latents = torch.stack([torch.randn(shape, generator=generator) for generator in draw])
         self.text = torch.stack([torch.randn(16, 32, generator=generator) for generator in draw])
         self.empty, self.negative = torch.zeros(1, 16, 32), torch.ones(1, 16, 32)
-        self.reference = reference_motion(self.backbone, guidance.signal, self.reference_latents, self.empty, names)
-        if still:
-            self.reference = torch.zeros_like(self.reference)
         self.state = start_guidance(self.backbone, guidance, size, names, seeds)
+        self.reference = self.seen()
+        if still:
+            self.reference = replace(self.reference, motion=torch.zeros_like(self.reference.motion))
+
+    def seen(self) -> Reference:
+        return reference_motion(self.backbone, self.guidance.signal, self.reference_latents, self.empty, self.names, noise=self.state.noise)
 
     def step(self, state: GuidanceState) -> GuidanceState:
-        inputs = {name: getattr(self, name) for name in ("reference", "reference_latents", "text", "negative")}
+        inputs = {name: getattr(self, name) for name in ("reference", "text", "negative")}
         return guided_step(self.backbone, self.guidance, self.schedule, state, **inputs)
 
     def states(self) -> list[GuidanceState]:
@@ -103,7 +108,7 @@ def test_a_static_reference_warns_with_the_clips_name(monkeypatch: pytest.Monkey
     run = Run("rotary", guidance_of("rotary_positions"))
     monkeypatch.setattr(AttentionMotionFlow, "is_static", lambda _, reference: torch.tensor([False, True, False]))
     with pytest.warns(UserWarning, match="clip 'swan' has no motion that amf sees") as caught:
-        reference_motion(run.backbone, run.guidance.signal, run.reference_latents, run.empty, run.names)
+        run.seen()
     assert len(caught) == 1
 
 

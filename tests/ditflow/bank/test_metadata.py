@@ -40,6 +40,10 @@ WRONG = {
     "seconds": [-1.0, float("inf"), "12"],
     "date": ["yesterday", 20260131, None, ""],
     "tags": ["pan", (1,), None],
+    "update": [None, "x" * 65],
+    "caption": [None, 3],
+    "subject": [None],
+    "caption_subject": [None, "lone \ud800 surrogate"],
     "schema": [2, "1", 1.0, None],
 }
 

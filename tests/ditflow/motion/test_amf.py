@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ditflow.grid import TokenGrid
-from ditflow.motion import SIGNALS, AttentionMotionFlow, amf
+from ditflow.motion import SIGNALS, AttentionMotionFlow, attention
 from ditflow.motion.amf import displacement, expected, flow_loss, most_attended
 from ditflow.taps import Recording
 
@@ -168,7 +168,7 @@ def test_gradients_are_exact() -> None:
 @pytest.mark.parametrize("scores_at_a_time", [1, 30 * 30 * 5, 2**24])
 def test_any_number_of_frames_in_any_portions(frames: int, scores_at_a_time: int, monkeypatch: pytest.MonkeyPatch) -> None:
     grid = TokenGrid(frames, 5, 6)
-    monkeypatch.setattr(amf, "PAIRWISE", scores_at_a_time)
+    monkeypatch.setattr(attention, "PAIRWISE", scores_at_a_time)
     query, key = (x.requires_grad_() for x in random_heads(grid))
     flow = soft(query, key, grid)
     torch.testing.assert_close(flow, published(query, key, grid, 2.0), rtol=0, atol=1e-5)
@@ -201,7 +201,7 @@ class Largest(TorchDispatchMode):
 def test_no_tensor_grows_with_the_square_of_all_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     grid = TokenGrid(5, 8, 9)
     query, key = (x.requires_grad_() for x in random_heads(grid, batch=1, heads=2, head_dim=4))
-    monkeypatch.setattr(amf, "PAIRWISE", grid.tokens_per_frame**2)
+    monkeypatch.setattr(attention, "PAIRWISE", grid.tokens_per_frame**2)
     reference = AttentionMotionFlow(BLOCK).reference(record(key, query), grid)
     with Largest() as largest:
         torch.autograd.grad(AttentionMotionFlow(BLOCK).loss(record(query, key), grid, reference).sum(), [query, key])
