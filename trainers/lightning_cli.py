@@ -6,6 +6,7 @@ import io
 import logging
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stdout, suppress
@@ -15,12 +16,14 @@ from jsonargparse import ArgumentError
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from datamodules.motion_tasks import MotionTaskModule
+from ditflow.bank import MotionBank
 from trainers.callbacks import BankWriter, PreviewWriter, VideoWriter
 from trainers.config_files import in_one_sentence, with_shipped_configs
 from trainers.loggers import ClipLosses
 from trainers.motion_optimization import MotionOptimization
 from trainers.plan import plan_fit, plan_predict
 from trainers.progress_bar import LibraryBar
+from trainers.summary import print_summary
 
 __all__ = ["PreviewWriter", "help_text", "run"]  # PreviewWriter: so that --trainer.callbacks+=PreviewWriter finds it
 
@@ -80,8 +83,11 @@ class MotionCLI(LightningCLI):
     def fit(self, **arguments: Any) -> None:
         if self._get(self.config, "dry_run"):
             self.code = plan_fit(self.trainer, self.model, self.datamodule)
-        else:
-            self.trainer.fit(**arguments)
+            return
+        before, began = set(MotionBank(self.datamodule.path, create=True)), time.monotonic()
+        self.trainer.fit(**arguments)
+        data = self.datamodule
+        print_summary(data.bank, [task.name for task in data.tasks], before, time.monotonic() - began)
 
     def predict(self, **arguments: Any) -> None:
         if self._get(self.config, "dry_run"):
