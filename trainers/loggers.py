@@ -28,7 +28,7 @@ class ClipLosses(Callback):
     def on_train_batch_end(self, trainer: Trainer, module: MotionOptimization, outputs: Any, *_: Any) -> None:
         if not outputs or not trainer.loggers:
             return
-        work, window = outputs["work"], module.method.window
+        work, window = outputs["work"], module.method.guided
         if window.start < work.state.step <= window.stop:
             losses = dict(zip((f"loss/{name}" for name in work.batch.leg.names), work.state.losses[-1][-1].tolist(), strict=True))
             with _speaking():
