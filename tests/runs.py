@@ -19,8 +19,17 @@ METRICS = (("motion_fidelity", "Motion fidelity", "higher"), ("prompt_fidelity",
 METHODS = ("backbone", "ditflow-latents")
 
 
-def write_run(folder: Path, clips: Sequence[str] = ("pan", "zoom"), methods: Sequence[str] = METHODS, kinds: Sequence[str] = KINDS) -> Path:
-    """The numbers follow a rule, so that a test knows them: motion fidelity is (clip index + 10 * method index + kind index) / 100."""
+def write_run(
+    folder: Path,
+    clips: Sequence[str] = ("pan", "zoom"),
+    methods: Sequence[str] = METHODS,
+    kinds: Sequence[str] = KINDS,
+    prompt: str | None = None,
+) -> Path:
+    """All results have this prompt, or one each that fits its video.
+
+    The numbers follow a rule, so that a test knows them: motion fidelity is (clip index + 10 * method index + kind index) / 100.
+    """
     for place in ("references", *(f"results/{method}" for method in methods)):
         (folder / place).mkdir(parents=True, exist_ok=True)
     worlds = [World().clip(index, CAMERA_MOTIONS[index % len(CAMERA_MOTIONS)]) for index in range(len(clips))]
@@ -31,7 +40,7 @@ def write_run(folder: Path, clips: Sequence[str] = ("pan", "zoom"), methods: Seq
             for k, kind in enumerate(kinds):
                 other = World().clip(1000 + 7 * c + k, worlds[c].motion)
                 _video(folder / "results" / method, f"{clip}--{kind}", other, (m + 1) / len(methods))
-                _write(folder / "results" / method / f"{clip}--{kind}.json", result(method, m, clip, c, kind, k, other.prompt))
+                _write(folder / "results" / method / f"{clip}--{kind}.json", result(method, m, clip, c, kind, k, other.prompt if prompt is None else prompt))
     described = {
         "schema": 1, "ditflow": "1.0", "backbone": "tiny-rope", "fingerprint": "f" * 16, "size": [25, 64, 64], "grid": [7, 8, 8], "date": "2026-01-02T03:04:05",
         "tracker": "lucas-kanade", "clip_model": "tiny-clip", "baseline": "ditflow-latents",
