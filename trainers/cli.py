@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 TOP_HELP = """\
-usage: ditflow [-h] [--version] {fit,predict,bank,report,demo} ...
+usage: ditflow [-h] [--version] {fit,predict,bank,test,ablate,report,demo} ...
 
 Motion transfer with video diffusion transformers: reference clips -> motion bank -> new videos.
 
@@ -21,6 +21,10 @@ commands:
               ditflow predict --config configs/tiny-rope.yaml --bank bank/ --data.prompts prompts.txt --out videos/
   bank      look into a bank: list, show, status, verify
               ditflow bank list bank/
+  test      many methods on the same clips and prompts, measured and compared; resumable
+              ditflow test --config configs/benchmarks/synthetic.yaml --out runs/synthetic/
+  ablate    what block, window, inner steps and temperature do to a method, as curves
+              ditflow ablate --config configs/benchmarks/ablation.yaml --out runs/ablation/
   report    a tested run as one page: videos side by side, motion as colours, numbers
               ditflow report runs/synthetic/
   demo      build a bank, generate and measure on synthetic clips, offline
@@ -114,13 +118,25 @@ def _report(arguments: list[str]) -> int:
     return report(arguments[1:])
 
 
+def _benchmark(arguments: list[str]) -> int:
+    from trainers.benchmark import main as benchmark
+
+    return benchmark(arguments)
+
+
 def _demo(arguments: list[str]) -> int:
     from trainers.demo import main as demo
 
     return demo(arguments[1:]) or 0
 
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {"fit": _lightning, "predict": _lightning, "bank": _bank, "report": _report, "demo": _demo}
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    **dict.fromkeys(("fit", "predict"), _lightning),
+    **dict.fromkeys(("test", "ablate"), _benchmark),
+    "bank": _bank,
+    "report": _report,
+    "demo": _demo,
+}
 
 
 if __name__ == "__main__":

@@ -1,0 +1,141 @@
+"""What is measured of each video: metrics against its reference, and the motion that the backbone itself sees in it."""
+
+# T frames, C = 3 colours, Y X pixel rows and columns, F latent frames, H W token rows and columns, S = H*W, n points
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from datamodules.benchmark import BenchmarkClip, BenchmarkData
+from ditflow.backbones import Backbone, load_backbone
+from ditflow.files import atomic_file
+from ditflow.grid import VideoSize
+from ditflow.metrics import Metric, Sample, Tracks
+from ditflow.transfer import extract_motion
+from ditflow.video import read_video
+from trainers.benchmark_folder import Item, RunFolder
+from trainers.benchmark_methods import Method
+
+SPACING = 4
+"""Pixels between the points whose exact tracks are known."""
+
+
+@dataclass
+class Measurer:
+    """Fills in the results of one run. `backbone` None leaves out how it sees the videos."""
+
+    folder: RunFolder
+    data: BenchmarkData
+    size: VideoSize
+    metrics: Mapping[str, Metric]
+    backbone: str | None
+    dtype: str | None
+    seed: int
+
+    def measure(self, method: Method, clips: Sequence[BenchmarkClip], kinds: Sequence[str]) -> None:
+        """All videos of a method that exist and lack a number; of those that could not be made, the reason."""
+        for clip in clips:
+            items = [Item(method.name, clip.name, kind) for kind in method.kinds(kinds)]
+            made = [item for item in items if self.folder.video(item).exists()]
+            if not all(self._complete(item) for item in made):
+                self._measure_clip(method, clip, made)
+            for item in items:
+                if item not in made and (reason := self.folder.cost(item).get("error")):
+                    self.folder.write_result(item, self._known(method, clip, item, {}, reason))
+
+    def write_reference(self, clip: BenchmarkClip, fps: float) -> None:
+        """The reference's video and the motion that the backbone sees in it, where they are missing. Raises ValueError where it cannot be read."""
+        from ditflow.video import write_video
+
+        file = self.folder.reference(clip.name)
+        if not file.exists():
+            write_video(file, self.data.video(clip, self.size), fps)
+        if not file.with_suffix(".safetensors").exists():
+            self._write_flow(file)
+
+    def _measure_clip(self, method: Method, clip: BenchmarkClip, items: Sequence[Item]) -> None:
+        items = sorted(items, key=lambda item: clip.prompts[item.kind])  # as a metric sorts its rows
+        samples = self._samples(method, clip, items)
+        rows = {name: _rows(metric, samples) for name, metric in self.metrics.items()}
+        for index, item in enumerate(items):
+            self._write_flow(self.folder.video(item))
+            mine = {name: of[index] for name, of in rows.items()}
+            errors = dict.fromkeys(row.error for row in mine.values() if row.error)
+            numbers = {name: row.value for name, row in mine.items()}
+            self.folder.write_result(item, self._known(method, clip, item, numbers, " ".join(errors) or None))
+
+    def _samples(self, method: Method, clip: BenchmarkClip, items: Sequence[Item]) -> list[Sample]:
+        reference = read_video(self.folder.reference(clip.name)).frames
+        exact: dict[str, Any] = {}
+        if (known := self.data.exact(clip, self.size)) is not None:
+            exact = {"flows": known.flows(), "tracks": Tracks(*known.tracks(_points(self.size)), size=(self.size.height, self.size.width))}
+        entry = f"{method.name}/{clip.name}"
+        videos = {item: read_video(self.folder.video(item)).frames for item in items}
+        return [Sample(reference, video, clip.prompts[item.kind], clip.name, entry, **exact) for item, video in videos.items()]
+
+    def _known(self, method: Method, clip: BenchmarkClip, item: Item, numbers: Mapping[str, float | None], error: str | None) -> dict[str, Any]:
+        video = self.folder.video(item)
+        source = f"{clip.name}--{method.zero_shot_from or item.kind}"
+        entry = self.folder.bank(method.bank) / "entries" / f"{source}.safetensors"
+        flow = video.with_suffix(".safetensors")
+        cost = {key: value for key, value in self.folder.cost(item).items() if key != "error"}
+        return {
+            "method": item.method,
+            "clip": item.clip,
+            "kind": item.kind,
+            "prompt": clip.prompts[item.kind],
+            "seed": self.seed,
+            "video": video.name if video.exists() else None,
+            "flow": flow.name if flow.exists() else None,
+            **({"seconds": None, "peak_memory_bytes": None, "forward_equivalents": None, "losses": []} | cost),
+            "entry_bytes": entry.stat().st_size if entry.exists() else 0,
+            "zero_shot_from": method.zero_shot_from,
+            "metrics": {name: numbers.get(name) for name in self.metrics},
+            "error": error,
+        }
+
+    def _complete(self, item: Item) -> bool:
+        result = self.folder.result(item)
+        return result is not None and result["video"] is not None and self.metrics.keys() <= result["metrics"].keys()
+
+    @cached_property
+    def _seeing(self) -> Backbone | None:
+        return load_backbone(self.backbone, dtype=self.dtype) if self.backbone is not None else None
+
+    def _write_flow(self, video: Path) -> None:
+        """Displacement float16 (F-1, 2, H, W) in tokens from each latent frame to the next: attention motion flow at timestep 0."""
+        if self._seeing is None:
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a video may stand still
+            motion = extract_motion(self._seeing, read_video(video).frames).cpu()
+        grid = self._seeing.spec.compression.grid(self.size)
+        flow = torch.stack([motion[frame, frame + 1] for frame in range(grid.frames - 1)]).mT.unflatten(-1, (grid.height, grid.width))
+        with atomic_file(video.with_suffix(".safetensors")) as file:
+            file.write(save({"flow": flow.half().contiguous()}))
+
+    def release(self) -> None:
+        """Free the backbone before another process needs the memory."""
+        self.__dict__.pop("_seeing", None)
+
+
+def _rows(metric: Metric, samples: Sequence[Sample]) -> list[Any]:
+    """A row for each video; a metric that compares the videos of one entry has one row for all of them."""
+    metric.reset()
+    metric.update(samples)
+    rows = metric.rows()
+    return rows if len(rows) == len(samples) else rows * len(samples)
+
+
+def _points(size: VideoSize) -> Tensor:
+    """(n, 2) of (x, y) in frame 0."""
+    axes = (torch.arange(SPACING / 2, length, SPACING) for length in (size.width, size.height))
+    return torch.cartesian_prod(*axes)

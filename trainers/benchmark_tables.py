@@ -1,0 +1,141 @@
+"""The tables of a run, made from whatever results are there: rows.csv, table.csv, table.md, table.tex, paired.csv."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ditflow.files import atomic_file, write_csv
+from trainers.benchmark_folder import RunFolder
+from trainers.benchmark_statistics import COSTS, Interval, over_clips, paired, values_of
+
+Results = Sequence[Mapping[str, Any]]
+Row = tuple[Any, ...]
+
+ALL = "all"
+COST_LABELS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "seconds": ("Seconds", "{:.1f}".format),
+    "peak_memory_bytes": ("Peak memory, MiB", lambda value: f"{value / 2**20:.0f}"),
+    "forward_equivalents": ("Forwards", "{:.0f}".format),
+    "entry_bytes": ("Entry, KiB", lambda value: f"{value / 2**10:.0f}"),
+}
+FIRST = ("method", "clip", "kind", "prompt", "seed", "zero_shot_from")
+ARROWS = {"higher": " (+)", "lower": " (-)", "none": ""}
+
+
+def write_tables(folder: RunFolder, run: Mapping[str, Any]) -> None:
+    """From the results that are there by now."""
+    results = list(folder.all_results())
+    metrics = [metric["name"] for metric in run["metrics"]]
+    write_csv(folder.path / "rows.csv", (*FIRST, *metrics, *COSTS, "error"), list(_flat(results, metrics)))
+    write_csv(folder.path / "table.csv", ("method", "kind", "column", "mean", "low", "high", "clips"), list(summary(run, results)))
+    write_csv(folder.path / "paired.csv", ("method", "baseline", "kind", "column", "difference", "low", "high", "clips"), list(differences(run, results)))
+    for name, text in (("table.md", markdown(run, results)), ("table.tex", latex(run, results))):
+        with atomic_file(folder.path / name) as file:
+            file.write(text.encode())
+
+
+def summary(run: Mapping[str, Any], results: Results) -> Iterator[Row]:
+    """A row for each method, kind of prompt and column."""
+    for column in _columns(run):
+        values = values_of(results, column)
+        for method in _names(run):
+            for kind, kinds in _groups(run):
+                if (found := over_clips(values[method], kinds)) is not None:
+                    yield method, kind, column, found.mean, found.low, found.high, found.clips
+
+
+def differences(run: Mapping[str, Any], results: Results) -> Iterator[Row]:
+    """Each method minus the baseline, and each zero-shot method minus the one that made its entries, on the same clips and prompts."""
+    for column in _columns(run):
+        values = values_of(results, column)
+        for method, baseline in _pairs(run):
+            for kind, kinds in _groups(run):
+                if (found := paired(values[method], values[baseline], kinds)) is not None:
+                    yield method, baseline, kind, column, found.mean, found.low, found.high, found.clips
+
+
+def markdown(run: Mapping[str, Any], results: Results) -> str:
+    """A table for all prompts and one for each kind, then the paired differences."""
+    made = f"ditflow {run['ditflow']} on {run['backbone']}, {len(run['clips'])} clips of {run['size'][0]} frames, {run['size'][1]} x {run['size'][2]} pixels"
+    instruments = f"tracker {run['tracker']}, CLIP {run['clip_model']}"
+    lines = [f"{made}; {instruments}; {run['date'][:10]}. Mean and 95 % bootstrap interval over clips; (+) more is better, (-) less is.", ""]
+    for kind, kinds in _groups(run):
+        lines += [f"## {'All prompts' if kind == ALL else f'Prompts: {kind}'}", "", *_markdown_rows(_header(run), _cells(run, results, kinds)), ""]
+    header = ["method", "minus", *(_label(run, metric["name"]) for metric in run["metrics"])]
+    return "\n".join([*lines, "## Paired differences, all prompts", "", *_markdown_rows(header, _paired_cells(run, results)), ""])
+
+
+def latex(run: Mapping[str, Any], results: Results) -> str:
+    """The table of all prompts, for the package booktabs."""
+    header, rows = _header(run), list(_cells(run, results, run["prompt_kinds"]))
+    lines = [" & ".join(map(_escaped, row)) + r" \\" for row in (header, *rows)]
+    begin, end = [rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", r"\toprule"], [r"\bottomrule", r"\end{tabular}", ""]
+    return "\n".join([*begin, lines[0], r"\midrule", *lines[1:], *end])
+
+
+def _cells(run: Mapping[str, Any], results: Results, kinds: Sequence[str]) -> Iterator[list[str]]:
+    values = {column: values_of(results, column) for column in _columns(run)}
+    for method in run["methods"]:
+        found = {column: over_clips(values[column][method["name"]], kinds) for column in values}
+        if any(found.values()):
+            yield [method["label"], *(_written(column, found[column]) for column in values)]
+
+
+def _paired_cells(run: Mapping[str, Any], results: Results) -> Iterator[list[str]]:
+    values = {metric["name"]: values_of(results, metric["name"]) for metric in run["metrics"]}
+    for method, baseline in _pairs(run):
+        found = {column: paired(of[method], of[baseline], run["prompt_kinds"]) for column, of in values.items()}
+        if any(found.values()):
+            yield [method, baseline, *(_written(column, difference, "+") for column, difference in found.items())]
+
+
+def _written(column: str, found: Interval | None, sign: str = "") -> str:
+    if found is None:
+        return ""
+    if column in COST_LABELS:
+        return COST_LABELS[column][1](found.mean)
+    return f"{found.mean:{sign}.3f} [{found.low:{sign}.3f}, {found.high:{sign}.3f}]"
+
+
+def _flat(results: Results, metrics: Sequence[str]) -> Iterator[Row]:
+    for result in results:
+        yield (*(result[key] for key in FIRST), *(result["metrics"].get(name) for name in metrics), *(result[cost] for cost in COSTS), result["error"])
+
+
+def _pairs(run: Mapping[str, Any]) -> list[tuple[str, str]]:
+    names, baseline = _names(run), run["baseline"]
+    own = [(row["name"], row["optimised"]) for row in run["methods"] if row["zero_shot"] and row["optimised"] in names]
+    return [(name, baseline) for name in names if name != baseline and baseline in names] + [pair for pair in own if pair[1] != baseline]
+
+
+def _groups(run: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    return [(ALL, run["prompt_kinds"]), *((kind, [kind]) for kind in run["prompt_kinds"])]
+
+
+def _names(run: Mapping[str, Any]) -> list[str]:
+    return [method["name"] for method in run["methods"]]
+
+
+def _columns(run: Mapping[str, Any]) -> list[str]:
+    return [*(metric["name"] for metric in run["metrics"]), *COSTS]
+
+
+def _header(run: Mapping[str, Any]) -> list[str]:
+    return ["method", *(_label(run, column) for column in _columns(run))]
+
+
+def _label(run: Mapping[str, Any], column: str) -> str:
+    if column in COST_LABELS:
+        return COST_LABELS[column][0]
+    return next(metric["label"] + ARROWS[metric["better"]] for metric in run["metrics"] if metric["name"] == column)
+
+
+def _markdown_rows(header: Sequence[str], rows: Iterator[list[str]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
+
+
+def _escaped(text: str) -> str:
+    for character in "\\&%$#_{}":
+        text = text.replace(character, f"\\{character}" if character != "\\" else r"\textbackslash ")
+    return text
