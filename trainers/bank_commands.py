@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def list_entries(bank: MotionBank, arguments: argparse.Namespace, console: Console) -> int:
     """A table of all entries, from their headers or the index."""
-    rows, failures, inflight = bank.index(), bank.failures(), bank.inflight()
+    rows, failures, inflight = {row.name: row for row in bank.index()}, bank.failures(), bank.inflight()
     if rows:
         table = Table("entry", "variable", "grid", "steps", "loss", "clip", "prompt", "size", "date", header_style="bold", box=None)
         for name, row in rows.items():

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ditflow.bank.checks import Check, many, normal, text
 from ditflow.bank.errors import BankStorageError
-from ditflow.bank.folders import Folder
+from ditflow.bank.place import Folder
 from ditflow.bank.shelf import is_name
 from ditflow.bank.strict import canonical_json, strict_json
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, BinaryIO
 from ditflow.bank.errors import EntryError
 from ditflow.bank.header import Header, read_header
 from ditflow.bank.metadata import EntryMetadata
-from ditflow.bank.record import content_sha256, pack, read_tensors
+from ditflow.bank.record import pack, read_tensors, seal
+from ditflow.bank.strict import canonical_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,12 +47,8 @@ class BankEntry:
 
     @property
     def content_hash(self) -> str:
-        """Sha256 of the tensors' bits and of all metadata but `ditflow`, `seconds` and `date`, which differ between runs.
-
-        Two entries are bit-identical when these are equal, and two banks when they have equal names with bit-identical entries.
-        """
-        metadata = {name: value for name, value in self.metadata.as_dict().items() if name not in VOLATILE}
-        return content_sha256(metadata, self.tensors())
+        """As `content_hash` says of the entry's header."""
+        return content_hash(self.metadata, seal(KIND, "", {}, self.tensors())[0])
 
     def to_bytes(self, name: str = "") -> bytes:
         """The entry's file under that name. Equal entries give equal bytes."""
@@ -69,6 +67,16 @@ class BankEntry:
             return cls(metadata, **read_tensors(file, header))
         except EntryError as error:
             raise error.about(header.subject) from None
+
+
+def content_hash(metadata: EntryMetadata, header: Header) -> str:
+    """Sha256 of the tensors' bits and of all metadata but `ditflow`, `seconds` and `date`, which differ between runs. Needs no torch.
+
+    Two entries are bit-identical when these are equal, and two banks when they have equal names with bit-identical entries.
+    """
+    lasting = {name: value for name, value in metadata.as_dict().items() if name not in VOLATILE}
+    places = sorted([key, slot.dtype, slot.shape, slot.start] for key, slot in header.slots.items())
+    return hashlib.sha256(canonical_json([lasting, places, header.tensors_sha256]).encode()).hexdigest()
 
 
 def checked_metadata(header: Header) -> EntryMetadata:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 from ditflow.bank.checks import Check, integer, iso_date, normal, text
 from ditflow.bank.errors import BankError, BankStorageError
-from ditflow.bank.folders import Folder
+from ditflow.bank.place import Folder
 from ditflow.bank.shelf import is_name
 from ditflow.bank.strict import canonical_json, strict_json
 

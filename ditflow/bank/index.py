@@ -1,16 +1,23 @@
-"""The index: one short row per entry, derived from the entries and never trusted over them: a row serves while its file keeps size and mark."""
+"""The index: one short row per entry, derived from the entries and never trusted over them: a row serves while its file keeps size and mark.
+
+A file of one JSON value on each line, sorted by name, is read and written row by row: memory does not grow with the bank.
+"""
 
 from __future__ import annotations
 
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 from ditflow.bank.checks import Check, integer, many, normal, number, text
 from ditflow.bank.metadata import EntryMetadata
 from ditflow.bank.strict import canonical_json, strict_json
 
-SCHEMA = 1
+FILE = "index.jsonl"
+SCHEMA, LONGEST = {"schema": 2}, 1 << 20  # the first line; bytes of a line
 FIELDS: dict[str, Check] = {
+    "name": text(128),
     "size": integer(0, 1 << 62),
     "mark": text(256),
     "backbone": text(4096),
@@ -34,6 +41,7 @@ class IndexRow:
         problem: why the entry's header cannot be read, or "".
     """
 
+    name: str
     size: int
     mark: str
     backbone: str = ""
@@ -47,26 +55,41 @@ class IndexRow:
     problem: str = ""
 
     @classmethod
-    def of(cls, metadata: EntryMetadata, size: int, mark: str) -> IndexRow:
+    def of(cls, name: str, metadata: EntryMetadata, size: int, mark: str) -> IndexRow:
         loss = next((curve[-1] for curve in reversed(metadata.losses) if curve), 0.0)
-        same = {name: getattr(metadata, name) for name in ("backbone", "variable", "grid", "clip", "prompt", "date")}
-        return cls(size, mark, guided=len(metadata.timesteps), loss=loss, **same)
+        same = {field: getattr(metadata, field) for field in ("backbone", "variable", "grid", "clip", "prompt", "date")}
+        return cls(name, size, mark, guided=len(metadata.timesteps), loss=loss, **same)
 
 
-def parse_index(text: str) -> dict[str, IndexRow]:
-    """The rows of an index file. ValueError if it is none; rows that are none are left out, for the entries will tell."""
-    table = strict_json(text)
-    if table.get("schema") != SCHEMA or not isinstance(table.get("entries"), dict):
-        raise ValueError("it is no index")
-    return {name: row for name, values in table["entries"].items() if (row := _row(values)) is not None}
-
-
-def index_text(rows: dict[str, IndexRow]) -> str:
-    return canonical_json({"schema": SCHEMA, "entries": {name: asdict(row) for name, row in rows.items()}})
-
-
-def _row(values: Any) -> IndexRow | None:
+def parse_index(file: BinaryIO) -> Iterator[IndexRow]:
+    """The rows of an index file up to the first line that is none: the entries will tell the rest."""
+    lines = io.BufferedReader(file)  # type: ignore[type-var]
     try:
-        return IndexRow(**normal(FIELDS, values))
-    except (TypeError, ValueError):
-        return None
+        if strict_json(lines.readline(LONGEST).decode()) != SCHEMA:
+            return
+        while line := lines.readline(LONGEST):
+            yield _row(strict_json(line.decode()))
+    except ValueError:
+        return
+
+
+def index_lines(rows: Iterable[IndexRow]) -> Iterator[bytes]:
+    yield canonical_json(SCHEMA).encode() + b"\n"
+    for row in rows:
+        yield canonical_json(asdict(row)).encode() + b"\n"
+
+
+def current(known: Iterator[IndexRow], listing: Mapping[str, tuple[int, str]], make: Callable[[str, int, str], IndexRow | None]) -> Iterator[IndexRow]:
+    """A row for each file of a sorted listing: a known one while the file is the same, else made anew. Known rows out of order are passed over."""
+    row = next(known, None)
+    for name, (size, mark) in listing.items():
+        while row is not None and row.name < name:
+            row = next(known, None)
+        same = row is not None and mark != "" and (row.name, row.size, row.mark) == (name, size, mark)
+        fresh = row if same else make(name, size, mark)
+        if fresh is not None:
+            yield fresh
+
+
+def _row(values: dict[str, Any]) -> IndexRow:
+    return IndexRow(**normal(FIELDS, values))

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ditflow.bank.header import Header, Slot, checked_chunks, write_header
-from ditflow.bank.strict import canonical_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,13 +22,19 @@ TYPE_NAMES = {f"torch.{torch_name}": name for name, torch_name in TORCH_TYPES.it
 
 def pack(kind: str, name: str, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> list[bytes | memoryview]:
     """A record as buffers to be written one after the other. Equal arguments give equal bytes; tensors on the CPU are not copied."""
+    header, buffers = seal(kind, name, metadata, tensors)
+    return [write_header(header), *buffers]
+
+
+def seal(kind: str, name: str, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[Header, list[memoryview]]:
+    """The header of a record, and its tensors in the one order in which they are written."""
     slots: dict[str, Slot] = {}
     buffers, start = [], 0
     for key, tensor in sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0])):  # widest first: all are aligned
         buffers.append(_bytes(tensor))
         slots[key] = Slot(TYPE_NAMES[str(tensor.dtype)], tuple(tensor.shape), start, start + buffers[-1].nbytes)
         start = slots[key].stop
-    return [write_header(Header("", kind, name, dict(metadata), slots, _sha256(buffers))), *buffers]
+    return Header("", kind, name, dict(metadata), slots, _sha256(buffers)), buffers
 
 
 def read_tensors(file: BinaryIO, header: Header) -> dict[str, Tensor]:
@@ -46,12 +51,6 @@ def read_tensors(file: BinaryIO, header: Header) -> dict[str, Tensor]:
         flat = torch.frombuffer(body, dtype=dtype, count=count, offset=slot.start) if count else torch.empty(0, dtype=dtype)
         tensors[key] = flat.reshape(slot.shape)
     return tensors
-
-
-def content_sha256(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """One sum of metadata and tensors, whatever file carries them."""
-    parts = [[key, str(tensor.dtype), list(tensor.shape), _sha256([_bytes(tensor)])] for key, tensor in sorted(tensors.items())]
-    return hashlib.sha256(canonical_json([metadata, parts]).encode()).hexdigest()
 
 
 def _sha256(buffers: Sequence[memoryview]) -> str:

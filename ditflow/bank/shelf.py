@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from itertools import chain
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
-from ditflow.bank.errors import BankError, EntryError, UnknownEntryError
-from ditflow.bank.folders import Folder
-from ditflow.bank.header import Header, read_header
+from ditflow.bank.errors import BankError, BankStorageError, EntryError, UnknownEntryError
+from ditflow.bank.header import Header, checked_chunks, read_header, write_header
+from ditflow.bank.place import REPLACED, Folder
 from ditflow.bank.record import pack
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-SUFFIX = ".safetensors"
+Result = TypeVar("Result")
+SUFFIX, ATTEMPTS = ".safetensors", 8
 
 
 def is_name(name: object) -> bool:
@@ -44,27 +46,49 @@ class Shelf:
     def __contains__(self, name: object) -> bool:
         return is_name(name) and self.folder.exists(f"{self.under}/{name}{SUFFIX}")
 
-    @contextlib.contextmanager
-    def open(self, name: str) -> Iterator[tuple[BinaryIO, Header]]:
-        """A record's file behind its checked header. Raises UnknownEntryError, or EntryError if it is damaged or belongs to another name or kind."""
-        subject = f"{self.noun} {name!r:.200}"
-        with self._known(name) as path, self.folder.open(path) as (file, size):
-            header = read_header(file, size, subject)
-            if header.kind != self.kind:
-                raise EntryError(f"{subject} is no {self.kind}: its file says it is a {header.kind!r:.80}.")
-            if header.name != name:
-                raise EntryError(f"{subject} was swapped or renamed: its file says it is {header.name!r:.200}.")
-            yield file, header
+    def read(self, name: str, use: Callable[[BinaryIO, Header], Result]) -> Result:
+        """What `use` makes of a record's file, which stands behind its checked header; again where the record is replaced meanwhile.
+
+        Raises UnknownEntryError, or EntryError if the record is damaged or belongs to another name or kind.
+        """
+        for _ in range(ATTEMPTS):
+            try:
+                with self._known(name) as path, self.folder.open(path) as (file, size):
+                    return use(file, self._header(file, size, name))
+            except BankStorageError as error:
+                if error.errno not in REPLACED:
+                    raise
+        raise BankStorageError(f"Cannot read {self.noun} {name!r}: it was replaced {ATTEMPTS} times while it was read. Try again.")
 
     def write(self, name: str, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Write or replace a record. Raises BankError for what cannot be a name: no name leads out of the folder."""
-        if not is_name(name):
-            raise BankError(f"{name!r:.200} cannot name an entry: take 1 to 128 letters A-Z a-z, digits, '.', '_' and '-', and no '.' first.")
-        self.folder.write(f"{self.under}/{name}{SUFFIX}", pack(self.kind, name, metadata, tensors))
+        self.folder.write(self._path(name), pack(self.kind, name, metadata, tensors))
+
+    def create(self, name: str, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bool:
+        """Write a record unless the name is taken: false then."""
+        return self.folder.create(self._path(name), pack(self.kind, name, metadata, tensors))
+
+    def copy(self, name: str, to: Shelf) -> bool:
+        """A record to another shelf with flat memory, its sum checked on the way; false where the name is taken there."""
+        return self.read(name, lambda file, header: to.folder.create(to._path(name), chain([write_header(header)], checked_chunks(file, header))))
 
     def remove(self, name: str) -> None:
         with self._known(name) as path:
             self.folder.remove(path)
+
+    def _header(self, file: BinaryIO, size: int, name: str) -> Header:
+        subject = f"{self.noun} {name!r:.200}"
+        header = read_header(file, size, subject)
+        if header.kind != self.kind:
+            raise EntryError(f"{subject} is no {self.kind}: its file says it is a {header.kind!r:.80}.")
+        if header.name != name:
+            raise EntryError(f"{subject} was swapped or renamed: its file says it is {header.name!r:.200}.")
+        return header
+
+    def _path(self, name: str) -> str:
+        if not is_name(name):
+            raise BankError(f"{name!r:.200} cannot name an entry: take 1 to 128 letters A-Z a-z, digits, '.', '_' and '-', and no '.' first.")
+        return f"{self.under}/{name}{SUFFIX}"
 
     @contextlib.contextmanager
     def _known(self, name: str) -> Iterator[str]:

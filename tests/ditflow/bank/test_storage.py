@@ -24,22 +24,23 @@ def files(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def refuse(monkeypatch, call, code):
+def refuse(monkeypatch, calls, code):
     def failing(*args, **kwargs):
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(os, call, failing)
+    for call in calls:
+        monkeypatch.setattr(os, call, failing)
 
 
 @pytest.mark.parametrize("code", SENTENCES)
-@pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_disk_that_refuses(tmp_path, monkeypatch, call, code):
+@pytest.mark.parametrize("calls", [("fsync",), ("replace", "link")], ids=["flush", "name"])
+def test_a_disk_that_refuses(tmp_path, monkeypatch, calls, code):
     bank = MotionBank(tmp_path, create=True)
     bank["kite"] = make_entry(1)
     bank.save_inflight("batch", {}, {"step": 1})
     bank.mark_failed("boat", "no")
     before = files(tmp_path)
-    refuse(monkeypatch, call, code)
+    refuse(monkeypatch, calls, code)
     for write in (
         lambda: bank.put("new", make_entry(2)),
         lambda: bank.put("kite", make_entry(2), overwrite=True),
@@ -99,7 +100,7 @@ def test_a_read_only_folder(tmp_path):
     wanted = [
         "Cannot write entries/new.safetensors",
         "Cannot make the folder inflight",
-        "Cannot write index.json",
+        "Cannot write index.jsonl",
         "Cannot remove entries/kite.safetensors",
     ]
     assert run.stdout.splitlines() == [f"{start}: permission is denied; name a folder you can write to." for start in wanted]
@@ -119,7 +120,7 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     bank = MotionBank(tmp_path, create=True)
-    monkeypatch.setattr(os, "replace", interrupt)
+    monkeypatch.setattr(os, "link", interrupt)
     with pytest.raises(KeyboardInterrupt):
         bank["kite"] = make_entry()
     assert files(tmp_path) == []
