@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any
 
 from datamodules.benchmark import KINDS, BenchmarkClip, BenchmarkData
-from ditflow.backbones import BackboneSpec, backbone_spec
+from ditflow.backbones import BackboneSpec, sketch_backbone
 from ditflow.bank import BankError, MotionBank
 from ditflow.files import StorageError, write_csv
 from ditflow.grid import VideoSize
@@ -73,7 +73,7 @@ class Benchmark:
 
     @cached_property
     def spec(self) -> BackboneSpec:
-        return backbone_spec(str(self.model["backbone"]))
+        return sketch_backbone(str(self.model["backbone"])).spec
 
     @cached_property
     def size(self) -> VideoSize:

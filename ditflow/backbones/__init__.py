@@ -15,7 +15,7 @@ from ditflow.resources import shipped
 
 BACKBONES: dict[str, type[CogVideoX]] = {"CogVideoXTransformer3DModel": CogVideoX}
 
-__all__ = ["BACKBONES", "Backbone", "BackboneError", "BackboneSpec", "backbone_spec", "load_backbone"]
+__all__ = ["BACKBONES", "Backbone", "BackboneError", "BackboneSpec", "load_backbone", "sketch_backbone"]
 
 
 def load_backbone(name: str, *, device: torch.device | str | None = None, dtype: torch.dtype | str | None = None) -> Backbone:
@@ -27,12 +27,6 @@ def load_backbone(name: str, *, device: torch.device | str | None = None, dtype:
     device = torch.device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
     folder = str(shipped("checkpoints", name) or name)
     return _family(folder, name).load(folder, name=name, device=device, dtype=_dtype(dtype, device))
-
-
-def backbone_spec(name: str) -> BackboneSpec:
-    """The sizes of a backbone, without its weights. Raises BackboneError where nothing usable is found."""
-    folder = str(shipped("checkpoints", name) or name)
-    return _family(folder, name).spec_in(folder, name)
 
 
 def sketch_backbone(name: str, *, device: torch.device | str = "meta", dtype: torch.dtype | str | None = None, blocks: int | None = None) -> Backbone:
