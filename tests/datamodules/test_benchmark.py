@@ -1,0 +1,53 @@
+"""The benchmark's synthetic clips: held out, the same everywhere, with prompts that go further from kind to kind."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from datamodules.benchmark import KINDS, SyntheticBenchmark, distance
+from datamodules.synthetic import CAMERA_MOTIONS, HELD_OUT, MOTIONS, World
+from ditflow.grid import VideoSize
+
+
+def clouds(prompt: str) -> str:
+    return prompt.split()[-2]
+
+
+@pytest.mark.parametrize("clip", SyntheticBenchmark(40).clips(), ids=lambda clip: clip.name)
+def test_subject_changes_less_than_scene(clip):
+    assert tuple(clip.prompts) == KINDS
+    caption, subject, scene = clip.prompts.values()
+    assert set(clip.prompts.values()) <= set(World().prompts()) and len(set(clip.prompts.values())) == 3
+    if clip.name.split("-")[0] in CAMERA_MOTIONS:
+        assert distance(clouds(caption), clouds(subject)) == 1
+    else:
+        assert clouds(caption) == clouds(subject)
+        sprites = [prompt.split()[1:3] for prompt in (caption, subject, scene)]
+        assert all(sprites[0][1] != other[1] and other[0] != clouds(prompt) for other, prompt in zip(sprites[1:], (subject, scene), strict=True))
+    assert distance(clouds(caption), clouds(scene)) >= 2
+
+
+def test_clips_are_those_of_their_seeds():
+    data, size = SyntheticBenchmark(4, first=7, motions=["pan", "bounce"]), VideoSize(9, 32, 48)
+    assert [clip.name for clip in data.clips()] == ["pan-7", "bounce-8", "pan-9", "bounce-10"]
+    assert data.clips() == SyntheticBenchmark(4, first=7, motions=["pan", "bounce"]).clips()
+    clip = data.clips()[1]
+    assert torch.equal(data.video(clip, size), World(size).clip(8, "bounce").frames)
+    assert torch.equal(data.exact(clip, size).flow(0, 4), World(size).clip(8, "bounce").flow(0, 4))
+
+
+def test_every_motion_of_the_world_is_among_the_24():
+    assert {clip.name.split("-")[0] for clip in SyntheticBenchmark().clips()} >= set(MOTIONS) - {"orbit"} and len(SyntheticBenchmark().clips()) == 24
+
+
+@pytest.mark.parametrize(("clips", "first"), [(0, 0), (1, -1), (2, HELD_OUT - 1)])
+def test_only_held_out_seeds(clips, first):
+    with pytest.raises(ValueError, match="held out"):
+        SyntheticBenchmark(clips, first=first)
+
+
+def test_size_is_the_backbones_unless_given():
+    trained = VideoSize(25, 64, 64)
+    assert SyntheticBenchmark(1).size_on(trained) == trained
+    assert SyntheticBenchmark(1, frames=9, size=(32, 48)).size_on(trained) == VideoSize(9, 32, 48)
