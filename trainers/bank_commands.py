@@ -1,4 +1,4 @@
-"""`ditflow bank list|show|status|verify BANK`: look into a bank without loading torch.
+"""`ditflow bank COMMAND BANK`: look into a bank and keep it in order without loading torch.
 
 Whatever an entry says about itself was written by a stranger: it is shown as plain text, control characters escaped.
 """
@@ -8,16 +8,17 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 
 from rich.console import Console
-from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
 from ditflow.bank import BankError, MotionBank
-from trainers import bank_status
+from trainers import bank_status, bank_upkeep
+from trainers.bank_list import list_entries
+from trainers.bank_words import count, reported
 from trainers.progress_view import console_of, plain
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -31,24 +32,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BankError as error:
         print(f"ditflow bank: {error}", file=sys.stderr)
         return 2
-
-
-def list_entries(bank: MotionBank, arguments: argparse.Namespace, console: Console) -> int:
-    """A table of all entries, from their headers or the index."""
-    rows, failures, inflight = {row.name: row for row in bank.index()}, bank.failures(), bank.inflight()
-    if rows:
-        table = Table("entry", "variable", "grid", "steps", "loss", "clip", "prompt", "size", "date", header_style="bold", box=None)
-        for name, row in rows.items():
-            facts = ["damaged"] if row.problem else [row.variable, "x".join(map(str, row.grid)), str(row.guided), f"{row.loss:.4g}", row.clip, row.prompt]
-            facts += [""] * (6 - len(facts)) + [decimal(row.size), row.date[:16]]
-            table.add_row(Text(name, overflow="fold"), *(Text(plain(fact), overflow="ellipsis", no_wrap=True) for fact in facts))
-        console.print(table)
-    console.print(
-        f"{_count(len(rows), 'entry', 'entries')}, {_count(len(inflight), 'batch', 'batches')} in flight, {_count(len(failures), 'clip', 'clips')} failed"
-    )
-    for name, failure in failures.items():
-        console.print(Text(f"failed: {name}, {_count(failure.attempts, 'time', 'times')}: {plain(failure.reason)}"))
-    return _report([row.problem for row in rows.values() if row.problem])
 
 
 def show_entry(bank: MotionBank, arguments: argparse.Namespace, console: Console) -> int:
@@ -75,8 +58,8 @@ def verify_bank(bank: MotionBank, arguments: argparse.Namespace, console: Consol
     with console.status("reading every entry"):
         problems = bank.verify()
     if not problems:
-        console.print(f"{_count(len(bank), 'entry', 'entries')}, all sound")
-    return _report(problems)
+        console.print(f"{count(len(bank), 'entry', 'entries')}, all sound")
+    return reported(problems)
 
 
 def loss_curve(values: Sequence[float], width: int = 72, height: int = 8) -> list[str]:
@@ -92,32 +75,32 @@ def loss_curve(values: Sequence[float], width: int = 72, height: int = 8) -> lis
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="ditflow bank", description="Look into a motion bank: a folder or any fsspec URL.")
-    commands = parser.add_subparsers(required=True, metavar="{list,show,status,verify}")
-    for name, command, about in (
-        ("list", list_entries, "a table of all entries"),
-        ("show", show_entry, "one entry's metadata and loss curve"),
-        ("status", bank_status.status, "how far the runs that build it have come"),
-        ("verify", verify_bank, "read every entry and compare its sums"),
-    ):
+    parser = argparse.ArgumentParser(prog="ditflow bank", description="Look into a motion bank and keep it in order: a folder or any fsspec URL.")
+    commands = parser.add_subparsers(required=True, metavar=f"{{{','.join(COMMANDS)}}}")
+    for name, (command, about) in COMMANDS.items():
         subparser = commands.add_parser(name, help=about, description=about)
         subparser.add_argument("bank", metavar="BANK", help="the folder or URL that `fit` was given as its bank")
         subparser.set_defaults(command=command)
-        if command is show_entry:
+        if name == "show":
             subparser.add_argument("entry", metavar="ENTRY", help="its name in the list")
-        if command is bank_status.status:
+        if name == "status":
             bank_status.add_arguments(subparser)
+        if command.__module__ == bank_upkeep.__name__:
+            bank_upkeep.add_arguments(subparser, name)
     return parser
 
 
-def _report(problems: Sequence[str]) -> int:
-    for problem in problems:
-        print(plain(problem), file=sys.stderr)
-    return 1 if problems else 0
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
+COMMANDS: dict[str, tuple[Callable[[MotionBank, argparse.Namespace, Console], int], str]] = {
+    "list": (list_entries, "a table of all entries"),
+    "show": (show_entry, "one entry's metadata and loss curve"),
+    "status": (bank_status.status, "how far the runs that build it have come"),
+    "verify": (verify_bank, "read every entry and compare its sums"),
+    "reindex": (bank_upkeep.reindex, "write the index anew from the entries"),
+    "merge": (bank_upkeep.merge, "copy all entries into another bank"),
+    "export": (bank_upkeep.export, "copy some entries, or all, into a new bank"),
+    "rm": (bank_upkeep.remove, "remove entries by name"),
+    "gc": (bank_upkeep.collect, "remove what killed runs left and nothing will use"),
+}
 
 
 if __name__ == "__main__":

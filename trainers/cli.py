@@ -19,7 +19,7 @@ commands:
               ditflow fit --config configs/tiny-rope.yaml --data.manifest clips.csv --bank bank/
   predict   make videos from a bank's motions and new prompts, without the clips
               ditflow predict --config configs/tiny-rope.yaml --bank bank/ --data.prompts prompts.txt --out videos/
-  bank      look into a bank: list, show, status, verify
+  bank      look into a bank: list, show, status, verify; keep it in order: reindex, merge, export, rm, gc
               ditflow bank list bank/
   test      many methods on the same clips and prompts, measured and compared; resumable
               ditflow test --config configs/benchmarks/synthetic.yaml --out runs/synthetic/

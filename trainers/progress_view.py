@@ -47,7 +47,7 @@ def duration(seconds: float | None) -> str:
 
 
 def plain(text: str) -> str:
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 def _flights(progress: Progress) -> Iterator[RenderableType]:
