@@ -24,14 +24,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from trainers.report_run import read_run
 
     run = read_run(Path(options.run).expanduser())
-    videos = len(run.clips) * (1 + len(run.kinds) * len(run.methods))
-    page = page_of(run, share=int(options.megabytes * 1e6 * 3 / 4 / videos))  # base64 writes 3 bytes as 4
+    results = list(run.results())
+    page = page_of(run, results, share=int(options.megabytes * 1e6 * 3 / 4 / (len(run.clips) + len(results))))  # base64 writes 3 bytes as 4
     page = replace(page, sections=track(page.sections, "embedding", total=len(run.clips), console=Console(stderr=True), transient=True))
-    out = Path(options.out).expanduser() if options.out else run.folder / "index.html"
+    out = Path(options.out).expanduser() if options.out else run.folder.path / "index.html"
     weight = write_page(out, page)
-    problems = [result for result in run.results() if result.problem]
-    if problems:
-        print(f"{len(problems)} of {videos - len(run.clips)} results are missing or failed: the page says why in their places.", file=sys.stderr)
+    if problems := sum(bool(result.problem) for result in results):
+        print(f"{problems} of {len(results)} results are missing or lack something: the page says what, in their places.", file=sys.stderr)
     print(f"{out} ({decimal(weight)})")
     return 0
 

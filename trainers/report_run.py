@@ -1,26 +1,21 @@
-"""The folder that `ditflow test` writes, read for the eye: what was run, and what came of it. Nothing in it is trusted.
-
-    RUN/run.json                                   what was run
-    RUN/references/<clip>.mp4, .safetensors        reference clips, and their displacement `flow`
-    RUN/results/<method>/<clip>--<kind>.json       numbers, losses, or the sentence that says why there are none; .mp4 and .safetensors beside it
-"""
+"""The folder that `ditflow test` writes, read for the eye: what was run, and what came of it. Nothing in it is trusted."""
 
 # F latent frames, H W token rows and columns
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.filesize import decimal
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-SCHEMA = 1
+from trainers.benchmark_folder import SCHEMA, Item, RunFolder
+from trainers.benchmark_tables import COST_LABELS
 
 
 class ReportError(ValueError):
@@ -37,69 +32,60 @@ class Measure:
     write: Callable[[float], str] = "{:.3f}".format
 
 
-def _bytes(value: float) -> str:
-    return decimal(int(value))
-
-
-COSTS = (
-    Measure("seconds", "Seconds", "none", "{:.1f}".format),
-    Measure("peak_memory_bytes", "Peak memory", "none", _bytes),
-    Measure("forward_equivalents", "Forward passes", "none", "{:.1f}".format),
-    Measure("entry_bytes", "Entry size", "none", _bytes),
-)
+COSTS = tuple(Measure(name, label, "none", write) for name, (label, write) in COST_LABELS.items())
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one method made of one clip and one prompt. `numbers` hold what is known and finite, `problem` says why there is no video or no number."""
+    """What one method made of one clip and one prompt. `numbers` hold what is known and finite, `problem` says what went wrong, if anything."""
 
-    method: str
-    clip: str
-    kind: str
-    prompt: str
-    numbers: Mapping[str, float]
-    losses: tuple[float, ...]
-    notes: tuple[str, ...]
-    problem: str
+    item: Item
+    prompt: str = ""
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    losses: tuple[float, ...] = ()
+    notes: tuple[str, ...] = ()
+    problem: str = ""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder and what its `run.json` says. Methods are (name, label)."""
+    """A run folder and what its `run.json` says. `methods` maps names to labels."""
 
-    folder: Path
+    folder: RunFolder
     facts: tuple[tuple[str, str], ...]
-    methods: tuple[tuple[str, str], ...]
+    methods: Mapping[str, str]
     clips: tuple[str, ...]
     kinds: tuple[str, ...]
     measures: tuple[Measure, ...]
     baseline: str
+    zero_shot: frozenset[str]
 
-    def reference(self, clip: str, suffix: str) -> Path:
-        return self._inside(f"references/{clip}{suffix}")
+    def reference(self, clip: str) -> Path:
+        return self._inside(self.folder.reference(clip))
 
-    def file(self, result: Result, suffix: str) -> Path:
-        return self._inside(f"results/{result.method}/{result.clip}--{result.kind}{suffix}")
-
-    def result(self, method: str, clip: str, kind: str) -> Result:
-        """Whatever is there: a result that is missing or damaged says so in its `problem`."""
-        path = self._inside(f"results/{method}/{clip}--{kind}.json")
-        empty = Result(method, clip, kind, "", {}, (), (), "not made yet")
-        if not path.is_file():
-            return empty
-        try:
-            return _result(_object(path), empty, [*self.measures, *COSTS])
-        except ReportError as error:
-            return Result(method, clip, kind, "", {}, (), (), str(error))
+    def video(self, result: Result) -> Path:
+        return self._inside(self.folder.video(result.item))
 
     def results(self) -> Iterator[Result]:
-        return (self.result(method, clip, kind) for clip in self.clips for kind in self.kinds for method, _ in self.methods)
+        """Whatever is there: a result that is missing or damaged says so in its `problem`. Motion that was not optimised for a prompt may be missing."""
+        for item in (Item(method, clip, kind) for clip in self.clips for kind in self.kinds for method in self.methods):
+            file = self._inside(self.folder.video(item)).with_suffix(".json")
+            if file.is_file() or item.method not in self.zero_shot:
+                yield self._result(item) if file.is_file() else Result(item, problem="not made yet")
 
-    def _inside(self, name: str) -> Path:
+    def _result(self, item: Item) -> Result:
+        try:
+            data = self.folder.result(item)
+        except (OSError, RecursionError):
+            data = None
+        if data is None:
+            return Result(item, problem=f"the result {item.name}.json is damaged: delete it, and `ditflow test` makes it again")
+        return _of(Result(item), data, {measure.name for measure in self.measures})
+
+    def _inside(self, path: Path) -> Path:
         """A file of this folder. A name that leads out of it is a mistake or an attack: it must never end up in a page."""
-        path = self.folder / name
-        if "\0" in name or not path.resolve().is_relative_to(self.folder.resolve()):
-            raise ReportError(f"{self.folder} names the file {name!r}, which is outside of it: correct the names in run.json.")
+        if "\0" in str(path) or not path.resolve().is_relative_to(self.folder.path.resolve()):
+            raise ReportError(f"{self.folder.path} names the file {str(path)!r}, which is outside of it: correct the names in run.json.")
         return path
 
 
@@ -113,13 +99,15 @@ def read_run(folder: Path) -> Run:
     data = _object(path)
     if data.get("schema") != SCHEMA:
         raise ReportError(f"{path} has schema {data.get('schema')!r}, but this version reads {SCHEMA}: use the version that wrote it, or test anew.")
-    methods = tuple((_text(row, "name", path), _text(row, "label", path)) for row in _rows(data, "methods", path))
-    measures = tuple(Measure(_text(row, "name", path), _text(row, "label", path), str(row.get("better", "none"))) for row in _rows(data, "metrics", path))
+    rows = _rows(data, "methods", path)
+    methods = {_text(row, "name", path): _text(row, "label", path) for row in rows}
+    measures = tuple(Measure(_text(row, "name", path), _text(row, "label", path), str(row.get("better"))) for row in _rows(data, "metrics", path))
     clips, kinds = _names(data, "clips", path), _names(data, "prompt_kinds", path)
     for key, values in (("methods", methods), ("clips", clips), ("prompt_kinds", kinds)):
         if not values:
             raise ReportError(f"{path} names no {key.replace('_', ' ')}: there is nothing to show. Run `ditflow test` to its end first.")
-    return Run(folder, _facts(data), methods, clips, kinds, measures, str(data.get("baseline", "")))
+    zero_shot = frozenset(str(row["name"]) for row in rows if row.get("zero_shot"))
+    return Run(RunFolder(folder), _facts(data), methods, clips, kinds, measures, str(data.get("baseline", "")), zero_shot)
 
 
 def read_flow(path: Path) -> Tensor | None:
@@ -136,15 +124,16 @@ def read_flow(path: Path) -> Tensor | None:
     return torch.nan_to_num(flow.float(), posinf=0.0, neginf=0.0)
 
 
-def _result(data: Mapping[str, Any], empty: Result, measures: Sequence[Measure]) -> Result:
-    metrics = data.get("metrics")
-    given = {**(metrics if isinstance(metrics, dict) else {}), **{cost.name: data.get(cost.name) for cost in COSTS}}
-    numbers = {measure.name: float(given[measure.name]) for measure in measures if _is_number(given.get(measure.name))}
+def _of(result: Result, data: Mapping[str, Any], metrics: set[str]) -> Result:
+    measured = data.get("metrics")
+    given = {key: value for key, value in measured.items() if key in metrics} if isinstance(measured, dict) else {}
+    given |= {cost.name: data.get(cost.name) for cost in COSTS}
+    numbers = {key: float(value) for key, value in given.items() if _is_number(value)}
     steps = data.get("losses")
     losses = tuple(float(loss) for step in (steps if isinstance(steps, list) else []) if isinstance(step, list) for loss in step if _is_number(loss))
     notes = [f"seed {data['seed']}"] if _is_number(data.get("seed")) else []
     notes += [f"motion optimised with the {data['zero_shot_from']} prompt"] if data.get("zero_shot_from") else []
-    return Result(empty.method, empty.clip, empty.kind, str(data.get("prompt") or ""), numbers, losses, tuple(notes), str(data.get("error") or ""))
+    return replace(result, prompt=str(data.get("prompt") or ""), numbers=numbers, losses=losses, notes=tuple(notes), problem=str(data.get("error") or ""))
 
 
 def _is_number(value: object) -> bool:

@@ -26,13 +26,14 @@ COLOURS = 12  # that page.css gives to methods; after these they come again
 
 @dataclass(frozen=True)
 class Cell:
-    """A table's cell. `value` sorts it (None last), `share` in 0..1 draws a bar, `target` is the anchor of a section to go to."""
+    """A table's cell. `value` sorts it (None last), `share` in 0..1 draws a bar, `target` is the anchor of a section to go to; the `note` is small."""
 
     text: str
     value: float | None = None
     share: float | None = None
     best: bool = False
     target: str = ""
+    note: str = ""
     colour: int | None = None
 
 
