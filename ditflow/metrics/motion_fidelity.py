@@ -2,7 +2,7 @@
 
 Yatim et al., CVPR 2024 (Eq. 5): for each track the best match among the other video's tracks, in the mean cosine between their steps; from the tracks of both
 videos in turn. Here the mean of the two directions, so that a video against itself scores 1, and every case is defined: two steps that stand still match (1),
-one that stands still and one that moves do not (0). A track is judged on the steps on which it is seen; each counts once, and a match that is lost there gives 0.
+one that stands still and one that moves do not (0). A track is judged on the steps on which it is seen; each counts once, and a match lost there gives 0.
 
 The published code (this one's and DiTFlow's) differs, and `published=True` is what it computes: it goes one way, forbids each track its counterpart of the same
 number by subtracting 1, so that a video against itself does not score 1, heeds neither what is seen nor speed, and is NaN as soon as one point stands still.
@@ -46,22 +46,26 @@ def step_similarity(a: Tensor, b: Tensor, speed: bool = False) -> Tensor:
     return similarity.masked_fill(longer == 0, 1.0)
 
 
-def published_similarity(reference: Tensor, generated: Tensor) -> Tensor:
-    """The published similarity matrix: positions (T, n, 2) twice to (n, n), row a track of the reference, column one of the generated video."""
-    frames = min(len(reference), len(generated))
-    steps = [positions[:frames].diff(dim=0) for positions in (reference, generated)]
-    a, b = (step / step.norm(dim=-1, keepdim=True) for step in steps)  # 0 / 0 is NaN, as published
-    return torch.einsum("tmc,tnc->mn", a, b) / (frames - 1)
+def published_similarity(steps_a: Tensor, steps_b: Tensor, skip: bool = False) -> Tensor:
+    """Mean cosine (n, m) between steps (T-1, n, 2) and (T-1, m, 2) as it is published: NaN where one stands still, or with `skip` 0 for this step."""
+    a, b = (steps / steps.norm(dim=-1, keepdim=True) for steps in (steps_a, steps_b))  # 0 / 0 is NaN
+    if skip:
+        a, b = a.nan_to_num(), b.nan_to_num()
+    return torch.einsum("tnc,tmc->nm", a, b) / len(a)
 
 
-def published_motion_fidelity(reference: Tensor, generated: Tensor) -> float:
-    """The published score of positions (T, n, 2) and (T, n, 2): NaN where the published code gives NaN. Raises MetricError where that fails."""
+def published_motion_fidelity(reference: Tensor, generated: Tensor, skip: bool = False) -> float:
+    """The published score of positions (T, n, 2) and (T, n, 2): NaN where the published code gives NaN, unless with `skip` steps that stand still count 0.
+
+    Raises MetricError where the published code fails.
+    """
     if reference.shape[1] != generated.shape[1]:
         raise MetricError(
             f"the published motion fidelity needs as many tracks of both videos, not {reference.shape[1]} and {generated.shape[1]}; "
             "use `motion_fidelity`, or the same grid of points for both."
         )
-    if min(len(reference), len(generated)) < 2:
+    frames = min(len(reference), len(generated))
+    if frames < 2:
         raise MetricError("a video of one frame has no motion to compare; give videos of at least 2 frames.")
-    similarity = published_similarity(reference, generated)
-    return float((similarity - torch.eye(len(similarity))).amax(1).mean())
+    similarity = published_similarity(reference[:frames].diff(dim=0), generated[:frames].diff(dim=0), skip)
+    return float((similarity - torch.eye(len(similarity))).amax(0).mean())

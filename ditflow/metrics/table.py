@@ -11,10 +11,10 @@ from ditflow.metrics.appearance import appearance, appearance_diversity, appeara
 from ditflow.metrics.base import Embedder, MetricError, Row, Sample, Tracker, Tracks, check_frames
 from ditflow.metrics.clip import Clip, load_clip
 from ditflow.metrics.motion_cosine import measured_flows, motion_cosine
-from ditflow.metrics.motion_fidelity import motion_fidelity
+from ditflow.metrics.motion_fidelity import motion_fidelity, published_motion_fidelity
 from ditflow.metrics.shell import Measured, Metric
 from ditflow.metrics.trackers import load_tracker
-from ditflow.metrics.trajectories import frechet_trajectory_distance, hybrid_motion_fidelity
+from ditflow.metrics.trajectories import frechet_trajectory_distance, hybrid_motion_fidelity, hybrid_motion_fidelity_code
 
 
 class TrackMetric(Metric):
@@ -32,7 +32,9 @@ class TrackMetric(Metric):
         for name, frames in (("the reference", sample.reference), ("the generated video", sample.generated)):
             check_frames(frames, name)
         reference, generated = self.tracker.pair(sample)
-        return self.compare(reference, generated), _counts("reference", reference) | _counts("generated", generated)
+        undefined = sum(float((tracks.positions.diff(dim=0) == 0).all(-1).sum()) for tracks in (reference, generated))
+        counts = _counts("reference", reference) | _counts("generated", generated) | {"undefined_steps": undefined}
+        return self.compare(reference, generated), counts
 
     def compare(self, reference: Tracks, generated: Tracks) -> float:
         """The value of two videos' tracks."""
@@ -54,10 +56,12 @@ class MotionFidelitySpeed(TrackMetric):
 
 
 class MotionFidelityPublished(TrackMetric):
+    """The published number, where it is one: steps that stand exactly still, which make it NaN, count 0, and their number is the row's `undefined_steps`."""
+
     label = "Motion fidelity (published)"
 
     def compare(self, reference: Tracks, generated: Tracks) -> float:
-        return _defined(motion_fidelity(reference, generated, published=True), reference, generated, "motion fidelity")
+        return published_motion_fidelity(reference.positions, generated.positions, skip=True)
 
 
 class FrechetTrajectoryDistance(TrackMetric):
@@ -75,10 +79,12 @@ class HybridMotionFidelity(TrackMetric):
 
 
 class HybridMotionFidelityCode(TrackMetric):
+    """What the published code computes; steps that stand exactly still, which make it NaN, count 0, and their number is the row's `undefined_steps`."""
+
     label = "Hybrid motion fidelity (code)"
 
     def compare(self, reference: Tracks, generated: Tracks) -> float:
-        return _defined(hybrid_motion_fidelity(reference, generated, code=True), reference, generated, "hybrid motion fidelity of the code")
+        return hybrid_motion_fidelity_code(reference, generated, skip=True)
 
 
 class MotionCosine(Metric):
@@ -197,14 +203,3 @@ def _counts(name: Literal["reference", "generated"], tracks: Tracks) -> dict[str
     still = (steps == 0).all(-1) & seen
     total = max(1, seen.numel())
     return {f"{name}_points": float(seen.shape[1]), f"{name}_lost": float((~seen).sum()) / total, f"{name}_still": float(still.sum()) / total}
-
-
-def _defined(value: float, reference: Tracks, generated: Tracks, name: str) -> float:
-    """What is published gives NaN where a point keeps its place exactly; that is said, not averaged."""
-    if value == value:
-        return value
-    kept = [int((tracks.positions.diff(dim=0) == 0).all(-1).any(0).sum()) for tracks in (reference, generated)]
-    raise MetricError(
-        f"the published {name} is not a number here: {kept[0]} points of the reference and {kept[1]} of the generated video stand exactly still in a step, "
-        "and it divides by the length of each step. `motion_fidelity` is defined for them."
-    )

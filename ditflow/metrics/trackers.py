@@ -49,7 +49,8 @@ class FrameTracker(ABC):
 class LucasKanade(FrameTracker):
     """Pyramidal Lucas-Kanade in colour, on frames enlarged so that their short side has `side` pixels.
 
-    A point is lost for good when it leaves the frame, is not found, or does not come back to within `tolerance` pixels when it is followed backwards.
+    A point is lost for good when it leaves the frame, is not found, or does not come back to within `tolerance` pixels when it is followed backwards; where it
+    is not found, it is taken to go on as it last went.
     """
 
     name = "lucas-kanade"
@@ -63,10 +64,11 @@ class LucasKanade(FrameTracker):
         scale = max(1, math.ceil(self.side / min(size)))
         images = [_image(frame, scale) for frame in frames]
         here = (grid_points(size, self.grid) if points is None else points).float()
-        seen = torch.ones(len(here), dtype=torch.bool)
+        step, seen = torch.zeros_like(here), torch.ones(len(here), dtype=torch.bool)
         path, sight = [here], [seen]
         for first, second in zip(images, images[1:], strict=False):
-            here, found = self._follow(first, second, here, scale)
+            there, found = self._follow(first, second, here, scale)
+            here, step = torch.where(found[:, None], there, here + step), torch.where(found[:, None], there - here, step)
             seen = seen & found & ((here >= 0) & (here <= torch.tensor(size[::-1]) - 1)).all(-1)
             path.append(here)
             sight.append(seen)

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ditflow.metrics.base import MetricError, Tracks, check_motion
+from ditflow.metrics.motion_fidelity import published_similarity
 
 DRAWN = 50
 """Paths that the code of hybrid motion fidelity draws."""
@@ -32,7 +33,7 @@ def frechet_trajectory_distance(reference: Tracks, generated: Tracks) -> float:
 def hybrid_motion_fidelity(reference: Tracks, generated: Tracks, *, code: bool = False) -> float:
     """Hybrid motion fidelity in [-.5, 1], 1 for the same paths; with `code` what its published code computes. Raises MetricError as the distance does."""
     if code:
-        return _hybrid_motion_fidelity_code(reference, generated)
+        return hybrid_motion_fidelity_code(reference, generated)
     a, b = _paired_paths(reference, generated)
     return float((torch.exp(-frechet_distance(a, b)) + _step_cosine(a, b, reference.size)).mean() / 2)
 
@@ -59,6 +60,18 @@ def _step_cosine(a: Tensor, b: Tensor, size: tuple[int, int]) -> Tensor:
     step_a, step_b = (Tracks((paths * torch.tensor(size[::-1])).transpose(0, 1), seen, size).steps()[0] for paths in (a, b))
     still = (step_a == 0).all(-1) & (step_b == 0).all(-1)
     return functional.cosine_similarity(step_a, step_b, dim=-1).masked_fill(still, 1.0).mean(0)
+
+
+def hybrid_motion_fidelity_code(reference: Tracks, generated: Tracks, skip: bool = False) -> float:
+    """What the code of hybrid motion fidelity computes: NaN where a point stands still, unless with `skip` the cosine of such steps counts 0."""
+    _check_pairs(reference, generated)
+    a, b = (tracks.positions / torch.tensor(tracks.size[::-1]) for tracks in (reference, generated))  # (T, n, 2)
+    steps = [torch.cat([path[:1], path.diff(dim=0)]) for path in (a, b)]
+    drawn = torch.randint(a.shape[1], (DRAWN,), generator=torch.Generator().manual_seed(0))
+    distance = torch.cdist(a[:, drawn].transpose(0, 1).flatten(0, 1), b[:, drawn].transpose(0, 1).flatten(0, 1))
+    shape = (DRAWN, len(a), DRAWN, len(b))
+    alike = 1 / (1 + distance.reshape(shape).mean((1, 3)))
+    return float(published_similarity(steps[0], steps[1], skip).amax(0).mean() + alike.amax(0).mean()) / 2
 
 
 def _paired_paths(reference: Tracks, generated: Tracks) -> tuple[Tensor, Tensor]:
@@ -96,14 +109,3 @@ def _filled(tracks: Tracks) -> Tensor:
         other = positions[frame][nearest] if seen.any() else positions[frame - 1]
         positions[frame] = torch.where(seen[:, None], positions[frame], other)
     return positions
-
-
-def _hybrid_motion_fidelity_code(reference: Tracks, generated: Tracks) -> float:
-    _check_pairs(reference, generated)
-    a, b = (tracks.positions.transpose(0, 1) / torch.tensor(tracks.size[::-1]) for tracks in (reference, generated))
-    steps = [torch.cat([paths[:, :1], paths.diff(dim=1)], dim=1) for paths in (a, b)]
-    units = [step / step.norm(dim=-1, keepdim=True) for step in steps]  # 0 / 0 is NaN, as published
-    cosine = torch.einsum("mtc,ntc->nm", *units) / a.shape[1]
-    drawn = torch.randint(len(b), (DRAWN,), generator=torch.Generator().manual_seed(0))
-    distance = torch.cdist(b[drawn].flatten(0, 1), a[drawn].flatten(0, 1)).unflatten(0, (DRAWN, -1)).unflatten(2, (DRAWN, -1)).mean((1, 3))
-    return float(cosine.amax(1).mean() + (1 / (1 + distance)).amax(1).mean()) / 2
