@@ -14,9 +14,11 @@ import torch
 from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXDPMScheduler, CogVideoXPipeline, CogVideoXTransformer3DModel
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
+from ditflow import motion
 from ditflow.backbones import load_backbone
 from ditflow.backbones.cogvideox import CogVideoX
 from ditflow.grid import VideoSize
+from ditflow.motion import MotionSignal
 
 SIZE = VideoSize(9, 32, 48)  # 3 x 4 x 6 tokens on these backbones
 TRANSFORMER: dict[str, Any] = dict(
@@ -48,6 +50,25 @@ VARIABLES = {
     "sinusoidal": ("sinusoidal",),
 }
 PAIRS = [(backbone, variable) for variable, backbones in VARIABLES.items() for backbone in backbones]
+SIGNALS: dict[str, tuple[str, dict[str, Any]]] = {
+    "amf": ("amf", {}),
+    "smm": ("smm", {}),
+    "smm-compat": ("smm", {"compat": True}),
+    "smm-match": ("smm", {"reference_timestep": "match"}),
+    "moft": ("moft", {"proportion": 0.25}),  # 8 of the 32 channels there are here
+    "moft-pans": ("moft", {"proportion": 0.25, "channels": "pans", "region": "frame", "reference_timestep": 200}),
+    "motionclone": ("motionclone", {}),
+    "motionclone-self": ("motionclone", {"exclude_self": True, "reference_noise": 0.0}),
+    "motionclone-frames": ("motionclone", {"mode": "frames"}),
+    "motionflow": ("motionflow", {}),
+    "motionflow-frames": ("motionflow", {"over": "frames", "subject": "dog", "caption_subject": -1}),
+}
+
+
+def signal_of(name: str, block: int = 2) -> MotionSignal[Any]:
+    """A signal as one of the table."""
+    kind, arguments = SIGNALS[name]
+    return motion.SIGNALS[kind](block, **arguments)
 
 
 def tiny_backbone(kind: str, dtype: torch.dtype = torch.float32) -> CogVideoX:
