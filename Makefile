@@ -3,25 +3,27 @@
 PYTHON ?= python3
 JOBS ?= 2
 OUT ?= demo
+RUNS ?= runs
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: help demo test slow lint pretrain bench
+.PHONY: help demo test slow lint pretrain bench benchmark
 help:
 	@echo "make demo      clips -> motion bank -> new videos: demo/index.html"
 	@echo "make test      the tests, offline"
 	@echo "make slow      the tests that take minutes each"
 	@echo "make lint      ruff, and mypy --strict on ditflow/"
 	@echo "make pretrain  train the embedded backbones from scratch"
-	@echo "make bench     measure what BENCHMARKS.md reports"
+	@echo "make bench     measure the embedded backbones, as BENCHMARKS.md reports it"
+	@echo "make benchmark compare all methods on them, as BENCHMARKS.md reports it: hours, and it goes on where it was"
 
 demo: $(STAMP)
 	$(BIN)/ditflow demo --out $(OUT)
 
 # one thread for each process: results are then the same bit by bit on every machine
-test slow: export OMP_NUM_THREADS = 1
-test slow bench: export HF_HUB_OFFLINE = 1
+test slow benchmark: export OMP_NUM_THREADS = 1
+test slow bench benchmark: export HF_HUB_OFFLINE = 1
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
@@ -34,11 +36,19 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 pretrain: $(STAMP)
-	for stage in vae tiny-rope tiny-sincos; do $(BIN)/python -m trainers.backbone_pretraining fit --config configs/pretrain/$$stage.yaml || exit 1; done
+	for stage in vae tiny-rope tiny-sincos vae-decoder tiny-rope-correspondence tiny-sincos-correspondence; do $(BIN)/python -m trainers.backbone_pretraining fit --config configs/pretrain/$$stage.yaml || exit 1; done
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.embedded_backbone tiny-rope --clips 24 --parts world amf plain --dtype bfloat16 --variables latents rotary_positions rotary_tables
 	$(BIN)/python -m tests.benchmarks.embedded_backbone tiny-sincos --clips 24 --parts world amf plain --dtype bfloat16 --variables latents sinusoidal
+
+# two processes share the methods of tiny-rope; then one does what is left and writes the tables
+SYNTHETIC := $(BIN)/ditflow test --config configs/benchmarks/synthetic.yaml --out $(RUNS)/synthetic
+benchmark: $(STAMP)
+	$(SYNTHETIC) --methods backbone ditflow-latents ditflow-tables ditflow-positions motionflow & first=$$!; \
+	$(SYNTHETIC) --methods injection smm moft motionclone motionclone-x; wait $$first; true
+	$(SYNTHETIC)
+	$(BIN)/ditflow test --config configs/benchmarks/synthetic-sincos.yaml --out $(RUNS)/synthetic-sincos
 
 $(STAMP): $(VENV)/pyvenv.cfg setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet --constraint constraints.txt pip setuptools
