@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -22,11 +22,14 @@ KINDS = ("caption", "subject", "scene")
 
 @dataclass(frozen=True)
 class BenchmarkClip:
-    """A reference clip and its prompts by kind. `video` is a file or a folder of pictures, of which frames from `start` on are taken, a `stride` apart;
-    None where the clip is made, not read."""
+    """A reference clip and its prompts by kind; `subjects` are the words of a prompt that name its subject, where they are known.
+
+    `video` is a file or a folder of pictures, of which frames from `start` on are taken, a `stride` apart; None where the clip is made, not read.
+    """
 
     name: str
     prompts: dict[str, str]
+    subjects: dict[str, str] = field(default_factory=dict)
     video: str | None = None
     start: int = 0
     stride: int = 1
@@ -76,7 +79,8 @@ class SyntheticBenchmark(BenchmarkData):
         kinds = [motions[index % len(motions)] if motions else None for index in range(clips)]
         made = [World().clip(first + index, kind) for index, kind in enumerate(kinds)]
         self._seeds = {clip.name: (first + index, clip.motion) for index, clip in enumerate(made)}
-        self._clips = [BenchmarkClip(clip.name, prompts_of(clip)) for clip in made]
+        prompts = {clip.name: prompts_of(clip) for clip in made}
+        self._clips = [BenchmarkClip(name, of, {kind: subject_of(prompt) for kind, prompt in of.items()}) for name, of in prompts.items()]
 
     def clips(self) -> list[BenchmarkClip]:
         return self._clips
@@ -104,6 +108,11 @@ def prompts_of(clip: SyntheticClip) -> dict[str, str]:
         "subject": sprite_prompt(clip.palette, new["subject"], shapes["subject"]),
         "scene": sprite_prompt(scene, new["scene"], shapes["scene"]),
     }
+
+
+def subject_of(prompt: str) -> str:
+    """The word that names what is seen in front: the sprite, or the clouds where there is none."""
+    return prompt.split(" over ")[0].split()[-1]
 
 
 def distance(first: str, second: str) -> int:

@@ -8,7 +8,8 @@ The prompts are one JSON object, from a clip's name to its prompts and to the fr
 
     {"<clip>": {"easy": "...", "medium": "...", "hard": "...", "frame_range": [0, 48, 2]}, ...}
 
-where easy, medium and hard are the caption, subject and scene prompts.
+where easy, medium and hard are the caption, subject and scene prompts. A clip may also have "subjects", such as {"easy": "black swan", "medium": "duck"}:
+the words of a prompt that name its subject, for methods that look for them.
 """
 
 # T frames, C = 3 colours, Y X pixel rows and columns
@@ -70,7 +71,7 @@ class DavisBenchmark(BenchmarkData):
             lacking = f"{len(missing)} of {len(self._rows)} clips: {', '.join(missing)}"
             raise ValueError(f"{self.pictures} lacks {lacking}. {DOWNLOAD}, or choose clips by --data.names.")
         return [
-            BenchmarkClip(name, {kind: row[key] for key, kind in KEYS.items()}, str((self.pictures / name).absolute()), start, step)
+            BenchmarkClip(name, _by_kind(row), _by_kind(row.get("subjects", {})), str((self.pictures / name).absolute()), start, step)
             for name, row in self._rows.items()
             for start, _, step in [row["frame_range"]]
         ]
@@ -105,9 +106,16 @@ def read_davis_prompts(path: Path) -> dict[str, dict[str, Any]]:
     return rows
 
 
+def _by_kind(texts: dict[str, Any]) -> dict[str, str]:
+    return {kind: texts[key] for key, kind in KEYS.items() if key in texts}
+
+
 def _check_row(row: Any, where: str) -> None:
     if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in KEYS):
         raise ValueError(f"{where} lacks one of the texts {', '.join(KEYS)}.")
+    subjects = row.get("subjects", {})
+    if not isinstance(subjects, dict) or not all(key in KEYS and isinstance(text, str) for key, text in subjects.items()):
+        raise ValueError(f"{where} has the subjects {subjects!r:.80}: give texts by {', '.join(KEYS)}.")
     numbers = row.get("frame_range")
     if not isinstance(numbers, list) or len(numbers) != 3 or not all(type(number) is int for number in numbers):
         raise ValueError(f"{where} has the frame_range {numbers!r:.80}: give [start, end, step] in whole numbers.")

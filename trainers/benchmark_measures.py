@@ -1,6 +1,6 @@
 """What is measured of each video: metrics against its reference, and the motion that the backbone itself sees in it."""
 
-# T frames, C = 3 colours, Y X pixel rows and columns, F latent frames, H W token rows and columns, S = H*W, n points
+# T frames, C = 3 colours, Y X pixel rows and columns, F latent frames, H W token rows and columns
 from __future__ import annotations
 
 import warnings
@@ -12,20 +12,20 @@ from typing import Any
 
 import torch
 from safetensors.torch import save
-from torch import Tensor
 
 from datamodules.benchmark import BenchmarkClip, BenchmarkData
 from ditflow.backbones import Backbone, load_backbone
 from ditflow.files import atomic_file
 from ditflow.grid import VideoSize
 from ditflow.metrics import Metric, Sample, Tracks
+from ditflow.metrics.trackers import grid_points
 from ditflow.transfer import extract_motion
-from ditflow.video import read_video
+from ditflow.video import read_video, write_video
 from trainers.benchmark_folder import Item, RunFolder
 from trainers.benchmark_methods import Method
 
-SPACING = 4
-"""Pixels between the points whose exact tracks are known."""
+SIDE = 16
+"""Points in a row, and rows of them, whose exact tracks are known."""
 
 
 @dataclass
@@ -53,8 +53,6 @@ class Measurer:
 
     def write_reference(self, clip: BenchmarkClip, fps: float) -> None:
         """The reference's video and the motion that the backbone sees in it, where they are missing. Raises ValueError where it cannot be read."""
-        from ditflow.video import write_video
-
         file = self.folder.reference(clip.name)
         if not file.exists():
             write_video(file, self.data.video(clip, self.size), fps)
@@ -76,7 +74,8 @@ class Measurer:
         reference = read_video(self.folder.reference(clip.name)).frames
         exact: dict[str, Any] = {}
         if (known := self.data.exact(clip, self.size)) is not None:
-            exact = {"flows": known.flows(), "tracks": Tracks(*known.tracks(_points(self.size)), size=(self.size.height, self.size.width))}
+            size = (self.size.height, self.size.width)
+            exact = {"flows": known.flows(), "tracks": Tracks(*known.tracks(grid_points(size, SIDE)), size=size)}
         entry = f"{method.name}/{clip.name}"
         videos = {item: read_video(self.folder.video(item)).frames for item in items}
         return [Sample(reference, video, clip.prompts[item.kind], clip.name, entry, **exact) for item, video in videos.items()]
@@ -134,8 +133,3 @@ def _rows(metric: Metric, samples: Sequence[Sample]) -> list[Any]:
     rows = metric.rows()
     return rows if len(rows) == len(samples) else rows * len(samples)
 
-
-def _points(size: VideoSize) -> Tensor:
-    """(n, 2) of (x, y) in frame 0."""
-    axes = (torch.arange(SPACING / 2, length, SPACING) for length in (size.width, size.height))
-    return torch.cartesian_prod(*axes)

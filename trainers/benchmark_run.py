@@ -137,7 +137,7 @@ class Benchmark:
             run_ditflow(words)
 
     def _fit(self, method: Method, wanted: Sequence[tuple[BenchmarkClip, str]]) -> list[str]:
-        columns = ("name", "video", "prompt", "start", "stride", "seed")
+        columns = ("name", "video", "prompt", "start", "stride", "seed", "caption", "subject", "caption_subject")
         write_csv(self.folder.manifest(method.name), columns, [self._task(method, clip, kind) for clip, kind in wanted])
         data = {"manifest": str(self.folder.manifest(method.name)), "cache": str(self.folder.path / "cache"), "batch_size": self.batch_size}
         data |= {"frames": self.size.frames, "size": [self.size.height, self.size.width]}
@@ -146,7 +146,8 @@ class Benchmark:
 
     def _task(self, method: Method, clip: BenchmarkClip, kind: str) -> tuple[Any, ...]:
         video = clip.video if clip.video is not None else self.folder.reference(clip.name).absolute()
-        return Item(method.name, clip.name, kind).name, video, clip.prompts[kind], clip.start, clip.stride, self.seed
+        words = clip.prompts[KINDS[0]], clip.subjects.get(kind, ""), clip.subjects.get(KINDS[0], "")
+        return Item(method.name, clip.name, kind).name, video, clip.prompts[kind], clip.start, clip.stride, self.seed, *words
 
     def _predict(self, method: Method, wanted: Sequence[tuple[BenchmarkClip, str]]) -> list[str]:
         """Nothing where there are no entries yet."""

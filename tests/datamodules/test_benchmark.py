@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from datamodules.benchmark import KINDS, SyntheticBenchmark, distance
-from datamodules.synthetic import CAMERA_MOTIONS, HELD_OUT, MOTIONS, World
+from datamodules.synthetic import CAMERA_MOTIONS, HELD_OUT, MOTIONS, SHAPES, World
 from ditflow.grid import VideoSize
 
 
@@ -18,6 +18,7 @@ def clouds(prompt: str) -> str:
 def test_subject_changes_less_than_scene(clip):
     assert tuple(clip.prompts) == KINDS
     caption, subject, scene = clip.prompts.values()
+    assert all(f" {clip.subjects[kind]}" in prompt and clip.subjects[kind] in (*SHAPES, "clouds") for kind, prompt in clip.prompts.items())
     assert set(clip.prompts.values()) <= set(World().prompts()) and len(set(clip.prompts.values())) == 3
     if clip.name.split("-")[0] in CAMERA_MOTIONS:
         assert distance(clouds(caption), clouds(subject)) == 1

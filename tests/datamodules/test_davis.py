@@ -23,8 +23,13 @@ def davis(tmp_path_factory):
 def test_clips_and_prompts(davis):
     data = DavisBenchmark(*map(str, davis))
     prompts = {"caption": "a cat running", "subject": "a dog running", "scene": "a monkey dance"}
-    assert data.clips()[0] == BenchmarkClip("cat-walk", prompts, str(davis[0] / "JPEGImages/480p/cat-walk"), 1, 2)
+    assert data.clips()[0] == BenchmarkClip("cat-walk", prompts, {}, str(davis[0] / "JPEGImages/480p/cat-walk"), 1, 2)
     assert [clip.name for clip in DavisBenchmark(*map(str, davis), names=["dog"]).clips()] == ["dog"]
+
+
+def test_subjects_are_taken_where_they_are_given(davis, tmp_path):
+    prompts = write_prompts(tmp_path, {"dog": {**ROW, "subjects": {"easy": "cat", "hard": "monkey"}}})
+    assert DavisBenchmark(str(davis[0]), str(prompts)).clips()[0].subjects == {"caption": "cat", "scene": "monkey"}
 
 
 def test_frames_are_those_of_the_range(davis):
@@ -49,6 +54,7 @@ def test_frames_are_those_of_the_range(davis):
         ({"cat-walk": {**ROW, "frame_range": [0, 18, 0]}}, "a step of at least 1"),
         ({"cat-walk": {**ROW, "frame_range": [5, 5, 1]}}, "give 0 <= start < end"),
         ({"cat-walk": {**ROW, "frame_range": [0, 1.5, 1]}}, "in whole numbers"),
+        ({"cat-walk": {**ROW, "subjects": ["cat"]}}, r"has the subjects \['cat'\]: give texts by easy, medium, hard"),
         ({"../cat": ROW}, "'../cat' is no clip's name"),
         ({"cat-walk": ROW, "dog": {**ROW, "frame_range": [0, 9, 2]}}, "'cat-walk' has 9 frames and 'dog' has 5"),
     ],
