@@ -3,16 +3,18 @@
 PYTHON ?= python3
 JOBS ?= 2
 OUT ?= demo
+INPUTS ?= 10000
 RUNS ?= runs
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: help demo test slow lint pretrain bench benchmark
+.PHONY: help demo test slow fuzz lint pretrain bench benchmark
 help:
 	@echo "make demo      clips -> motion bank -> new videos: demo/index.html"
 	@echo "make test      the tests, offline"
 	@echo "make slow      the tests that take minutes each"
+	@echo "make fuzz      ten thousand random inputs, as strangers could write them"
 	@echo "make lint      ruff, and mypy --strict on ditflow/"
 	@echo "make pretrain  train the embedded backbones from scratch"
 	@echo "make bench     measure the embedded backbones, as BENCHMARKS.md reports it"
@@ -27,6 +29,9 @@ test slow bench benchmark: export HF_HUB_OFFLINE = 1
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+fuzz: $(STAMP)
+	DITFLOW_FUZZ=$(INPUTS) $(BIN)/python -m pytest tests/test_fuzz.py
 
 slow: $(STAMP)
 	@$(BIN)/python -m pytest -m slow || { code=$$?; [ $$code -eq 5 ] || exit $$code; echo "No test is marked slow: nothing to do."; }
