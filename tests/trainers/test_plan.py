@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from ditflow.grid import VideoSize
 from tests.clips import NAMES, arguments, ditflow, write_clips
 from tests.registry import BACKBONES, SIZE, tiny_folder
 from trainers import costs
+from trainers.motion_optimization import MotionOptimization
 from trainers.plan import Work
+from trainers.progress_bar import Tqdm
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +165,24 @@ def test_a_probe_costs_one_block_and_counts_for_all(monkeypatch):
     ticks = iter(range(99))
     monkeypatch.setattr("trainers.costs.time.perf_counter", lambda: float(next(ticks)))
     assert costs.seconds_of_a_forward(str(tiny_folder("rotary")), SIZE, torch.device("cpu"), torch.float32) == pytest.approx(4.0)
+
+
+def test_the_bar_counts_clips_while_a_step_takes_its_time(run, clips, tmp_path, monkeypatch):
+    """Drawn by a thread: while the first clip's second step does not come, its first is seen in the bank; in the end all three clips are."""
+    drawn, advanced, seen = [], MotionOptimization._advanced, []
+    monkeypatch.setattr("trainers.progress_bar.EVERY", 0.01)
+    monkeypatch.setattr("trainers.progress_bar.SHARE", 1.0)
+    monkeypatch.setattr(Tqdm, "set_description_str", lambda bar, text: drawn.append((bar.n, text)))
+
+    def slow(module, work):
+        if work.state.step == 1 and not seen:
+            deadline = time.monotonic() + 60
+            while not any(0.4 < n < 0.6 for n, _ in drawn) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            seen.append(drawn[-1])
+        return advanced(module, work)
+
+    monkeypatch.setattr(MotionOptimization, "_advanced", slow)
+    assert run(*arguments("fit", tmp_path / "bank", manifest=clips))[0] == 0
+    assert seen[0][0] == pytest.approx(0.5) and "0 of 3 clips done" in seen[0][1]
+    assert drawn[-1] == (3, "3 of 3 clips done")
