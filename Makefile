@@ -46,6 +46,8 @@ pretrain: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.embedded_backbone tiny-rope --clips 24 --parts world amf plain --dtype bfloat16 --variables latents rotary_positions rotary_tables
 	$(BIN)/python -m tests.benchmarks.embedded_backbone tiny-sincos --clips 24 --parts world amf plain --dtype bfloat16 --variables latents sinusoidal
+	$(BIN)/python -m tests.benchmarks.throughput --processes 2 --clips 6 --repeats 3
+	$(BIN)/python -m tests.benchmarks.ranks_simulation --ranks 64 --clips 1280
 
 # two processes share the methods of tiny-rope; then one does what is left and writes the tables
 SYNTHETIC := $(BIN)/ditflow test --config configs/benchmarks/synthetic.yaml --out $(RUNS)/synthetic
