@@ -150,7 +150,7 @@ class CogVideoX(Backbone):
 
     @property
     def noise_levels(self) -> Tensor:
-        levels: Tensor = 1 - self.scheduler.alphas_cumprod
+        levels: Tensor = (1 - self.scheduler.alphas_cumprod).float()
         return levels
 
     def add_noise(self, latents: Tensor, noise: Tensor, timestep: int) -> Tensor:
