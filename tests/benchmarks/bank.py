@@ -1,0 +1,76 @@
+"""How a bank of many entries is listed, looked up and verified: time and memory of each command in a process of its own.
+
+    python -m tests.benchmarks.bank --entries 1000 100000
+
+Entries are small (4 kB): what grows with their number is measured, not how fast a disk reads. Processor time is what counts where the machine is shared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from ditflow.bank import MotionBank
+from ditflow.bank.header import read_header, write_header
+from tests.ditflow.bank.entries import make_entry
+
+PEAK = "import atexit; atexit.register(lambda: open(REPORT, 'w').write(open('/proc/self/status').read()))\n"  # the process's own, not its parent's
+WARM = "import sys; from trainers.bank_commands import main; "
+MEASURES = {  # what is run, with BANK and NAME for the bank and one of its names
+    "start of the program": WARM,
+    "list, no index yet": WARM + "sys.exit(main(['list', BANK]))",
+    "reindex": WARM + "sys.exit(main(['reindex', BANK]))",
+    "list": WARM + "sys.exit(main(['list', BANK]))",
+    "reindex, nothing new": WARM + "sys.exit(main(['reindex', BANK]))",
+    "show one": WARM + "sys.exit(main(['show', BANK, NAME]))",
+    "show a misspelt one": WARM + "sys.exit(main(['show', BANK, NAME + 'x']) - 2)",
+    "verify": WARM + "sys.exit(main(['verify', BANK]))",
+    "gc": WARM + "sys.exit(main(['gc', BANK, '--dry_run']))",
+    "look up 1,000 in Python": "from ditflow.bank import MotionBank; bank = MotionBank(BANK); [bank.metadata(NAME) for _ in range(1000)]",
+}
+
+
+def fill(folder: Path, entries: int) -> None:
+    """The same entry under many names, written without waiting for the disk."""
+    data = make_entry(1).to_bytes("x")
+    header = read_header(file := io.BytesIO(data), len(data), "x")
+    body = file.read()
+    (folder / "entries").mkdir(parents=True)
+    for number in range(entries):
+        name = f"clip-{number:06d}"
+        (folder / "entries" / f"{name}.safetensors").write_bytes(write_header(replace(header, name=name)) + body)
+
+
+def measure(folder: Path, name: str) -> Iterator[dict[str, object]]:
+    for what, code in MEASURES.items():
+        report = folder.parent / "status"
+        run = f"BANK, NAME, REPORT = {str(folder)!r}, {name!r}, {str(report)!r}\n{PEAK}{code}"
+        before = os.times()
+        subprocess.run([sys.executable, "-c", run], stdout=subprocess.DEVNULL, check=True)
+        after = os.times()
+        used = after.children_user + after.children_system - before.children_user - before.children_system
+        (peak,) = (int(line.split()[1]) for line in report.read_text().splitlines() if line.startswith("VmHWM"))
+        yield {"what": what, "processor_seconds": round(used, 2), "seconds": round(after.elapsed - before.elapsed, 2), "mebibytes": peak // 1024}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--entries", type=int, nargs="+", default=[1000, 100_000])
+    for entries in parser.parse_args().entries:
+        with tempfile.TemporaryDirectory(prefix="bank-") as folder:
+            fill(Path(folder) / "bank", entries)
+            for row in measure(Path(folder) / "bank", f"clip-{entries // 2:06d}"):
+                print(json.dumps({"entries": entries} | row), flush=True)
+            assert len(MotionBank(Path(folder) / "bank")) == entries
+
+
+if __name__ == "__main__":
+    main()
