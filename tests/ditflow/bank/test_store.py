@@ -194,6 +194,19 @@ def test_verify_names_each_damage(tmp_path):
     assert len(problems) == len(DAMAGES) + 2
 
 
+def test_verify_names_metadata_that_do_not_match_their_tensors(tmp_path):
+    """Sums that fit do not help: what the metadata describe must be what the tensors are."""
+    bank, tensors = MotionBank(tmp_path, create=True), {"parameters": torch.zeros(3, 2, 24, 3)}
+    wrong = {"grid": (2, 3, 5), "variable": "sinusoidal", "timesteps": (900, 800), "losses": ((0.1,),)}
+    for field, value in wrong.items():
+        bank._entries.write(field, make_entry().metadata.as_dict() | {field: value}, tensors)
+    bank._entries.write("type", make_entry().metadata.as_dict(), {"parameters": torch.zeros(3, 2, 24, 3, dtype=torch.float16)})
+    bank["fine"] = make_entry()
+    problems = bank.verify()
+    assert [problem.split(":")[0] for problem in problems] == [f"entry {name!r}" for name in sorted([*wrong, "type"])]
+    assert all("metadata:" in problem or "tensors:" in problem for problem in problems)
+
+
 @pytest.mark.parametrize("name", DAMAGES)
 def test_a_damaged_entry_is_refused_and_the_others_serve(tmp_path, name):
     bank = damaged_bank(tmp_path)
