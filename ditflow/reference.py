@@ -57,7 +57,8 @@ def words_of(backbone: Backbone, signal: MotionSignal[Any] | None, clips: Sequen
     if signal is None or signal.subjects is None:
         return None
     ours, theirs = zip(*(_subjects(signal.subjects, told) for told in clips), strict=True)
-    return Words(backbone.words([reference_prompt(signal, told) for told in clips], theirs), backbone.words([told.prompt for told in clips], ours))
+    prompts = backbone.words([told.prompt for told in clips], ours)
+    return Words(caption=backbone.words([reference_prompt(signal, told) for told in clips], theirs), prompt=prompts)
 
 
 def _subjects(default: tuple[Subject, Subject | None], told: Told) -> tuple[Subject, Subject]:

@@ -54,7 +54,8 @@ def by_frame(x: Tensor, grid: TokenGrid) -> Tensor:
 def _scaled(query: Tensor, grid: TokenGrid) -> Tensor:
     """So that the product with concatenated keys is the mean of all heads' scores."""
     heads, head_dim = query.shape[-2:]
-    return by_frame(query, grid) / (heads * head_dim**0.5)
+    scale: float = heads * head_dim**0.5
+    return by_frame(query, grid) / scale
 
 
 def _row(query: Tensor, keys: Tensor, read: Read, given: Sequence[Tensor]) -> Tensor:

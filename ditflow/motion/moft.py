@@ -94,7 +94,7 @@ def mean_free(features: Tensor, grid: TokenGrid) -> Tensor:
 
 def motion_channels(features: Tensor, proportion: float) -> Tensor:
     """The int(proportion * E) channels, one at least, that weigh most in the first right singular vector of features (tokens, E)."""
-    component = torch.linalg.eigh(features.double().T @ features.double()).eigenvectors[:, -1]
+    component: Tensor = torch.linalg.eigh(features.double().T @ features.double()).eigenvectors[:, -1]
     return component.abs().topk(max(1, int(proportion * len(component)))).indices
 
 

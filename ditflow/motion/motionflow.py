@@ -113,7 +113,8 @@ def _to_subject(frame: Tensor, key: Tensor, words: Tensor) -> Tensor:
     scores = torch.einsum("bsad,blad->basl", single(frame), key) / key.shape[-1] ** 0.5
     attention = scores.masked_fill(words.eq(0)[:, None, None], torch.finfo(scores.dtype).min).softmax(dim=-1).mean(dim=1)
     subject = words.eq(2).to(attention.dtype)
-    return (attention * subject[:, None]).sum(dim=-1) / subject.sum(dim=-1, keepdim=True).clamp(min=1)
+    mean: Tensor = (attention * subject[:, None]).sum(dim=-1) / subject.sum(dim=-1, keepdim=True).clamp(min=1)
+    return mean
 
 
 def subject_masks(attention: Tensor, threshold: float) -> Tensor:
