@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from itertools import takewhile
@@ -79,10 +80,12 @@ def test_python_makes_two_videos_and_an_entry(journey):
 
 
 @pytest.mark.parametrize("command", BANK)
-def test_bank_commands_run(command, journey):
-    done = ditflow(*shlex.split(command)[1:], cwd=journey)
+def test_bank_commands_run(command, journey, tmp_path):
+    """Each on a bank of its own: some of them change it."""
+    shutil.copytree(journey / "bank", tmp_path / "bank")
+    done = ditflow(*shlex.split(command)[1:], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "car" in done.stdout or "1 entry, all sound" in done.stdout or "1 of 1 clips done" in done.stdout
+    assert re.search(r"\bcar\b|1 entry|1 of 1 clips done|0 files of garbage", done.stdout), done.stdout
 
 
 def test_manifest_is_one(journey):
