@@ -7,22 +7,23 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from datamodules import records
+from datamodules.claims import Plan
 from datamodules.manifest import WORDS, MotionTask
 from datamodules.references import References
-from datamodules.trajectory import Leg, legs_of
+from datamodules.trajectory import Leg
 from ditflow.backbones import BackboneError
-from ditflow.bank import MotionBank
+from ditflow.bank import Failure, MotionBank
 from ditflow.files import StorageError
 from ditflow.grid import VideoSize
 from ditflow.guidance import Guidance
@@ -31,6 +32,7 @@ from ditflow.reference import reference_prompt, words_of
 from ditflow.video import video_sha256
 
 Fail = Callable[[str, Exception], None]
+T = TypeVar("T")
 
 
 class Method(Protocol):
@@ -89,34 +91,52 @@ class Clips:
         self.tasks = {task.name: self._read(task) for task in tasks}
         self.keep_reference = keep_reference
 
-    def plan(
-        self, batch_size: int, fail: Fail, *, failed: Collection[str] = (), alone: Collection[str] = (), between: Callable[[], None] = lambda: None
-    ) -> list[Leg]:
-        """What is left, all of it encoded. Clips that cannot be read fail here, and so do those whose name in the bank means something else.
+    def plan(self, limit: int) -> Plan:
+        """What is left; writes nothing. Clips whose name in the bank means something else are not tried, nor those that have failed `limit` times."""
+        failures, todo, failed = self.bank.failures(), list[str](), dict[str, Exception]()
+        for name in self.tasks:
+            if name in failures and failures[name].attempts >= limit:
+                reason = failures[name].reason
+                failed[name] = ValueError(f"it has failed {limit} times ({reason}); remove failed/{name}.json from the bank to try it again")
+                continue
+            with reported(name, failed.__setitem__):
+                if not self._is_finished(name):
+                    todo.append(name)
+        return Plan(tuple(todo), {name: failures[name].attempts for name in todo if name in failures}, {name: str(why) for name, why in failed.items()})
 
-        `failed` clips are left out, those in `alone` get batches of their own; `between` is called before each clip is encoded.
-        """
-        todo = self.left(fail, failed)
-        begun = self._begun(todo)
-        ready = self._encode(dict.fromkeys([*todo, *(name for record in begun for name in record.names)]), fail, between)
-        return legs_of(
-            [name for name in todo if name in ready],
-            {record.key: (record.names, record.step) for record in begun if ready.issuperset(record.names)},
-            batch_size,
-            alone,
-        )
+    def sweep(self, todo: Collection[str]) -> None:
+        """Drop the records of batches that are done: a run that was killed just then left them."""
+        for record in self.begun():
+            if not set(record.names) & set(todo):
+                records.drop(self.bank, record.key)
 
-    def left(self, fail: Fail, failed: Collection[str] = ()) -> list[str]:
-        """Clips that still have something to do, but for those in `failed`. Writes nothing."""
-        return [name for name in self.tasks if name not in failed and not self._is_finished(name, fail)]
+    def encode(self, names: Collection[str], fail: Fail, between: Callable[[], None] = lambda: None) -> None:
+        """Fill the cache for these clips and let the encoders go; those that cannot be read fail. `between` is called before each."""
+        for name in tqdm(names, desc="Encoding", unit="clip", leave=False, file=sys.stdout, disable=not names):
+            between()
+            with reported(name, fail):
+                task = self.tasks[name]
+                self.references.clip(task)
+                words_of(self.references.backbone, self.signal, [task])
+                self.references.text([task.prompt, task.negative_prompt or "", reference_prompt(self.signal, task)])
+        self.references.backbone.release_encoders()
 
-    def can_go_on(self, record: records.Record) -> bool:
-        """Whether a batch that was begun is whole, and of these clips as they would be optimised now. Writes nothing."""
-        try:
-            known = set(record.names) <= self.tasks.keys()
-            return known and record.settings == self._settings(record.names) and records.is_whole(self.bank, record.key)
-        except (ValueError, OSError):  # a clip that is gone: it is reported where it is read
-            return False
+    def is_done(self, name: str) -> bool:
+        """Whether the clip is in the bank, with its video if one is wanted. Without a signal there are no entries, and the video is all."""
+        return (self.signal is None or name in self.bank) and (self.video_of is None or self.video_of(name).exists())
+
+    def failures(self) -> Mapping[str, Failure]:
+        return self.bank.failures()
+
+    def begun(self) -> list[records.Record]:
+        """Batches that were begun as they would be now, the furthest first."""
+        ours = (record for record in records.begun(self.bank) if set(record.names) <= self.tasks.keys())
+        return sorted((record for record in ours if self._is_ours(record)), key=lambda record: (-record.step, record.key))
+
+    def leg(self, record: records.Record) -> Leg | None:
+        """A batch as far as it is at this moment; None where a part of it is missing."""
+        step = records.next_step(self.bank, record.key)
+        return None if step is None else Leg(record.names, step, record.key)
 
     def batch(self, leg: Leg) -> MotionBatch:
         tasks = tuple(self.tasks[name] for name in leg.names)
@@ -140,19 +160,11 @@ class Clips:
         unread = {} if self.signal is not None and self.signal.subjects is not None else dict.fromkeys(WORDS, "")
         return replace(task, negative_prompt=negative, **unread)
 
-    def _is_finished(self, name: str, fail: Fail) -> bool:
-        """Whether nothing can be done for a clip: it is in the bank, with its video if one is wanted, or its name is taken there by something else.
-
-        Without a signal there are no entries, and the video is all.
-        """
-        if self.signal is None:
-            return self.video_of is not None and self.video_of(name).exists()
-        if name not in self.bank:
-            return False
-        with _reported(name, fail):
+    def _is_finished(self, name: str) -> bool:
+        """Whether nothing is left to do for a clip. Raises ValueError where its name is taken in the bank by something else."""
+        if self.signal is not None and name in self.bank:
             self._check_same(name)
-            return self.video_of is None or self.video_of(name).exists()
-        return True
+        return self.is_done(name)
 
     def _check_same(self, name: str) -> None:
         """Raise ValueError where the bank's entry was made from another clip, prompt or seed, or by another method."""
@@ -172,40 +184,23 @@ class Clips:
                 f"to make it again, remove entries/{name}.safetensors from the bank first."
             )
 
-    def _begun(self, todo: Collection[str]) -> list[records.Record]:
-        """Records of batches that still have something to do, as it would be done now. Those of published batches are dropped."""
-        found = []
-        for record in records.begun(self.bank):
-            if all(name in self.bank for name in record.names) and not set(record.names) & set(todo):
-                records.drop(self.bank, record.key)
-            elif set(record.names) & set(todo) and self.can_go_on(record):
-                found.append(record)
-        return found
+    def _is_ours(self, record: records.Record) -> bool:
+        try:
+            return record.settings == self._settings(record.names)
+        except (ValueError, OSError):  # a clip that is gone: it is reported where it is read
+            return False
 
     def _settings(self, names: Iterable[str]) -> str:
         tasks = [{**asdict(self.tasks[name]), "video": self.references.hash_of(self.tasks[name])} for name in names]
         return hashlib.sha256(json.dumps([self.method.settings, self.video_of is not None, tasks], sort_keys=True).encode()).hexdigest()
 
-    def _encode(self, names: Collection[str], fail: Fail, between: Callable[[], None]) -> set[str]:
-        """Fill the cache for these clips and let the encoders go. Returns those that could be read."""
-        ready = set()
-        for name in tqdm(names, desc="Encoding", unit="clip", leave=False, file=sys.stdout, disable=not names):
-            between()
-            with _reported(name, fail):
-                self.references.clip(self.tasks[name])
-                words_of(self.references.backbone, self.signal, [self.tasks[name]])
-                self.references.text([self.tasks[name].prompt, self.tasks[name].negative_prompt or "", reference_prompt(self.signal, self.tasks[name])])
-                ready.add(name)
-        self.references.backbone.release_encoders()
-        return ready
-
 
 @contextmanager
-def _reported(name: str, fail: Fail) -> Iterator[None]:
-    """What is wrong with one clip is reported and does not stop the others; what is wrong with the disk or the backbone stops all."""
+def reported(what: T, fail: Callable[[T, Exception], None]) -> Iterator[None]:
+    """What is wrong with clips is reported and does not stop the others; what is wrong with the disk or the backbone stops all."""
     try:
         yield
     except (StorageError, BackboneError):
         raise
     except (ValueError, OSError, RuntimeError) as error:
-        fail(name, error)
+        fail(what, error)

@@ -6,20 +6,23 @@ The bank says what is finished, so a run that was stopped goes on when it is sta
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities.exceptions import SIGTERMException
-from torch.utils.data import DataLoader
 
 from datamodules import records
-from datamodules.clips import Clips, MotionBatch
+from datamodules.claims import Claims, Plan
+from datamodules.clips import Clips, MotionBatch, reported
 from datamodules.generations import Generation, generations_of
+from datamodules.job import Job
 from datamodules.manifest import MotionTask, read_manifest, tasks_of_videos
+from datamodules.pending import Pending
 from datamodules.references import References
-from datamodules.trajectory import Leg, Trajectory
+from datamodules.trajectory import Leg, Trajectory, share, turns
 from ditflow.bank import BankEntry, MotionBank
 from ditflow.bank.folders import LocalFolder, open_folder
 from ditflow.grid import VideoSize
@@ -45,6 +48,7 @@ class MotionTaskModule(L.LightningDataModule):
         entries: Entries to make videos from; by default all of the bank.
         prompts: Text file with a prompt on each line, for all entries; or CSV or JSONL file with entry, prompt and optionally seed and name (of the video).
         seeds: Each prompt is done with each of these.
+        attempts: Runs in which a clip may fail before it is not tried any more.
     """
 
     allow_zero_length_dataloader_with_multiple_devices = True
@@ -67,89 +71,122 @@ class MotionTaskModule(L.LightningDataModule):
         entries: list[str] | None = None,
         prompts: str | None = None,
         seeds: list[int] = [0],  # noqa: B006  shown by --help and never changed
+        attempts: int = 3,
     ) -> None:
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}, but at least one clip is optimised at a time.")
+        if attempts < 1:
+            raise ValueError(f"attempts is {attempts}, but a clip is tried once at least.")
         self.path, self.out, self.cache = bank, out, cache
         self.manifest, self.videos, self.prompt, self.caption, self.negative_prompt = manifest, videos, prompt, caption, negative_prompt
         self.frames, self.size, self.seed, self.batch_size = frames, size, seed, batch_size
-        self.entries, self.prompts, self.seeds = entries, prompts, seeds
+        self.entries, self.prompts, self.seeds, self.attempts = entries, prompts, seeds, attempts
         self.tasks: list[MotionTask] = []
         self.generations: list[Generation] = []
         self.failed: dict[str, str] = {}  # clip or video: reason
-        self.finished: set[str] = set()
-        self.alone: set[str] = set()  # clips to try again in a batch of their own
 
     def setup(self, stage: str) -> None:
+        """What is asked for, as rank 0 reads it."""
+        self.bank = MotionBank(self.path, create=stage == "fit")
         if stage == "fit":
-            self.tasks = self._read_tasks()
-            self.bank = MotionBank(self.path, create=True)
+            self.tasks = self.job.agreed(self._read_tasks)
         else:
-            self.bank = MotionBank(self.path)
-            self.generations = generations_of(
-                self.bank, self.prompts, entries=self.entries, negative_prompt=self.negative_prompt, seeds=self.seeds, folder=self.video_folder
-            )
+            self.generations = self.job.agreed(self._read_generations)
+
+    def share_out(self) -> None:
+        """One plan of what is left to fit, made by rank 0 from the bank; from here on every process takes what is free."""
+        plan = self.job.agreed(self._make_plan)
+        self.claims = Claims(self.clips, self.job.leases(self.bank), plan, turns(plan.todo, *self._deal), self.batch_size, self.job.wait)
+        self.failed = self.claims.failed
+
+    @cached_property
+    def job(self) -> Job:
+        return Job(self.trainer)
+
+    @cached_property
+    def clips(self) -> Clips:
+        module = self.trainer.lightning_module
+        video_of = self.video_of if module.finish else None
+        return Clips(self.tasks, self.bank, module.method, self.references(), video_of, keep_reference=module.keep_reference)
 
     def train_dataloader(self) -> Trajectory:
-        """The iterations that are left: one plan, made by rank 0, its legs dealt out to all ranks."""
-        trainer, module = self.trainer, self.trainer.lightning_module
-        video_of = self.video_of if module.finish else None
-        self.clips = Clips(self.tasks, self.bank, module.method, self.references(), video_of, keep_reference=module.keep_reference)
-        legs = trainer.strategy.broadcast(self._plan() if trainer.is_global_zero else None)
-        return Trajectory(legs[trainer.global_rank :: trainer.world_size], self.clips.batch, module.iterations)
+        """The steps that this process will take: of its own share first, which is encoded now, and of what others leave."""
+        steps, todo = self.trainer.lightning_module.iterations, self.claims.plan.todo
+        self.clips.encode(share(todo, *self._deal), self.fail, self.job.stop_if_told)
+        return Trajectory(self.claims, self._batch, steps, goes_on=self.claims.goes_on, length=2 * len(todo) * steps)
 
-    def predict_dataloader(self) -> DataLoader[Generation]:
+    def predict_dataloader(self) -> Pending:
         """The videos that do not exist yet."""
-        left: Any = [generation for generation in self.generations if not generation.file.exists()]
+        left = [generation for generation in self.generations if not generation.file.exists()]
         if (kept := len(self.generations) - len(left)) and self.trainer.is_global_zero:
             print(f"{kept} existing {'file' if kept == 1 else 'files'} kept", flush=True)
-        return DataLoader(left, batch_size=None)
+        leases = self.job.leases(str(self.video_folder))
+        return Pending(turns(left, *self._deal[:2]), leases, self.job.wait)
+
+    def teardown(self, stage: str) -> None:
+        self.job.leave()
+
+    def on_exception(self, exception: BaseException) -> None:
+        self.job.leave()
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """A batch stays the same for many steps: whoever works on it moves it once, when its first step comes."""
         return batch
 
-    def publish(self, name: str, entry: BankEntry) -> None:
-        """Put a clip's entry into the bank, unless an earlier run that was stopped here has done so."""
-        if name not in self.bank:
-            self.bank.put(name, entry)
-        self.finished.add(name)
+    def publish(self, batch: MotionBatch, entries: Mapping[str, BankEntry]) -> None:
+        """Put the entries of a batch into the bank, but for those that an earlier run or another process has put there, and forget its record."""
+        for name, entry in entries.items():
+            if name not in self.bank:
+                self.bank.put(name, entry)
+        records.drop(self.bank, records.key_of(batch.leg.names, batch.settings))
+        self.claims.settle(batch.leg.names)
 
     def fail(self, name: str, error: Exception) -> None:
         """Report a clip or a video that cannot be done, so that the others can go on."""
         self.failed[name] = " ".join(str(error).split()) or type(error).__name__
         print(f"\n{name!r} failed: {self.failed[name]}", file=sys.stderr, flush=True)
-        if self.tasks and name not in self.bank:
-            self.bank.mark_failed(name, self.failed[name])
+        if self.tasks:
+            if name not in self.bank and not self.claims.has_failed(name):
+                self.bank.mark_failed(name, self.failed[name])
+            self.claims.settle([name])
 
     def give_up(self, batch: MotionBatch, error: Exception) -> None:
-        """A clip that fails by itself is reported. Clips that fail together start again, each by itself, when the others are done."""
-        names = batch.leg.names
-        records.drop(self.bank, records.key_of(names, batch.settings))
-        if len(names) == 1:
-            return self.fail(names[0], error)
-        print(f"\n{', '.join(names)} failed together and will be tried one by one: {error}", flush=True)
-        self.alone.update(names)
-
-    @property
-    def to_retry(self) -> bool:
-        return any(name not in self.finished and name not in self.failed for name in self.alone)
+        """A clip that fails by itself is reported. Clips that fail together start again in halves."""
+        records.drop(self.bank, records.key_of(batch.leg.names, batch.settings))
+        self._try_again(batch.leg, error)
 
     def outcome(self) -> tuple[list[str], set[str]]:
         """The names of all clips or videos asked for, and those that are done."""
         if self.tasks:
-            return [task.name for task in self.tasks], self.finished
+            names = [task.name for task in self.tasks]
+            return names, {name for name in names if name not in self.claims.left and name not in self.failed}
         files = [generation.file for generation in self.generations]
         return [file.stem for file in files], {file.stem for file in files if file.exists()}
 
-    def _plan(self) -> list[Leg]:
+    @property
+    def _deal(self) -> tuple[int, int, int]:
+        return self.trainer.global_rank, self.trainer.world_size, self.batch_size
+
+    def _make_plan(self) -> Plan:
         print(self.trainer.lightning_module.method)
         self.bank.asked.note([task.name for task in self.tasks])
-        legs = self.clips.plan(self.batch_size, self.fail, failed=self.failed, alone=self.alone, between=self._stop_if_told)
-        open_ = {name for leg in legs for name in leg.names}
-        self.finished = {task.name for task in self.tasks if task.name not in self.failed and task.name not in open_}
-        return legs
+        plan = self.clips.plan(self.attempts)
+        self.clips.sweep(plan.todo)
+        for name, reason in plan.failed.items():
+            print(f"\n{name!r} failed: {reason}", file=sys.stderr, flush=True)
+        return plan
+
+    def _batch(self, leg: Leg) -> MotionBatch | None:
+        with reported(leg, self._try_again):
+            return self.clips.batch(leg)
+        return None
+
+    def _try_again(self, leg: Leg, error: Exception) -> None:
+        if len(leg.names) == 1:
+            return self.fail(leg.names[0], error)
+        print(f"\n{', '.join(leg.names)} failed together and will be tried in halves: {error}", flush=True)
+        self.claims.halve(leg, smaller=isinstance(error, torch.OutOfMemoryError | MemoryError))
 
     def references(self) -> References:
         """The encoder of clips and prompts, at the size asked for."""
@@ -173,11 +210,6 @@ class MotionTaskModule(L.LightningDataModule):
             raise ValueError(f"the bank {self.path} is not a local folder: name one for its {name} with {option}.")
         return str(folder.root / name)
 
-    def _stop_if_told(self) -> None:
-        """Lightning looks for SIGTERM after each iteration; encoding many clips comes before the first."""
-        if self.trainer.received_sigterm:
-            raise SIGTERMException
-
     def _read_tasks(self) -> list[MotionTask]:
         if (self.manifest is None) == (self.videos is None):
             raise ValueError("name the clips either by --data.manifest clips.csv or by --data.videos 'clips/*.mp4'.")
@@ -185,3 +217,6 @@ class MotionTaskModule(L.LightningDataModule):
         if self.manifest is not None:
             return read_manifest(self.manifest, **defaults)
         return tasks_of_videos(str(self.videos), self.prompt, caption=self.caption, **defaults)
+
+    def _read_generations(self) -> list[Generation]:
+        return generations_of(self.bank, self.prompts, entries=self.entries, negative_prompt=self.negative_prompt, seeds=self.seeds, folder=self.video_folder)

@@ -85,12 +85,20 @@ def begun(bank: MotionBank) -> Iterator[Record]:
             yield record
 
 
-def is_whole(bank: MotionBank, key: str) -> bool:
-    """Whether a batch can go on: its state and its history are there."""
+def next_step(bank: MotionBank, key: str) -> int | None:
+    """Where a batch goes on; None where its state or a part of its history is missing or damaged."""
     with suppress(EntryError, KeyError, TypeError):
-        load(bank, key)
-        return True
-    return False
+        return load(bank, key)[0].step
+    return None
+
+
+def restore(bank: MotionBank, names: Sequence[str], settings: str, state: GuidanceState, seconds: float, *, steps: int) -> None:
+    """Keep a state that comes from elsewhere, history and all, unless the bank knows of a later one."""
+    key = key_of(names, settings)
+    if (next_step(bank, key) or 0) < state.step:
+        for index, parameter in enumerate(state.history):
+            bank.save_inflight(_part(key, index), {"parameter": parameter}, {})
+        save(bank, names, settings, state, seconds, steps=steps, guided=False)
 
 
 def drop(bank: MotionBank, key: str) -> None:

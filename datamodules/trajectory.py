@@ -1,10 +1,12 @@
-"""The order of work: one item for each denoising iteration that is left, batch after batch of clips."""
+"""The order of work: one item for each denoising step of each batch of clips, batch after batch as they are claimed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -17,34 +19,36 @@ class Leg:
 
 
 class Trajectory:
-    """Iterates over (batch, step) for the legs given: a batch is made once, when its first step is asked for. Its length is the number of steps left."""
+    """Iterates over (batch, step). A batch is made when its leg comes up, and left as soon as its leg goes on no more.
 
-    def __init__(self, legs: Sequence[Leg], make: Callable[[Leg], Any], steps: int) -> None:
-        self.legs, self._make, self.steps = tuple(legs), make, steps
+    Its length is no less than the number of items: how many there will be depends on what other processes do.
+    """
+
+    def __init__(self, legs: Iterable[Leg], make: Callable[[Leg], Any], steps: int, *, goes_on: Callable[[Leg], bool], length: int) -> None:
+        self.legs, self._make, self.steps, self._goes_on, self._length = legs, make, steps, goes_on, length
 
     def __len__(self) -> int:
-        return sum(self.steps - leg.step for leg in self.legs)
+        return self._length
 
     def __iter__(self) -> Iterator[tuple[Any, int]]:
         for leg in self.legs:
             batch = self._make(leg)
             for step in range(leg.step, self.steps):
+                if not self._goes_on(leg):
+                    break
                 yield batch, step
 
 
-def legs_of(todo: Sequence[str], records: dict[str, tuple[tuple[str, ...], int]], batch_size: int, alone: Collection[str] = ()) -> list[Leg]:
-    """Batches that were begun go on as they were composed, the furthest first; the rest is cut into batches. Names in `alone` get a batch each.
+def turns(items: Sequence[T], rank: int, world_size: int, together: int = 1) -> list[T]:
+    """All items in the order of one of so many ranks: its own share, then those of the others from their ends, where these will come last.
 
-    `records` maps an in-flight record to its clips and its next step. A record is left aside when one of its clips is in a batch that went further,
-    is to run alone, or when all of its clips are finished.
+    Shares are dealt out in runs of items that are wanted `together`.
     """
-    legs: list[Leg] = []
-    taken: set[str] = set()
-    for record, (names, step) in sorted(records.items(), key=lambda item: (-item[1][1], item[0])):
-        if set(names) & set(todo) and not taken.intersection(names) and (len(names) == 1 or not set(names) & set(alone)):
-            legs.append(Leg(names, step, record))
-            taken |= set(names)
-    rest = [name for name in todo if name not in taken]
-    together = [name for name in rest if name not in alone]
-    legs += [Leg(tuple(together[i : i + batch_size])) for i in range(0, len(together), batch_size)]
-    return legs + [Leg((name,)) for name in rest if name in alone]
+    dealt = [(index // together) % world_size for index in range(len(items))]
+    own = [item for item, owner in zip(items, dealt, strict=True) if owner == rank]
+    return own + [item for item, owner in zip(items, dealt, strict=True) if owner != rank][::-1]
+
+
+def share(items: Sequence[T], rank: int, world_size: int, together: int = 1) -> list[T]:
+    """The first of these turns: what is this rank's own."""
+    return turns(items, rank, world_size, together)[: sum((index // together) % world_size == rank for index in range(len(items)))]

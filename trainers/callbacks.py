@@ -36,15 +36,13 @@ class BankWriter(Checkpoint):
             entries = module.entries(work)
         except EntryError as error:
             return trainer.datamodule.give_up(work.batch, error)
-        for name, entry in entries.items():
-            trainer.datamodule.publish(name, entry)
-        trainer.datamodule.finished.update(names)  # also where there is no entry, only a video
-        records.drop(trainer.datamodule.bank, records.key_of(names, settings))
+        trainer.datamodule.publish(work.batch, entries)
 
     def on_train_end(self, trainer: Trainer, module: MotionOptimization) -> None:
-        bank = trainer.datamodule.bank
-        bank.reindex()
-        bank.asked.settle(set(bank))
+        if trainer.is_global_zero:  # who stays to the end
+            bank = trainer.datamodule.bank
+            bank.reindex()
+            bank.asked.settle(set(bank))
 
 
 class VideoWriter(Callback):

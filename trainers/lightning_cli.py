@@ -13,6 +13,7 @@ from contextlib import redirect_stdout, suppress
 from typing import Any
 
 from jsonargparse import ArgumentError
+from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from datamodules.motion_tasks import MotionTaskModule
@@ -23,6 +24,7 @@ from trainers.loggers import ClipLosses
 from trainers.motion_optimization import MotionOptimization
 from trainers.plan import plan_fit, plan_predict
 from trainers.progress_bar import LibraryBar
+from trainers.strategies import IndependentStrategy
 from trainers.summary import print_summary
 
 __all__ = ["PreviewWriter", "help_text", "run"]  # PreviewWriter: so that --trainer.callbacks+=PreviewWriter finds it
@@ -35,6 +37,7 @@ QUIET = (  # warnings that say nothing here
     ".*Couldn't infer the batch indices.*",
     ".*predict returned None.*",
     ".*`local_dir_use_symlinks` argument is deprecated.*",
+    ".*no pre-optimization state was saved.*",
 )
 
 
@@ -50,11 +53,10 @@ class MotionCLI(LightningCLI):
             save_config_callback=None,
             trainer_defaults={
                 "callbacks": [VideoWriter(), BankWriter(), ClipLosses(), LibraryBar()],
-                "devices": 1,
+                "strategy": IndependentStrategy.strategy_name,
                 "logger": False,
                 "log_every_n_steps": 1,
                 "max_epochs": -1,
-                "reload_dataloaders_every_n_epochs": 1,
                 "enable_model_summary": False,
             },
             seed_everything_default=False,
@@ -65,9 +67,9 @@ class MotionCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """The two, without what is settled here: a run goes on from its bank, not from a checkpoint file."""
-        given = {"model", "datamodule", "ckpt_path", "weights_only"}
-        return {"fit": given | {"train_dataloaders", "val_dataloaders"}, "predict": given | {"dataloaders", "return_predictions"}}
+        """The two, without what is settled here. A run goes on from its bank; a checkpoint file may carry the batch in flight."""
+        given = {"model", "datamodule", "weights_only"}
+        return {"fit": given | {"train_dataloaders", "val_dataloaders"}, "predict": given | {"dataloaders", "return_predictions", "ckpt_path"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--bank", type=str, required=True, help="Folder or URL of the motion bank; `fit` makes it where it is missing.")
@@ -109,11 +111,18 @@ def run(arguments: Sequence[str]) -> int:
         cli = MotionCLI()
     except ArgumentError as error:
         raise ValueError(in_one_sentence(str(error), arguments[0])) from error
-    return conclude(cli.datamodule) if cli.code is None else cli.code
+    return conclude(cli.datamodule, cli.trainer) if cli.code is None else cli.code
 
 
-def conclude(data: MotionTaskModule) -> int:
-    """The last lines, and the exit code that tells the truth. Raises ValueError where nothing could be done at all."""
+def conclude(data: MotionTaskModule, trainer: Trainer) -> int:
+    """The last lines, and the exit code that tells the truth: rank 0 speaks for all. Raises ValueError where nothing could be done at all."""
+    lost = trainer.strategy.lost if isinstance(trainer.strategy, IndependentStrategy) else {}
+    for rank, code in lost.items():
+        print(f"rank {rank} of this machine ended early, with exit code {code}; the others took over what it had.", file=sys.stderr)
+    return 1 if (trainer.is_global_zero and not _is_complete(data)) or lost else 0
+
+
+def _is_complete(data: MotionTaskModule) -> bool:
     names, done = data.outcome()
     left = [name for name in names if name not in done and name not in data.failed]
     if data.failed and not done and not left:
@@ -123,7 +132,7 @@ def conclude(data: MotionTaskModule) -> int:
         print(f"{len(data.failed)} failed: {', '.join(data.failed)}", file=sys.stderr)
     if left:
         print(f"{len(left)} left: run the same command again.", file=sys.stderr)
-    return 1 if data.failed or left else 0
+    return not data.failed and not left
 
 
 def help_text(arguments: Sequence[str]) -> str:

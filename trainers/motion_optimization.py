@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 import lightning as L
+import torch
 from torch import Tensor
 
 from datamodules import records
@@ -29,6 +30,9 @@ from ditflow.schedule import GuidanceKind
 from ditflow.state import GuidanceState
 from ditflow.transfer import Source, entries_of, inject_motion
 from trainers.method import Choices, Method, VariableKind
+from trainers.strategies import IndependentStrategy
+
+BROKEN = (StorageError, getattr(torch, "AcceleratorError", StorageError))  # the disk or the device, not the clip: everything else would fail too
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,6 @@ class MotionOptimization(L.LightningModule):
         self.name, self.number_format = backbone, dtype
         self.keep_reference, self.finish, self.fps = keep_reference, finish, fps
         self.work: Work | None = None
-        self._given_up: MotionBatch | None = None
 
     @cached_property
     def backbone(self) -> Backbone:
@@ -121,6 +124,10 @@ class MotionOptimization(L.LightningModule):
                 f"--trainer.precision {self.trainer.precision} would round what is optimised, whose updates are too small for 16 bits: "
                 "leave it out, and choose the backbone's number format by --model.dtype bfloat16."
             )
+        if self.trainer.world_size > 1 and not isinstance(self.trainer.strategy, IndependentStrategy):
+            raise ValueError("clips are independent of each other: leave --trainer.strategy out, whose default shares them out over devices and nodes.")
+        if stage == "fit":
+            self.trainer.datamodule.share_out()
 
     def configure_optimizers(self) -> None:
         """Adam is fresh at each denoising step, inside of it; Lightning's stand-in counts the iterations."""
@@ -129,23 +136,38 @@ class MotionOptimization(L.LightningModule):
         """One denoising step of a batch of clips. Returns the work done, or None where the batch was given up."""
         batch, step = item
         self.optimizers().step()
-        if batch is self._given_up:
-            return None
         try:
             self.work = self._advanced(self.work if self.work and self.work.batch.leg is batch.leg else self._begun(batch.to(self.device)))
-        except StorageError:
+        except BROKEN:
             raise
-        except (RuntimeError, ValueError, ArithmeticError) as error:
-            self.work, self._given_up = None, batch
-            self.trainer.datamodule.give_up(batch, error)
-            return None
-        if self.method.guided.start <= step < self.method.guided.stop:
-            self.log("loss", self.work.state.losses[-1][-1].mean(), prog_bar=True, on_step=True, on_epoch=False, batch_size=len(batch.tasks))
-        return {"work": self.work}
+        except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
+            failure = error.with_traceback(None)  # whose frames would keep the batch's memory
+        else:
+            if self.method.guided.start <= step < self.method.guided.stop:
+                self.log("loss", self.work.state.losses[-1][-1].mean(), prog_bar=True, on_step=True, on_epoch=False, batch_size=len(batch.tasks))
+            return {"work": self.work}
+        self.work = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.trainer.datamodule.give_up(batch, failure)
+        return None
 
     def on_train_epoch_end(self) -> None:
-        """One epoch does it all, whatever the Trainer's limit; another one follows only to try clips again that failed together."""
-        self.trainer.should_stop = not self.trainer.datamodule.to_retry
+        """One epoch does it all, whatever the Trainer's limit."""
+        self.trainer.should_stop = True
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The batch in flight; what is done is in the bank."""
+        if (work := self.work) is not None:
+            checkpoint["batch"] = {"names": list(work.batch.leg.names), "settings": work.batch.settings, "seconds": work.seconds}
+            checkpoint["tensors"] = work.state.tensors()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put the batch back into the bank, from which every run goes on; where the Trainer's loops were says nothing about what is left."""
+        checkpoint.pop("loops", None)
+        if checkpoint.get("tensors"):
+            state = GuidanceState.from_tensors(checkpoint["tensors"])
+            records.restore(self.trainer.datamodule.bank, state=state, steps=self.iterations, **checkpoint["batch"])
 
     def predict_step(self, item: Generation, batch_idx: int = 0) -> Tensor | None:
         """One video with the motion of an entry, uint8 (T, C, Y, X); None where that cannot be."""

@@ -15,7 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from datamodules import records
-from datamodules.clips import Clips
 from datamodules.motion_tasks import MotionTaskModule
 from ditflow.backbones import sketch_backbone
 from trainers import costs
@@ -93,13 +92,9 @@ def _sketch(trainer: Trainer, module: MotionOptimization, data: MotionTaskModule
 
 
 def _work(module: MotionOptimization, data: MotionTaskModule) -> Work:
-    failed: dict[str, str] = {}
-    video_of = data.video_of if module.finish else None
-    clips = Clips(data.tasks, data.bank, module.method, data.references(), video_of, keep_reference=module.keep_reference)
-    left = clips.left(lambda name, error: failed.update({name: " ".join(str(error).split())}))
-    left = [name for name in left if name not in failed]
-    begun = [(record.names, record.step) for record in _disjoint(records.begun(data.bank), set(left)) if clips.can_go_on(record)]
-    return Work(len(data.tasks), tuple(left), tuple(begun), failed, data.batch_size, module.iterations)
+    plan = data.clips.plan(data.attempts)
+    begun = [(record.names, record.step) for record in _disjoint(data.clips.begun(), set(plan.todo))]
+    return Work(len(data.tasks), plan.todo, tuple(begun), dict(plan.failed), data.batch_size, module.iterations)
 
 
 def _disjoint(begun: Iterable[records.Record], left: set[str]) -> Iterable[records.Record]:

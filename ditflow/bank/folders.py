@@ -19,11 +19,15 @@ from ditflow.files import atomic_file, make_folder
 
 
 class LocalFolder(Folder):
+    """On a disk. A root that was seen must stay the folder that it is: where a mount has gone, what is below its place is nobody's."""
+
     def __init__(self, root: str) -> None:
         self.root = Path(root)
+        self._seen: tuple[int, int] | None = None
 
     def exists(self, path: str = "") -> bool:
         with _explained("look at", self.root / path):
+            self._seen = self._seen or self._identity()
             return (self.root / path).exists()
 
     def listing(self, under: str) -> dict[str, tuple[int, str]]:
@@ -61,6 +65,10 @@ class LocalFolder(Folder):
         with _explained("remove", self.root / path):
             (self.root / path).unlink()
 
+    def remove_if_empty(self, under: str) -> None:
+        with contextlib.suppress(OSError):
+            (self.root / under).rmdir()
+
     def _files(self, under: str) -> Iterator[tuple[str, os.stat_result]]:
         with _explained("list", self.root / under), contextlib.suppress(FileNotFoundError), os.scandir(self.root / under) as items:
             for item in items:
@@ -71,7 +79,19 @@ class LocalFolder(Folder):
 
     def _make_above(self, path: str) -> None:
         with _explained("write", self.root / path):
+            if self._seen is None:
+                make_folder(self.root)
+                self._seen = self._identity()
+            elif self._seen != self._identity():
+                raise OSError(errno.ESTALE, "its folder has gone or is another one now; mount it again and run the same command again")
             make_folder((self.root / path).parent)
+
+    def _identity(self) -> tuple[int, int] | None:
+        """Of the root, on this machine; None where there is none."""
+        with contextlib.suppress(FileNotFoundError):
+            status = self.root.stat()
+            return status.st_dev, status.st_ino
+        return None
 
     def _write(self, path: str, buffers: Buffers, *, replace: bool) -> None:
         with _explained("write", self.root / path), atomic_file(self.root / path, replace=replace) as file:

@@ -10,6 +10,7 @@ The newest generation holds. Clocks are never compared. Should two processes eve
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import threading
 import time
@@ -67,10 +68,9 @@ class Leases:
             if current is not None and not self._is_dead(key, current):
                 return False
             lease = replace(self._mine, generation=current.generation + 1 if current else 0)
-            if not self._folder.create(_path(key, lease), _content(lease)):
-                return False
-            self._held[key] = lease
-            return True
+            if created := self._create(key, lease):
+                self._held[key] = lease
+            return created
 
     def renew(self) -> None:
         """One heartbeat for all that is held. What others took over while this process stood still is held no more."""
@@ -99,7 +99,7 @@ class Leases:
 
     @contextlib.contextmanager
     def beating(self, every: float = BEAT) -> Iterator[None]:
-        """Renew from a thread, however long a step of the work takes. Where the place refuses, the next beat may succeed."""
+        """Renew from a thread, however long a step of the work takes, and give all back in the end. Where the place refuses, the next beat may succeed."""
         stopped = threading.Event()
 
         def beat() -> None:
@@ -114,6 +114,18 @@ class Leases:
         finally:
             stopped.set()
             thread.join()
+            with contextlib.suppress(BankStorageError):
+                for key in list(self._held):
+                    self.release(key)
+                self._folder.remove_if_empty("leases")
+
+    def _create(self, key: str, lease: Lease) -> bool:
+        try:
+            return self._folder.create(_path(key, lease), _content(lease))
+        except BankStorageError as error:
+            if error.errno != errno.ENOENT:  # the last one to leave took the folder with it at this moment: look again
+                raise
+            return False
 
     def _all(self) -> dict[str, Lease]:
         leases = {key: self._read(key, generation) for key, generation in sorted(self._generations().items())}

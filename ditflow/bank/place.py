@@ -42,3 +42,6 @@ class Folder(ABC):
 
     @abstractmethod
     def remove(self, path: str) -> None: ...
+
+    def remove_if_empty(self, under: str) -> None:  # noqa: B027  object storages have no folders
+        """Remove a subfolder, unless there is something in it."""

@@ -7,12 +7,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from datamodules.manifest import MotionTask, read_manifest
+from datamodules.manifest import ManifestError, MotionTask, read_manifest
 from datamodules.motion_tasks import MotionTaskModule
 from datamodules.references import References
 from ditflow.grid import VideoSize
+from ditflow.guidance import Guidance
+from ditflow.motion import AttentionMotionFlow
 from ditflow.video import VideoError, read_video
 from tests.clips import NAMES, write_clips
 from tests.registry import SIZE, tiny_backbone
@@ -74,56 +77,101 @@ def test_a_missing_clip_says_so(references, task):
         references.clip(replace(task, video="none.mp4"))
 
 
-class OneOf:
-    """A strategy that hands out what rank 0 has planned."""
+class Broadcast:
+    """Hands out to every rank what rank 0 said, one after the other."""
 
     def __init__(self) -> None:
-        self.planned = None
+        self.said: list[object] = []
 
-    def broadcast(self, plan):
-        self.planned = self.planned if plan is None else plan
-        return self.planned
+    def of(self, rank: int) -> SimpleNamespace:
+        heard = iter(range(99))
+        return SimpleNamespace(broadcast=lambda said: self.said.append(said) or said if rank == 0 else self.said[next(heard)])
 
 
 @pytest.fixture
 def module(clips, tmp_path):
-    backbone = tiny_backbone("rotary")
-    method = SimpleNamespace(negative_prompt="ugly", provenance={}, settings={"steps": 4})
-    data = MotionTaskModule(str(tmp_path / "bank"), manifest=str(clips), frames=SIZE.frames, size=(SIZE.height, SIZE.width))
-    data.trainer = SimpleNamespace(
-        strategy=OneOf(),
-        is_global_zero=True,
-        global_rank=0,
-        world_size=1,
-        received_sigterm=False,
-        lightning_module=SimpleNamespace(backbone=backbone, method=method, finish=False, keep_reference=False, iterations=2),
-    )
-    data.setup("fit")
-    return data
+    """The module of one of the ranks, as far as the Trainer brings it before the loop."""
+    backbone, broadcast, modules = tiny_backbone("rotary"), Broadcast(), []
+    method = SimpleNamespace(negative_prompt="ugly", provenance={}, settings={"steps": 4}, guidance=Guidance(AttentionMotionFlow(2), "rotary_tables"))
+
+    def module(rank: int = 0, world_size: int = 1, **options) -> MotionTaskModule:
+        place = {"bank": str(tmp_path / "bank"), "manifest": str(clips)}
+        data = MotionTaskModule(**place | options, frames=SIZE.frames, size=(SIZE.height, SIZE.width))
+        data.trainer = SimpleNamespace(
+            strategy=broadcast.of(rank),
+            is_global_zero=rank == 0,
+            global_rank=rank,
+            world_size=world_size,
+            received_sigterm=False,
+            callbacks=[],
+            lightning_module=SimpleNamespace(backbone=backbone, method=method, finish=False, keep_reference=False, iterations=2),
+        )
+        modules.append(data)
+        data.setup("fit")
+        data.share_out()
+        return data
+
+    yield module
+    for data in modules:
+        data.teardown("fit")
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 5])
 def test_ranks_share_the_clips_of_one_plan(module, world_size):
+    ranks = [module(rank, world_size) for rank in range(world_size)]
     seen = []
-    for rank in range(world_size):
-        module.trainer.global_rank, module.trainer.world_size, module.trainer.is_global_zero = rank, world_size, rank == 0
-        seen += [(name, step) for batch, step in module.train_dataloader() for name in batch.leg.names]
+    for data in ranks[::-1]:  # rank 0 last: it takes what the others leave
+        for batch, step in data.train_dataloader():
+            seen.append((*batch.leg.names, step))
+            if step == 1:
+                data.claims.left.pop(batch.leg.names[0])  # done; the lease is kept, so that no other takes it again
+                for other in ranks:
+                    other.claims.left.pop(batch.leg.names[0], None)
     assert sorted(seen) == sorted((name, step) for name in NAMES for step in range(2))
 
 
 def test_a_batch_holds_all_that_its_clips_need(module):
-    module.batch_size = 3
-    (batch, _), *_ = module.train_dataloader()
+    data = module(batch_size=3)
+    batch, _ = next(iter(data.train_dataloader()))
     assert batch.leg.names == NAMES and batch.latents.shape[0] == batch.text.shape[0] == batch.negative.shape[0] == 3
     assert {task.negative_prompt for task in batch.tasks} == {"ugly"}
-    module.trainer.lightning_module.method.settings["steps"] = 5
-    assert next(iter(module.train_dataloader()))[0].settings != batch.settings
+    data.trainer.lightning_module.method.settings["steps"] = 5
+    assert next(iter(data.train_dataloader()))[0].settings != batch.settings
+
+
+def test_what_rank_0_refuses_ends_all_and_it_alone_says_why(module):
+    with pytest.raises(ManifestError, match="there is no file"):
+        module(0, 2, manifest="none.csv")
+    with pytest.raises(SystemExit) as silent:
+        module(1, 2, manifest="none.csv")
+    assert silent.value.code == 2
+
+
+def test_a_rank_that_hears_nothing_says_so(module):
+    data = module(0, 2)
+    data.trainer.is_global_zero = False
+
+    def broken(_):
+        raise RuntimeError("Connection closed by peer")
+
+    data.trainer.strategy.broadcast = broken
+    with pytest.raises(ValueError, match="rank 0 ended before it had a plan"):
+        data.share_out()
 
 
 def test_sigterm_stops_between_two_clips(module):
-    module.trainer.received_sigterm = True
+    data = module()
+    data.trainer.received_sigterm = True
     with pytest.raises(SIGTERMException):
-        module.train_dataloader()
+        data.train_dataloader()
+
+
+def test_nobody_but_rank_0_waits_and_it_no_longer_than_the_run_may_last(module, monkeypatch):
+    monkeypatch.setattr("datamodules.job.PAUSE", 0.0)
+    data, other = module(0, 2), module(1, 2)
+    assert data.job.wait() is True and other.job.wait() is False
+    data.trainer.callbacks = [Timer(duration={"seconds": 0})]
+    assert data.job.wait() is False
 
 
 def test_a_remote_bank_needs_local_folders_for_what_is_no_entry():

@@ -65,12 +65,12 @@ def test_begun_batches(bank):
 @pytest.mark.parametrize("lost", [KEY, f"{KEY}.guided0000"])
 def test_a_damaged_or_missing_part_makes_a_batch_start_again(bank, tmp_path, lost):
     save(bank, 1, 1)
-    assert records.is_whole(bank, KEY)
+    assert records.next_step(bank, KEY) == 1
     file = tmp_path / "bank" / "inflight" / f"{lost}.safetensors"
     file.write_bytes(file.read_bytes()[:-3])
-    assert not records.is_whole(bank, KEY)
+    assert records.next_step(bank, KEY) is None
     file.unlink()
-    assert not records.is_whole(bank, KEY)
+    assert records.next_step(bank, KEY) is None
     assert [record.key for record in records.begun(bank)] == ([] if lost == KEY else [KEY])
     with pytest.raises(EntryError, match="missing"):
         records.load(bank, KEY)
@@ -87,3 +87,13 @@ def test_keys_tell_clips_and_settings_apart():
     keys = {records.key_of(names, settings) for names in (("a", "b"), ("a",), ("b", "a"), ("a/b",)) for settings in ("x", "y")}
     assert len(keys) == 8
     assert len(records.key_of(("n" * 128,), SETTINGS)) + len(".guided0000") <= 128
+
+
+def test_a_state_that_comes_from_elsewhere_is_kept_unless_it_is_behind(bank):
+    ahead = state_after(3, 3)
+    records.restore(bank, NAMES, SETTINGS, ahead, 1.5, steps=9)
+    found, seconds = records.load(bank, KEY)
+    assert seconds == 1.5 and found.step == 3
+    torch.testing.assert_close(found.tensors()["history"], ahead.tensors()["history"], rtol=0, atol=0)
+    records.restore(bank, NAMES, SETTINGS, state_after(2, 2), 0.5, steps=9)
+    assert records.load(bank, KEY)[0].step == 3

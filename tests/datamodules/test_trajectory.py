@@ -1,53 +1,58 @@
-"""The order of work: whatever was done before, each clip's remaining steps come once, in order."""
+"""The order of work: a batch is made when its leg comes up, each of its remaining steps comes once, and every rank begins with its own share."""
 
 from __future__ import annotations
 
-from datamodules.trajectory import Leg, Trajectory, legs_of
+import pytest
+
+from datamodules.trajectory import Leg, Trajectory, share, turns
 
 STEPS = 5
 
 
+def trajectory(legs, make=lambda leg: leg, goes_on=lambda leg: True) -> Trajectory:
+    return Trajectory(legs, make, STEPS, goes_on=goes_on, length=99)
+
+
 def test_items_are_the_steps_that_are_left():
     made = []
-    trajectory = Trajectory([Leg(("a", "b"), 3), Leg(("c",))], lambda leg: made.append(leg) or leg, STEPS)
-    assert [(leg.names, step) for leg, step in trajectory] == [(("a", "b"), 3), (("a", "b"), 4), *((("c",), step) for step in range(STEPS))]
-    assert len(trajectory) == len(list(trajectory)) == 7
-    assert made == [*trajectory.legs] * 2, "a batch is made once a pass, when its first step is asked for"
+    items = trajectory([Leg(("a", "b"), 3), Leg(("c",))], lambda leg: made.append(leg) or leg)
+    assert [(leg.names, step) for leg, step in items] == [(("a", "b"), 3), (("a", "b"), 4), *((("c",), step) for step in range(STEPS))]
+    assert [leg.names for leg in made] == [("a", "b"), ("c",)] and len(items) == 99
 
 
 def test_a_batch_is_made_when_it_is_reached():
     made = []
-    items = iter(Trajectory([Leg(("a",)), Leg(("b",))], lambda leg: made.append(leg.names) or leg, STEPS))
+    items = iter(trajectory([Leg(("a",)), Leg(("b",))], lambda leg: made.append(leg.names)))
     for _ in range(STEPS):
         next(items)
     assert made == [("a",)]
 
 
+def test_a_leg_that_goes_on_no_more_is_left():
+    over = set()
+    seen = []
+    for leg, step in trajectory([Leg(("a",)), Leg(("b",))], goes_on=lambda leg: leg not in over):
+        seen.append((leg.names[0], step))
+        if seen[-1] == ("a", 1):
+            over.add(leg)
+    assert seen == [("a", 0), ("a", 1), *(("b", step) for step in range(STEPS))]
+
+
 def test_nothing_left():
-    assert len(Trajectory([], lambda leg: leg, STEPS)) == 0 and list(Trajectory([], lambda leg: leg, STEPS)) == []
+    assert list(trajectory([])) == []
 
 
-def test_fresh_clips_are_cut_into_batches_in_order():
-    assert legs_of("abcde", {}, 2) == [Leg(("a", "b")), Leg(("c", "d")), Leg(("e",))]
+@pytest.mark.parametrize("world_size", [1, 2, 3, 7])
+@pytest.mark.parametrize("together", [1, 2, 4])
+def test_every_rank_has_all_turns_and_the_shares_are_dealt_out_once(world_size, together):
+    items = list(range(11))
+    shares = [share(items, rank, world_size, together) for rank in range(world_size)]
+    assert sorted(item for part in shares for item in part) == items
+    for rank, own in enumerate(shares):
+        order = turns(items, rank, world_size, together)
+        assert sorted(order) == items and order[: len(own)] == own == sorted(own)
+        assert order[len(own) :] == sorted(order[len(own) :], reverse=True), "from the end, where the others come last"
 
 
-def test_begun_batches_come_first_and_keep_their_composition():
-    records = {"r1": (("b", "d"), 2), "r2": (("e",), 4)}
-    assert legs_of("abcde", records, 3) == [Leg(("e",), 4, "r2"), Leg(("b", "d"), 2, "r1"), Leg(("a", "c"))]
-
-
-def test_a_batch_with_published_clips_still_runs_for_the_others():
-    assert legs_of("b", {"r": (("a", "b"), 3)}, 2) == [Leg(("a", "b"), 3, "r")]
-
-
-def test_of_records_of_one_clip_the_furthest_counts():
-    assert legs_of("ab", {"batch": (("a", "b"), 2), "single": (("a",), 3)}, 2) == [Leg(("a",), 3, "single"), Leg(("b",))]
-
-
-def test_clips_to_run_alone_leave_their_batch():
-    records = {"batch": (("a", "b"), 2), "single": (("a",), 1)}
-    assert legs_of("abc", records, 3, alone={"a", "b"}) == [Leg(("a",), 1, "single"), Leg(("c",)), Leg(("b",))]
-
-
-def test_finished_records_are_left_aside():
-    assert legs_of("b", {"r": (("a",), 2)}, 2) == [Leg(("b",))]
+def test_what_is_wanted_together_stays_together():
+    assert share("abcdefg", 0, 2, 2) == list("abef") and share("abcdefg", 1, 2, 2) == list("cdg")

@@ -1,0 +1,76 @@
+"""Ranks of the command line, as torchrun starts them: forked from this process, so that none of them imports anything anew."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+
+class Ranks:
+    """Processes that run `ditflow` with the same words. What they print is in `log`."""
+
+    def __init__(self, words: Sequence[object], world_size: int, log: Path, **environment: str) -> None:
+        import trainers.lightning_cli  # noqa: F401  before the fork, once for all
+
+        self.words, self.log, self.codes = [*map(str, words), "--trainer.accelerator", "cpu", "--trainer.devices", str(world_size)], log, dict[int, int]()
+        torchrun = {"TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+        self.pids = [self._fork({**torchrun, "RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0", **environment}) for rank in range(world_size)]
+
+    def kill(self, ranks: Sequence[int], number: int = signal.SIGKILL) -> None:
+        for rank in ranks:
+            if rank not in self.codes:
+                os.kill(self.pids[rank], number)
+
+    def poll(self) -> bool:
+        """Whether all have ended."""
+        for rank, pid in enumerate(self.pids):
+            if rank not in self.codes and (ended := os.waitpid(pid, os.WNOHANG))[0]:
+                self.codes[rank] = os.waitstatus_to_exitcode(ended[1])
+        return len(self.codes) == len(self.pids)
+
+    def wait(self, seconds: float = 600.0) -> list[int]:
+        """Exit codes by rank, negative for a signal. What has not ended by then is killed, and the test fails."""
+        deadline = time.monotonic() + seconds
+        while not self.poll():
+            if time.monotonic() > deadline:
+                self.kill(range(len(self.pids)))
+                raise AssertionError(f"still running after {seconds} s:\n{self.log.read_text()}")
+            time.sleep(0.01)
+        return [self.codes[rank] for rank in range(len(self.pids))]
+
+    def _fork(self, environment: Mapping[str, str]) -> int:
+        sys.stdout.flush()
+        if pid := os.fork():
+            return pid
+        code = 1
+        try:
+            os.environ.update(environment)
+            output = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            from trainers.cli import main
+
+            sys.argv = ["ditflow", *self.words]
+            code = main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])
