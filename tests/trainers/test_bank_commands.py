@@ -102,9 +102,10 @@ def test_wrong_usage(arguments, capsys):
     assert exit_.value.code == 2 and "usage: ditflow bank" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["list", "show", "verify"])
-def test_no_torch_is_loaded(bank, command):
-    arguments = [command, bank.path, *["kite"] * (command == "show")]
+@pytest.mark.parametrize("command", ["list", "show kite", "verify", "reindex", "merge COPY", "export COPY kite", "rm kite", "gc"])
+def test_no_torch_is_loaded(bank, command, tmp_path):
+    name, *rest = command.replace("COPY", str(tmp_path / "copy")).split()
+    arguments = [name, bank.path, *rest]
     check = "assert not {'torch', 'lightning', 'numpy'} & set(sys.modules)"
     code = f"import sys; from trainers.bank_commands import main; code = main({arguments!r}); {check}; sys.exit(code)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

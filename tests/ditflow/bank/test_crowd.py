@@ -12,6 +12,8 @@ from ditflow.bank import BankError, MotionBank
 from tests.ditflow.bank.entries import make_entry
 
 PROCESSES, EACH, SHARED = 8, 125, 20
+FORK = multiprocessing.get_context("fork")
+TOGETHER = FORK.Barrier(PROCESSES, timeout=600)
 
 
 def work(place: tuple[str, int]) -> list[int]:
@@ -36,6 +38,8 @@ def work(place: tuple[str, int]) -> list[int]:
 
 
 def won(bank: MotionBank, name: str, entry) -> bool:
+    """Publish when all others do."""
+    TOGETHER.wait()
     try:
         bank[name] = entry
     except BankError as error:
@@ -47,7 +51,7 @@ def won(bank: MotionBank, name: str, entry) -> bool:
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory):
     path = tmp_path_factory.mktemp("crowd")
-    with multiprocessing.get_context("fork").Pool(PROCESSES) as pool:
+    with FORK.Pool(PROCESSES) as pool:
         return path, pool.map(work, [(str(path), me) for me in range(PROCESSES)], chunksize=1)
 
 
