@@ -38,9 +38,6 @@ class Tracks:
     def frames(self) -> int:
         return len(self.positions)
 
-    def __str__(self) -> str:
-        return f"{self.frames} frames of {self.size[0]}x{self.size[1]} pixels"
-
     def steps(self) -> tuple[Tensor, Tensor]:
         """Steps from frame to frame: displacement (T-1, n, 2), exactly 0 where it stands still, and whether both of its ends are seen, bool (T-1, n)."""
         steps = self.positions.double().diff(dim=0)
@@ -139,13 +136,18 @@ def check_frames(frames: Tensor, name: str = "the video") -> None:
         )
 
 
+def check_extent(reference: tuple[int, ...], generated: tuple[int, ...]) -> None:
+    """Raises MetricError unless two videos have the same extent (T, Y, X)."""
+    if reference != generated:
+        one, other = (f"{frames} frames of {height}x{width} pixels" for frames, height, width in (reference, generated))
+        raise MetricError(
+            f"motion is compared step by step, but the reference has {one} and the generated video {other}. Read both with the same `frames` and `size`."
+        )
+
+
 def check_motion(reference: Tracks, generated: Tracks) -> None:
     """Raises MetricError unless motion can be compared step by step: as many frames, of the same size, and more than one."""
-    if (reference.frames, reference.size) != (generated.frames, generated.size):
-        raise MetricError(
-            f"motion is compared step by step, but the reference has {reference} and the generated video {generated}. "
-            "Read both with the same `frames` and `size`."
-        )
+    check_extent((reference.frames, *reference.size), (generated.frames, *generated.size))
     if reference.frames < 2:
         raise MetricError("a video of one frame has no motion to compare; give videos of at least 2 frames.")
     for name, tracks in (("reference", reference), ("generated video", generated)):

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from ditflow.metrics.appearance import appearance, appearance_diversity, appearance_leakage, prompt_fidelity, temporal_consistency
-from ditflow.metrics.base import Embedder, MetricError, Row, Sample, Tracker, Tracks, check_frames
+from ditflow.metrics.base import Embedder, MetricError, Row, Sample, Tracker, Tracks, check_extent, check_frames
 from ditflow.metrics.clip import Clip, load_clip
 from ditflow.metrics.motion_cosine import measured_flows, motion_cosine
 from ditflow.metrics.motion_fidelity import motion_fidelity, published_motion_fidelity
@@ -95,6 +96,7 @@ class MotionCosine(Metric):
     def measure(self, sample: Sample) -> Measured:
         for name, frames in (("the reference", sample.reference), ("the generated video", sample.generated)):
             check_frames(frames, name)
+        check_extent(_extent(sample.reference), _extent(sample.generated))
         flows = measured_flows(sample.reference) if sample.flows is None else sample.flows
         return motion_cosine(flows, sample.generated), {"exact": float(sample.flows is not None)}
 
@@ -195,6 +197,10 @@ def _made(kind: type[Metric], tracker: str | Tracker, clip: str | Clip) -> Metri
     if issubclass(kind, TrackMetric):
         return kind(tracker)
     return kind(clip) if issubclass(kind, ClipMetric) else kind()
+
+
+def _extent(frames: Tensor) -> tuple[int, ...]:
+    return frames.shape[0], *frames.shape[2:]
 
 
 def _counts(name: Literal["reference", "generated"], tracks: Tracks) -> dict[str, float]:
