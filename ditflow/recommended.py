@@ -53,7 +53,7 @@ _embedded = partial(
 RECOMMENDED: dict[tuple[str, int], Recommendation] = {
     ("rotary", 42): Recommendation(block=20, variable="rotary_tables"),
     ("sinusoidal", 30): Recommendation(block=15, variable="sinusoidal"),
-    ("rotary", 8): _embedded(block=7, variable="rotary_positions"),
+    ("rotary", 8): _embedded(block=5, variable="rotary_positions"),
     ("sinusoidal", 8): _embedded(block=7, variable="sinusoidal"),
 }
 
