@@ -304,3 +304,15 @@ def test_stop_forward_is_raised_to_who_uses_taps_alone() -> None:
     backbone = tiny_backbone("rotary")
     with pytest.raises(StopForward), taps(backbone.transformer, LAYOUT, capture=[0], stop_early=True):
         stock(backbone)
+
+
+def test_keys_of_text_tokens_are_recorded_after_their_norm(backbone: CogVideoX) -> None:
+    """Video and text keys together are what the stock key norm gives, rotation aside: text is not rotated."""
+    seen: list[Tensor] = []
+    handle = backbone.transformer.transformer_blocks[BLOCK].attn1.norm_k.register_forward_hook(lambda *arguments: seen.append(arguments[2]))
+    with backbone.tapped(capture=[BLOCK]) as recording:
+        predicted(backbone)
+    handle.remove()
+    text = recording.text_key[BLOCK]
+    assert text.shape == (2, backbone.spec.text_tokens, backbone.spec.heads, backbone.spec.head_dim)
+    torch.testing.assert_close(text, seen[0].transpose(1, 2)[:, : backbone.spec.text_tokens], rtol=0, atol=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -99,3 +100,13 @@ def test_canonical_json_has_one_form():
     assert canonical_json({"b": [1, 2.5], "a": "ü"}) == '{"a":"\\u00fc","b":[1,2.5]}' == canonical_json(json.loads('{ "a": "ü", "b": [1, 2.50] }'))
     with pytest.raises(ValueError):
         canonical_json({"a": float("nan")})
+
+
+def test_entries_of_before_read_as_they_were_meant_and_keep_their_bytes():
+    """What came later is absent where it says what was always done, so an older entry's hash is the same today."""
+    old = make_metadata().as_dict()
+    assert not {"update", "caption", "subject", "caption_subject"} & set(old)
+    again = EntryMetadata.from_dict(old)
+    assert (again.update, again.caption) == ("adam", "") and again.as_dict() == old
+    new = dataclasses.replace(again, update="score", caption="a cat")
+    assert set(new.as_dict()) - set(old) == {"update", "caption"} and EntryMetadata.from_dict(new.as_dict()) == new
