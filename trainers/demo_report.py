@@ -96,15 +96,16 @@ def _terminal_table(results: Mapping[str, Any]) -> TerminalTable:
     for column in COLUMNS:
         table.add_column(column, justify="left" if column == COLUMNS[0] else "right")
     for row in _summary_rows(results):
-        table.add_row(*row)
+        table.add_row(*(cell.text for cell in row))
     return table
 
 
-def _summary_rows(results: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+def _summary_rows(results: Mapping[str, Any]) -> Iterator[tuple[Cell, ...]]:
     for kind, meaning in MEANING.items():
         mean = results[kind]
-        seconds = "" if mean["seconds"] is None else f"{mean['seconds']:.1f}"
-        yield meaning, f"{mean['motion_cosine']:.2f}", f"{mean['prompt_accuracy']:.0%}", seconds, str(mean["videos"])
+        seconds = Cell("") if mean["seconds"] is None else Cell(f"{mean['seconds']:.1f}", mean["seconds"])
+        cosine, accuracy = Cell(f"{mean['motion_cosine']:.2f}", mean["motion_cosine"]), Cell(f"{mean['prompt_accuracy']:.0%}", mean["prompt_accuracy"])
+        yield Cell(meaning), cosine, accuracy, seconds, Cell(str(mean["videos"]), mean["videos"])
 
 
 def _page(results: Mapping[str, Any], sections: Iterable[Section]) -> Page:

@@ -35,9 +35,11 @@ def enlarged(image: Tensor, factor: int) -> Tensor:
 
 
 def png(image: Tensor) -> bytes:
-    """An image uint8 (3, Y, X), or (4, Y, X) with opacity, as the bytes of a PNG file."""
+    """An image uint8 (3, Y, X), or (4, Y, X) with opacity, as the bytes of a PNG file; up to 256 colours are written as their numbers, which is smaller."""
     buffer = io.BytesIO()
-    Image.fromarray(numpy.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy())).save(buffer, "png")
+    picture = Image.fromarray(numpy.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy()))
+    few = picture.mode == "RGB" and picture.getcolors(256) is not None
+    (picture.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE) if few else picture).save(buffer, "png", optimize=True)
     return buffer.getvalue()
 
 

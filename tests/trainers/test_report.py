@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import sys
 
+import numpy
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
+from ditflow.visual import flow_colours, still
 from tests.runs import KINDS, METHODS, write_run
 from trainers.benchmark_folder import Item
 from trainers.cli import main as ditflow
@@ -180,6 +184,16 @@ def test_pictures_of_one_row_share_the_references_reach():
     assert same == film and difference != film
     assert motion_pictures(reference / 2, reference)[0] != film
     assert len(motion_pictures(reference[:1], reference)) == 1 and len(motion_pictures(reference, None)) == 1  # of another length, or of nothing, no difference
+
+
+def test_a_film_has_few_colours_and_hardly_differs_from_the_exact_one():
+    flow = torch.nn.functional.interpolate(torch.randn(3, 2, 4, 5, generator=torch.Generator().manual_seed(0)), (30, 45), mode="bicubic")
+    reach = reach_of(flow)
+    picture = Image.open(io.BytesIO(motion_pictures(flow, flow)[0].png))
+    assert picture.mode == "P" and picture.size == (3 * 45, 30)
+    shown = torch.from_numpy(numpy.asarray(picture.convert("RGB")).copy()).permute(2, 0, 1).float()
+    exact = still(flow_colours(flow, reach), gap=0).float()
+    assert (shown - exact).abs().mean() < 255 / 14 / 2  # components are rounded to a 7th of the reach, so they are at most a 14th off
 
 
 @pytest.mark.parametrize("flow", [torch.zeros(3, 2, 4), torch.zeros(2, 3, 4, 4), torch.zeros(0, 2, 4, 4), torch.zeros(1, 2, 4, 4, dtype=torch.int32)])

@@ -57,8 +57,11 @@ const sort = header => {
   const up = header.getAttribute("aria-sort") === "descending" || (header.ariaSort === null && column === 0);
   for (const other of header.parentNode.cells) other.removeAttribute("aria-sort");
   header.setAttribute("aria-sort", up ? "ascending" : "descending");
-  const key = row => { const cell = row.cells[column]; return cell.dataset.value === undefined ? cell.textContent.trim() : cell.dataset.value === "" ? null : Number(cell.dataset.value); };
-  const order = (a, b) => typeof a === "string" ? a.localeCompare(b, undefined, { numeric: true }) : a - b;
+  const key = row => {
+    const text = row.cells[column].dataset.value ?? row.cells[column].textContent.trim(); // a number, or a word
+    return text === "" || text === "–" ? null : row.cells[column].dataset.value === undefined ? text : Number(text);
+  };
+  const order = (a, b) => typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), undefined, { numeric: true });
   const keyed = [...rows.rows].map(row => [key(row), row]);
   keyed.sort(([a], [b]) => a === null || b === null ? (a === null) - (b === null) : up ? order(a, b) : order(b, a));
   rows.append(...keyed.map(([, row]) => row));
@@ -72,7 +75,7 @@ const filter = () => {
     const heading = section.querySelector("h2").textContent;
     const groups = [...section.querySelectorAll(".group")];
     for (const group of groups) {
-      const text = (heading + " " + (group.querySelector("h3") || { textContent: "" }).textContent).toLowerCase();
+      const text = [heading, ...[...group.querySelectorAll("h3, .note")].map(part => part.textContent)].join(" ").toLowerCase();
       group.hidden = (kind && group.dataset.kind !== kind) || !words.every(word => text.includes(word));
     }
     section.hidden = groups.every(group => group.hidden);
