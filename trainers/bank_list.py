@@ -19,16 +19,15 @@ WIDTHS = {"variable": 16, "grid": 9, "steps": 5, "loss": 9, "clip": 20, "size": 
 
 def list_entries(bank: MotionBank, arguments: argparse.Namespace, console: Console) -> int:
     """A table of all entries, from their headers or the index."""
-    names = list(bank)
-    widths = {"entry": min(max(map(len, names), default=0), 24)} | WIDTHS
+    entries, problems = 0, []
+    widths = {"entry": min(max(map(len, bank), default=0), 24)} | WIDTHS
     widths |= {"prompt": max(10, console.width - sum(widths.values()) - 2 * len(widths))}
-    if names:
-        console.print(Text(_line({name: name for name in widths}, widths), style="bold"), soft_wrap=True)
-    problems = []
-    for row in bank.index():
+    for entries, row in enumerate(bank.index(), start=1):
+        if entries == 1:
+            console.print(Text(_line({name: name for name in widths}, widths), style="bold"), soft_wrap=True)
         console.file.write(_line(_facts(row), widths) + "\n")
         problems += [row.problem] if row.problem else []
-    _print_counts(bank, len(names), console)
+    _print_counts(bank, entries, console)
     return reported(problems)
 
 

@@ -73,12 +73,17 @@ def iso_date(value: Any) -> str:
     return str(value)
 
 
-def normal(fields: Mapping[str, Check], values: Mapping[str, Any]) -> dict[str, Any]:
-    """All values in normal form. Raises ValueError that names the field, what it must be, and what came."""
+def check_names(fields: Mapping[str, Check], values: Mapping[str, Any]) -> None:
+    """Raises ValueError that names a field too many or too few."""
     if unknown := sorted(set(values) - set(fields)):
         raise ValueError(f"has an unknown field {unknown[0]!r:.80}")
     if missing := [name for name in fields if name not in values]:
         raise ValueError(f"has no field {missing[0]!r}")
+
+
+def normal(fields: Mapping[str, Check], values: Mapping[str, Any]) -> dict[str, Any]:
+    """All values in normal form. Raises ValueError that names the field, what it must be, and what came."""
+    check_names(fields, values)
     checked = {}
     for name, check in fields.items():
         try:

@@ -5,13 +5,14 @@ Legend of `LAYOUTS`, one guided step of a parameter: F, H, W token grid, N = F*H
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ditflow.bank.checks import Check, integer, iso_date, json_object, many, normal, number, text
+from ditflow.bank.checks import Check, check_names, integer, iso_date, json_object, many, normal, number, text
 from ditflow.bank.errors import EntryError
 
 SCHEMA = 1
@@ -128,7 +129,9 @@ class EntryMetadata:
         """From the parsed JSON of a stranger."""
         if values.get("schema") != SCHEMA:
             raise EntryError(f"metadata: it has schema {values.get('schema')!r:.80}, and this version of ditflow reads schema {SCHEMA}. Update ditflow.")
-        return cls(**_normal(values))
+        with _named():
+            check_names(FIELDS, LATER | dict(values))
+        return cls(**values)  # which checks each value
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON values; what entries did not always say is left out where it is what was meant then, so that their bytes stay the same."""
@@ -152,7 +155,13 @@ class EntryMetadata:
 
 
 def _normal(values: Mapping[str, Any]) -> dict[str, Any]:
-    try:
+    with _named():
         return normal(FIELDS, LATER | dict(values))
+
+
+@contextlib.contextmanager
+def _named() -> Iterator[None]:
+    try:
+        yield
     except ValueError as error:
         raise EntryError(f"metadata: {error}.") from None

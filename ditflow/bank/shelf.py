@@ -37,7 +37,7 @@ class Shelf:
     def listing(self) -> dict[str, tuple[int, str]]:
         """Sorted names, each with its file's bytes and mark. What has another kind of name is not listed."""
         files = self.folder.listing(self.under)
-        return {name: files[name + SUFFIX] for name in sorted(file.removesuffix(SUFFIX) for file in files if _is_ours(file))}
+        return {name: files.pop(name + SUFFIX) for name in sorted(file.removesuffix(SUFFIX) for file in files if _is_ours(file))}
 
     def strangers(self) -> list[str]:
         """Files that no record can have written."""
