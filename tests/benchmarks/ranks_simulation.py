@@ -19,6 +19,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from datamodules.job import PAUSE
 from datamodules.records import Record
 from datamodules.trajectory import Leg, Trajectory, turns
 from ditflow.bank.failures import Failure
-from ditflow.bank.leases import BEAT, Leases
+from ditflow.bank.leases import EXPIRY, Leases
 
 STEPS = 10  # of a clip
 MINUTES = 20.0  # that a clip takes on a rank of speed 1, on average
@@ -140,14 +141,14 @@ def work(clock: Clock, library: Library, place: str, rank: Rank) -> None:
     plan = Plan(todo=todo, attempts={name: failure.attempts for name, failure in library.failed.items()})
 
     def wait() -> bool:
-        pass_time(PAUSE)
+        pass_time(10 * PAUSE)
         return rank.index == 0
 
     def pass_time(seconds: float) -> None:
-        """With a heartbeat now and then, as long as the process lives."""
+        """With a heartbeat as often as it must be, as long as the process lives."""
         until = min(clock.now + seconds, rank.leaves if rank.by_kill else FOREVER)
         while clock.now < until:
-            clock.sleep(min(BEAT, until - clock.now))
+            clock.sleep(min(EXPIRY / 2, until - clock.now))
             leases.renew()
         if rank.by_kill and clock.now >= rank.leaves:
             raise Killed
@@ -165,17 +166,27 @@ def work(clock: Clock, library: Library, place: str, rank: Rank) -> None:
 
 
 def simulate(library: Library, ranks: list[Rank]) -> dict[str, Any]:
-    """Let the ranks do the library, and compare. Raises AssertionError where a clip was lost or done twice."""
-    clock = Clock()
+    """Let the ranks do the library, and compare. Raises AssertionError where a clip was lost or done twice.
+
+    `efficiency` is the ideal end over the real one, which the last clip decides; `used_share` is the part of the ranks' time, as long as they stayed, that
+    went into the library: a rank ends when nothing is left for it, but for rank 0.
+    """
+    clock, paid = Clock(), list[float]()
+
+    def live(rank: Rank) -> None:
+        work(clock, library, place, rank)
+        paid.append((clock.now - rank.joins) / rank.slowness)
+
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as place:
         for rank in ranks:
-            clock.start(rank.joins, lambda rank=rank: work(clock, library, place, rank))
+            clock.start(rank.joins, partial(live, rank))
         clock.run()
     assert set(library.done) == library.costs.keys() - library.bad.keys() and set(library.failed) == library.bad.keys(), "clips were lost"
     assert set(library.done.values()) <= {1}, "clips were done twice"
     ended, wanted = clock.now, ideal(library, ranks)
     twice = sum((count - 1) * library.costs[name] / STEPS for (name, _), count in library.steps.items())
-    return {"hours": ended / 3600, "ideal_hours": wanted / 3600, "efficiency": wanted / ended, "repeated_share": twice / library.work}
+    hours = {"hours": ended / 3600, "ideal_hours": wanted / 3600}
+    return {**hours, "efficiency": wanted / ended, "used_share": library.work / sum(paid), "repeated_share": twice / library.work}
 
 
 def ideal(library: Library, ranks: list[Rank]) -> float:
