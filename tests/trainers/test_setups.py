@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -86,10 +87,20 @@ def test_it_builds_on_the_embedded_backbones_it_is_for(setup, backbone):
         with pytest.raises(ValueError, match="needs (rotary|sinusoidal) positions; those of .* are"):
             Method(wanted, loaded)
         return
-    method = Method(wanted, loaded)
-    cost = method.guidance.forward_equivalents(method.schedule, loaded.spec.blocks)
-    said = re.search(r"# Cost: (\d+) forward passes", SETUPS[setup].read_text())
-    assert said and round(cost) == int(said[1])
+    assert Method(wanted, loaded).guidance.variable == (wanted.variable or "latents")
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+def test_it_says_what_it_costs(setup):
+    """On the published backbones: 50 steps, a window of 10, and their blocks 20 of 42 and 15 of 30."""
+    wanted = choices_of(setup)
+    backbone, blocks, block = ("tiny-sincos", 30, 15) if wanted.variable == "sinusoidal" else ("tiny-rope", 42, 20)
+    method = Method(replace(wanted, steps=50, window=0.2 if wanted.window is None else wanted.window), embedded(backbone))
+    signal = method.guidance.signal
+    guidance = replace(method.guidance, signal=None if signal is None else replace(signal, block=block))
+    said = re.search(r"# Cost: (\d+) forward passes .* CogVideoX-(5|2)B", SETUPS[setup].read_text())
+    assert said and said[2] == ("2" if blocks == 30 else "5")
+    assert round(guidance.forward_equivalents(method.schedule, blocks)) == int(said[1])
 
 
 @pytest.mark.parametrize(
