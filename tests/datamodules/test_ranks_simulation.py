@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ditflow.bank.leases import EXPIRY
-from tests.benchmarks.ranks_simulation import STEPS, Clock, Library, Rank, ideal, scenarios, simulate
+from tests.benchmarks.ranks_simulation import STEPS, Library, Rank, ideal, scenarios, simulate
+from tests.benchmarks.simulated_time import Clock
 
 SCENARIOS = scenarios(ranks=6, clips=36)
 
