@@ -146,7 +146,8 @@ def test_status_for_programs(bank, ranks, capsys):
     told = json.loads(capsys.readouterr().out)
     assert (told["asked"], told["done"], told["left"], told["seconds_left"]) == (5, 1, 3, pytest.approx(180))
     assert told["failed"] == {"broken": {"reason": "it is no clip", "attempts": 1}}
-    assert [(flight["clips"], flight["step"], flight["holder"]) for flight in told["in_flight"]] == [(["fast"], 3, "host.rank0.1"), (["slow"], 1, "host.rank1.1")]
+    flights = [(flight["clips"], flight["step"], flight["holder"]) for flight in told["in_flight"]]
+    assert flights == [(["fast"], 3, "host.rank0.1"), (["slow"], 1, "host.rank1.1")]
 
 
 def test_status_needs_no_torch_and_says_where_there_is_no_bank(bank, tmp_path):
