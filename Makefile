@@ -44,7 +44,8 @@ pretrain: $(STAMP)
 	for stage in vae tiny-rope tiny-sincos vae-decoder tiny-rope-correspondence tiny-sincos-correspondence clip; do $(BIN)/python -m trainers.backbone_pretraining fit --config configs/pretrain/$$stage.yaml || exit 1; done
 
 bench: $(STAMP)
-	$(BIN)/python -m tests.benchmarks.embedded_clip tiny-clip --clips 400
+	$(BIN)/python -m tests.benchmarks.embedded_clip tiny-clip --clips 200
+	$(BIN)/python -m tests.benchmarks.metric_floors --clips 24
 	$(BIN)/python -m tests.benchmarks.embedded_backbone tiny-rope --clips 24 --parts world amf plain --dtype bfloat16 --variables latents rotary_positions rotary_tables
 	$(BIN)/python -m tests.benchmarks.embedded_backbone tiny-sincos --clips 24 --parts world amf plain --dtype bfloat16 --variables latents sinusoidal
 	$(BIN)/python -m tests.benchmarks.throughput --processes 2 --clips 6 --repeats 3

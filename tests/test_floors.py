@@ -16,7 +16,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("ditflow", "datamodules", "trainers")
 
 FLOORS = {
-    0: ("ditflow.grid", "ditflow.schedule", "ditflow.positional", "ditflow.files", "ditflow.resources", "ditflow.citations", "ditflow.recommended", "ditflow.state"),
+    0: (
+        "ditflow.grid", "ditflow.schedule", "ditflow.positional", "ditflow.files",
+        "ditflow.resources", "ditflow.citations", "ditflow.recommended", "ditflow.quiet", "ditflow.state",
+    ),
     1: ("ditflow.taps", "ditflow.video"),
     2: ("ditflow.motion", "ditflow.backbones"),
     3: ("ditflow.variables", "ditflow.injection", "ditflow.reference", "ditflow.sampling"),
@@ -48,7 +51,7 @@ HOMES = {
     "decord": ("ditflow.video",),
     "av": ("ditflow.video",),
     "diffusers": ("ditflow.taps", "ditflow.backbones", "datamodules.pretraining", "trainers.backbone_pretraining"),
-    "transformers": ("ditflow.backbones", "ditflow.metrics", "trainers.backbone_pretraining", "trainers.clip_pretraining"),
+    "transformers": ("ditflow.quiet", "ditflow.backbones", "ditflow.metrics", "trainers.backbone_pretraining", "trainers.clip_pretraining"),
     "torchmetrics": ("ditflow.metrics", "trainers"),
     "jinja2": ("ditflow.visual",),
     "lightning": ("datamodules", "trainers"),

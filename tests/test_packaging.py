@@ -66,10 +66,10 @@ def test_wheel_holds_code_configurations_and_backbones(wheel):
     expected = {path.relative_to(ROOT).as_posix() for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
     expected |= {f"ditflow/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "configs").rglob("*.yaml")}
     expected |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "ditflow" / "visual" / "templates").iterdir()}
-    for backbone in ("tiny-rope", "tiny-sincos"):
-        folder = ROOT / "checkpoints" / backbone
+    for model, index in (("tiny-rope", "model_index.json"), ("tiny-sincos", "model_index.json"), ("tiny-clip", "config.json")):
+        folder = ROOT / "checkpoints" / model
         expected |= {f"ditflow/{path.relative_to(ROOT).as_posix()}" for path in folder.rglob("*") if path.is_file()}
-        assert f"ditflow/checkpoints/{backbone}/model_index.json" in names
+        assert f"ditflow/checkpoints/{model}/{index}" in names
     assert expected - names == set()
     assert not [name for name in names if name.startswith(("tests/", "configs/", "checkpoints/"))]
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ditflow.backbones.base import BackboneError
+from ditflow.quiet import no_progress_bars
 
 PARTS = {"vae": "VAE", "text_encoder": "text encoder"}  # what a subfolder is called in an error, where not by its own name
 PICKLES = ("bin", "pt", "pth", "ckpt")
@@ -133,7 +134,7 @@ def loading(folder: str, part: str) -> Iterator[None]:
     if _is_pickled(Path(folder) / part):
         raise BackboneError(f"{where}: its weights are pickled (.bin), and unpickling can run code. Save it with safe_serialization=True, as safetensors.")
     try:
-        with _no_progress_bars():
+        with no_progress_bars():
             yield
     except torch.OutOfMemoryError:
         raise
@@ -145,27 +146,3 @@ def loading(folder: str, part: str) -> Iterator[None]:
 def _is_pickled(folder: Path) -> bool:
     """Whether a local folder has weights in pickles only."""
     return any(any(folder.glob(f"*.{ending}")) for ending in PICKLES) and not any(folder.glob("*.safetensors"))
-
-
-@contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """Turns those of transformers off and on again; the hub's, which transformers would turn along, stay as they are."""
-    from huggingface_hub.utils import are_progress_bars_disabled
-    from transformers.utils import logging
-
-    shown, silent = logging.is_progress_bar_enabled(), are_progress_bars_disabled()
-    _show_bars(False, hub=not silent)
-    try:
-        yield
-    finally:
-        _show_bars(shown, hub=not silent)
-
-
-def _show_bars(transformers: bool, hub: bool) -> None:
-    from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
-    from transformers.utils import logging
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the hub's own variable HF_HUB_DISABLE_PROGRESS_BARS stays above all
-        logging.enable_progress_bar() if transformers else logging.disable_progress_bar()
-        enable_progress_bars() if hub else disable_progress_bars()

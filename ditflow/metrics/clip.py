@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ditflow.metrics.base import Memory, MetricError
+from ditflow.quiet import no_progress_bars
 from ditflow.resources import shipped
 
 BATCH = 64
@@ -51,8 +52,9 @@ def load_clip(name: str = "tiny-clip") -> Clip:
     if Path(folder).is_dir() and not (Path(folder) / "config.json").is_file():
         raise MetricError(f"folder {name!r} is not a CLIP: it has no config.json. Give one that a transformers CLIPModel and its CLIPProcessor were saved to.")
     try:
-        model = CLIPModel.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
-        parts = CLIPTokenizer.from_pretrained(folder), CLIPImageProcessorPil.from_pretrained(folder)
+        with no_progress_bars():
+            model = CLIPModel.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
+            parts = CLIPTokenizer.from_pretrained(folder), CLIPImageProcessorPil.from_pretrained(folder)
     except Exception as error:  # transformers, the hub's client and safetensors raise what they like for a broken folder or a missing network
         raise MetricError(
             f"there is no CLIP {name!r} to be used ({type(error).__name__}): it is not shipped, and neither a folder nor a hub id of a CLIPModel "

@@ -1,4 +1,4 @@
-"""How well a CLIP knows the synthetic world, on held-out clips: `python -m tests.benchmarks.embedded_clip tiny-clip --clips 400`.
+"""How well a CLIP knows the synthetic world, on held-out clips: `python -m tests.benchmarks.embedded_clip tiny-clip --clips 200`.
 
 Retrieval is of a whole video: the mean over frames of the cosines with every prompt, half of the clips with a sprite. The last lines say what prompt fidelity,
 leakage and temporal consistency are of the world itself, as a scale to read results by.
@@ -20,7 +20,7 @@ STRIDE = 4
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("clip", nargs="?", default="tiny-clip")
-    parser.add_argument("--clips", type=int, default=400, help="held-out clips, from seed 0")
+    parser.add_argument("--clips", type=int, default=200, help="held-out clips, from seed 0")
     options = parser.parse_args()
     world, clip = World(), load_clip(options.clip)
     prompts, parts = world.prompts(), {"clouds": [], "sprites": []}
