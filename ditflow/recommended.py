@@ -44,7 +44,7 @@ _embedded = partial(
     learning_rates={
         "latents": (0.01, 0.005),
         "rotary_tables": (0.01, 0.005),
-        "sinusoidal": (0.01, 0.005),
+        "sinusoidal": (0.02, 0.01),
         "rotary_positions": (0.08, 0.04),
         "sgd": (5.0, 5.0),
         "score": (650.0, 650.0),
