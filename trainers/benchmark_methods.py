@@ -48,9 +48,9 @@ def methods_of(setups: Sequence[str], zero_shot: Sequence[str], zero_shot_from: 
     """The setups in their order, then those whose entries serve other prompts. Raises ValueError for an unknown setup."""
     if not setups:
         raise ValueError(f"no setup is given: name some in `setups`, of {', '.join(known_setups())}.")
+    optimised = [Method(Path(name).stem, name, setup_file(name)) for name in setups]
     if strangers := set(zero_shot) - set(setups):
         raise ValueError(f"zero_shot names {', '.join(sorted(strangers))}, which setups does not: its entries come from there, so add it.")
-    optimised = [Method(Path(name).stem, name, setup_file(name)) for name in setups]
     injected = [Method(f"{Path(name).stem}{ZERO_SHOT}", name, setup_file(name), zero_shot_from=zero_shot_from) for name in zero_shot]
     if repeated := sorted({method.name for method in optimised if sum(other.name == method.name for other in optimised) > 1}):
         raise ValueError(f"setups names {', '.join(repeated)} more than once.")

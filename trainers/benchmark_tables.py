@@ -13,6 +13,8 @@ Results = Sequence[Mapping[str, Any]]
 Row = tuple[Any, ...]
 
 ALL = "all"
+SHOWN = ("motion_fidelity", "motion_cosine", "prompt_fidelity", "temporal_consistency", "appearance_leakage")
+"""Metrics of the first tables, where they were measured; the others follow in a table of their own."""
 COST_LABELS: dict[str, tuple[str, Callable[[float], str]]] = {
     "seconds": ("Seconds", "{:.1f}".format),
     "peak_memory_bytes": ("Peak memory, MiB", lambda value: f"{value / 2**20:.0f}"),
@@ -56,26 +58,29 @@ def differences(run: Mapping[str, Any], results: Results) -> Iterator[Row]:
 
 
 def markdown(run: Mapping[str, Any], results: Results) -> str:
-    """A table for all prompts and one for each kind, then the paired differences."""
+    """A table for all prompts and one for each kind, then the metrics that these leave out, and the paired differences."""
     made = f"ditflow {run['ditflow']} on {run['backbone']}, {len(run['clips'])} clips of {run['size'][0]} frames, {run['size'][1]} x {run['size'][2]} pixels"
     instruments = f"tracker {run['tracker']}, CLIP {run['clip_model']}"
     lines = [f"{made}; {instruments}; {run['date'][:10]}. Mean and 95 % bootstrap interval over clips; (+) more is better, (-) less is.", ""]
     for kind, kinds in _groups(run):
-        lines += [f"## {'All prompts' if kind == ALL else f'Prompts: {kind}'}", "", *_markdown_rows(_header(run), _cells(run, results, kinds)), ""]
+        title = "All prompts" if kind == ALL else f"Prompts: {kind}"
+        lines += [f"## {title}", "", *_markdown_rows(_header(run, _shown(run)), _cells(run, results, kinds, _shown(run))), ""]
+    if others := [column for column in _columns(run) if column not in _shown(run)]:
+        lines += ["## Other metrics, all prompts", "", *_markdown_rows(_header(run, others), _cells(run, results, run["prompt_kinds"], others)), ""]
     header = ["method", "minus", *(_label(run, metric["name"]) for metric in run["metrics"])]
     return "\n".join([*lines, "## Paired differences, all prompts", "", *_markdown_rows(header, _paired_cells(run, results)), ""])
 
 
 def latex(run: Mapping[str, Any], results: Results) -> str:
     """The table of all prompts, for the package booktabs."""
-    header, rows = _header(run), list(_cells(run, results, run["prompt_kinds"]))
+    header, rows = _header(run, _shown(run)), list(_cells(run, results, run["prompt_kinds"], _shown(run)))
     lines = [" & ".join(map(_escaped, row)) + r" \\" for row in (header, *rows)]
     begin, end = [rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", r"\toprule"], [r"\bottomrule", r"\end{tabular}", ""]
     return "\n".join([*begin, lines[0], r"\midrule", *lines[1:], *end])
 
 
-def _cells(run: Mapping[str, Any], results: Results, kinds: Sequence[str]) -> Iterator[list[str]]:
-    values = {column: values_of(results, column) for column in _columns(run)}
+def _cells(run: Mapping[str, Any], results: Results, kinds: Sequence[str], columns: Sequence[str]) -> Iterator[list[str]]:
+    values = {column: values_of(results, column) for column in columns}
     for method in run["methods"]:
         found = {column: over_clips(values[column][method["name"]], kinds) for column in values}
         if any(found.values()):
@@ -121,8 +126,14 @@ def _columns(run: Mapping[str, Any]) -> list[str]:
     return [*(metric["name"] for metric in run["metrics"]), *COSTS]
 
 
-def _header(run: Mapping[str, Any]) -> list[str]:
-    return ["method", *(_label(run, column) for column in _columns(run))]
+def _shown(run: Mapping[str, Any]) -> list[str]:
+    """Columns of the first tables; all there are, if none of SHOWN is among them."""
+    shown = [column for column in _columns(run) if column in SHOWN]
+    return [*shown, *COSTS] if shown else _columns(run)
+
+
+def _header(run: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
+    return ["method", *(_label(run, column) for column in columns)]
 
 
 def _label(run: Mapping[str, Any], column: str) -> str:

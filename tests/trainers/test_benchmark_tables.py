@@ -93,6 +93,14 @@ def test_markdown_and_latex_say_the_same():
     assert r"x\_y, zero-shot" in tex and "Motion (+)" in text and "Leak (-)" in text
 
 
+def test_metrics_that_the_first_tables_leave_out_have_their_own():
+    metrics = [{"name": name, "label": name, "better": "higher"} for name in ("motion_fidelity", "leak")]
+    results = [one | {"metrics": {"motion_fidelity": one["metrics"]["motion"], "leak": 0.5}} for one in RESULTS]
+    first, others = markdown(RUN | {"metrics": metrics}, results).split("## Other metrics, all prompts")
+    assert "leak" not in first and "| method | motion_fidelity (+) | Seconds |" in first
+    assert "| base | 0.500 [0.500, 0.500] |" in others.split("## Paired")[0]
+
+
 def test_a_run_may_get_more_methods_but_no_other_clips(tmp_path):
     folder = RunFolder(tmp_path / "run")
     first = folder.claim(RUN | {"methods": RUN["methods"][:1]})
