@@ -110,9 +110,9 @@ class Clips:
             if not set(record.names) & set(todo):
                 records.drop(self.bank, record.key)
 
-    def encode(self, names: Collection[str], fail: Fail, between: Callable[[], None] = lambda: None) -> None:
+    def encode(self, names: Collection[str], fail: Fail, between: Callable[[], None] = lambda: None, *, bar: bool = True) -> None:
         """Fill the cache for these clips and let the encoders go; those that cannot be read fail. `between` is called before each."""
-        for name in tqdm(names, desc="Encoding", unit="clip", leave=False, file=sys.stdout, disable=not names):
+        for name in tqdm(names, desc="Encoding", unit="clip", leave=False, file=sys.stdout, disable=not (names and bar)):
             between()
             with reported(name, fail):
                 task = self.tasks[name]
@@ -130,7 +130,7 @@ class Clips:
 
     def begun(self) -> list[records.Record]:
         """Batches that were begun as they would be now, the furthest first."""
-        ours = (record for record in records.begun(self.bank) if set(record.names) <= self.tasks.keys())
+        ours = (record for record in records.begun(self.bank) if set(record.names) <= self.tasks.keys() and record.step < record.steps)
         return sorted((record for record in ours if self._is_ours(record)), key=lambda record: (-record.step, record.key))
 
     def leg(self, record: records.Record) -> Leg | None:

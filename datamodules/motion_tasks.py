@@ -113,7 +113,7 @@ class MotionTaskModule(L.LightningDataModule):
     def train_dataloader(self) -> Trajectory:
         """The steps that this process will take: of its own share first, which is encoded now, and of what others leave."""
         steps, todo = self.trainer.lightning_module.iterations, self.claims.plan.todo
-        self.clips.encode(share(todo, *self._deal), self.fail, self.job.stop_if_told)
+        self.clips.encode(share(todo, *self._deal), self.fail, self.job.stop_if_told, bar=self.trainer.is_global_zero)
         return Trajectory(self.claims, self._batch, steps, goes_on=self.claims.goes_on, length=2 * len(todo) * steps)
 
     def predict_dataloader(self) -> Pending:
@@ -170,9 +170,10 @@ class MotionTaskModule(L.LightningDataModule):
 
     def _make_plan(self) -> Plan:
         print(self.trainer.lightning_module.method)
-        self.bank.asked.note([task.name for task in self.tasks])
         plan = self.clips.plan(self.attempts)
         self.clips.sweep(plan.todo)
+        if plan.todo:
+            self.bank.asked.note([task.name for task in self.tasks])
         for name, reason in plan.failed.items():
             print(f"\n{name!r} failed: {reason}", file=sys.stderr, flush=True)
         return plan

@@ -1,4 +1,4 @@
-"""Ranks of the command line, as torchrun starts them: forked from this process, so that none of them imports anything anew."""
+"""Ranks of the command line, as torchrun or SLURM starts them: forked from this process, so that none of them imports anything anew."""
 
 from __future__ import annotations
 
@@ -8,19 +8,39 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 
-class Ranks:
-    """Processes that run `ditflow` with the same words. What they print is in `log`."""
+def torchrun(rank: int, world_size: int) -> dict[str, str]:
+    return {"TORCHELASTIC_RUN_ID": "test", "RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0", "WORLD_SIZE": str(world_size)}
 
-    def __init__(self, words: Sequence[object], world_size: int, log: Path, **environment: str) -> None:
+
+def slurm(rank: int, world_size: int) -> dict[str, str]:
+    """As many nodes, with one task each."""
+    job = {"SLURM_JOB_ID": "77", "SLURM_JOB_NAME": "bank", "SLURM_NTASKS": str(world_size), "SLURM_NTASKS_PER_NODE": "1"}
+    return job | {"SLURM_PROCID": str(rank), "SLURM_LOCALID": "0", "SLURM_NODEID": str(rank)}
+
+
+class Ranks:
+    """Processes that run `ditflow` with the same words. What they print is in `log`; `first` is called with the rank in each of them, before anything else."""
+
+    def __init__(
+        self,
+        words: Sequence[object],
+        world_size: int,
+        log: Path,
+        *,
+        launcher: Callable[[int, int], dict[str, str]] = torchrun,
+        first: Callable[[int], object] = lambda rank: None,
+    ) -> None:
         import trainers.lightning_cli  # noqa: F401  before the fork, once for all
 
-        self.words, self.log, self.codes = [*map(str, words), "--trainer.accelerator", "cpu", "--trainer.devices", str(world_size)], log, dict[int, int]()
-        torchrun = {"TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-        self.pids = [self._fork({**torchrun, "RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0", **environment}) for rank in range(world_size)]
+        nodes, devices = (world_size, 1) if launcher is slurm else (1, world_size)
+        self.words = [*map(str, words), "--trainer.accelerator", "cpu", "--trainer.devices", str(devices), "--trainer.num_nodes", str(nodes)]
+        self.log, self.first, self.codes = log, first, dict[int, int]()
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+        self.pids = [self._fork(rank, meeting | launcher(rank, world_size)) for rank in range(world_size)]
 
     def kill(self, ranks: Sequence[int], number: int = signal.SIGKILL) -> None:
         for rank in ranks:
@@ -44,7 +64,7 @@ class Ranks:
             time.sleep(0.01)
         return [self.codes[rank] for rank in range(len(self.pids))]
 
-    def _fork(self, environment: Mapping[str, str]) -> int:
+    def _fork(self, rank: int, environment: Mapping[str, str]) -> int:
         sys.stdout.flush()
         if pid := os.fork():
             return pid
@@ -56,6 +76,7 @@ class Ranks:
             os.dup2(output, 2)
             sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            self.first(rank)
             from trainers.cli import main
 
             sys.argv = ["ditflow", *self.words]

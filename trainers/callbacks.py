@@ -13,6 +13,7 @@ from datamodules import records
 from datamodules.generations import Generation
 from ditflow.bank import EntryError
 from ditflow.files import make_folder
+from ditflow.state import GuidanceState
 from ditflow.video import write_video
 from trainers.motion_optimization import MotionOptimization, Work
 
@@ -37,6 +38,18 @@ class BankWriter(Checkpoint):
         except EntryError as error:
             return trainer.datamodule.give_up(work.batch, error)
         trainer.datamodule.publish(work.batch, entries)
+
+    def on_save_checkpoint(self, trainer: Trainer, module: MotionOptimization, checkpoint: dict[str, Any]) -> None:
+        """The batch in flight; what is done is in the bank."""
+        if (work := module.work) is not None and work.state.step < module.iterations:
+            checkpoint["batch"] = {"names": list(work.batch.leg.names), "settings": work.batch.settings, "seconds": work.seconds}
+            checkpoint["tensors"] = work.state.tensors()
+
+    def on_load_checkpoint(self, trainer: Trainer, module: MotionOptimization, checkpoint: dict[str, Any]) -> None:
+        """Put the batch back into the bank, from which every run goes on."""
+        if checkpoint["tensors"] and not all(map(trainer.datamodule.clips.is_done, checkpoint["batch"]["names"])):
+            state = GuidanceState.from_tensors(checkpoint["tensors"])
+            records.restore(trainer.datamodule.bank, state=state, steps=module.iterations, **checkpoint["batch"])
 
     def on_train_end(self, trainer: Trainer, module: MotionOptimization) -> None:
         if trainer.is_global_zero:  # who stays to the end

@@ -1,7 +1,7 @@
 """Lightning's checkpoints, as safetensors: another carrier of the batch in flight. Nothing is pickled, and nothing is ever unpickled.
 
 The bank is the checkpoint, and it alone says which clips are done. So a checkpoint holds no more than the batch that a rank was at, and going on from one
-puts this back into the bank, unless the bank knows of a later step.
+puts this back into the bank, unless the bank knows of a later step. Where Lightning's loops were says nothing about what is left, and is left out.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ FIELDS: dict[str, Check] = {
     "pytorch-lightning_version": text(64),
     "batch": json_object,
 }
+NOTHING: dict[str, Any] = {"state_dict": {}, "callbacks": {}, "optimizer_states": [], "lr_schedulers": []}  # which Lightning looks for
 
 
 class RecordIO(CheckpointIO):
@@ -47,7 +48,7 @@ class RecordIO(CheckpointIO):
                 fields = normal(FIELDS, header.metadata)
             except ValueError as error:
                 raise EntryError(f"{header.subject} {error}.") from None
-            return fields | {"tensors": read_tensors(file, header), "state_dict": {}, "optimizer_states": [], "lr_schedulers": []}
+            return fields | {"tensors": read_tensors(file, header)} | NOTHING
 
     def remove_checkpoint(self, path: Any) -> None:
         with contextlib.suppress(FileNotFoundError):

@@ -78,6 +78,9 @@ class MotionCLI(LightningCLI):
         parser.link_arguments("bank", "data.bank")
         parser.link_arguments("out", "data.out")
 
+    def _parse_ckpt_path(self) -> None:
+        """Lightning would unpickle the file for settings; ours has none."""
+
     def before_instantiate_classes(self) -> None:
         if self._get(self.config, "trainer").enable_progress_bar is False:
             self.trainer_defaults["callbacks"] = [callback for callback in self.trainer_defaults["callbacks"] if not isinstance(callback, LibraryBar)]
@@ -102,7 +105,8 @@ class MotionCLI(LightningCLI):
 def run(arguments: Sequence[str]) -> int:
     """Run `fit` or `predict` and return the exit code: 1 where clips or videos failed or are left, with their names on stderr."""
     sys.argv[1:] = with_shipped_configs(arguments)  # a rank that is launched again reads its arguments there
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     warnings.formatwarning = lambda message, *_: f"ditflow: {message}\n"
     warnings.simplefilter("ignore", FutureWarning)
     for message in QUIET:

@@ -156,19 +156,6 @@ class MotionOptimization(L.LightningModule):
         """One epoch does it all, whatever the Trainer's limit."""
         self.trainer.should_stop = True
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The batch in flight; what is done is in the bank."""
-        if (work := self.work) is not None:
-            checkpoint["batch"] = {"names": list(work.batch.leg.names), "settings": work.batch.settings, "seconds": work.seconds}
-            checkpoint["tensors"] = work.state.tensors()
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put the batch back into the bank, from which every run goes on; where the Trainer's loops were says nothing about what is left."""
-        checkpoint.pop("loops", None)
-        if checkpoint.get("tensors"):
-            state = GuidanceState.from_tensors(checkpoint["tensors"])
-            records.restore(self.trainer.datamodule.bank, state=state, steps=self.iterations, **checkpoint["batch"])
-
     def predict_step(self, item: Generation, batch_idx: int = 0) -> Tensor | None:
         """One video with the motion of an entry, uint8 (T, C, Y, X); None where that cannot be."""
         choices = self.choices

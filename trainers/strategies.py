@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from trainers.checkpoints import RecordIO
 
-RENDEZVOUS = datetime.timedelta(days=1)  # a plan for a large library takes its time
+RENDEZVOUS = datetime.timedelta(hours=1)  # for all to come, and then for the plan of a large library
 GRACE = 10.0  # seconds for this process to say by itself why another one could not begin
 
 
@@ -100,11 +101,14 @@ class IndependentStrategy(DDPStrategy):
         self.lost = self._launcher.wait()
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
-        """Each rank its own."""
+        """Each rank its own batch, in a folder of its own beside rank 0's."""
         self.checkpoint_io.save_checkpoint(checkpoint, self._own(filepath), storage_options)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        return self.checkpoint_io.load_checkpoint(self._own(checkpoint_path))
+        """A rank that has none, because there were fewer then, begins without a batch."""
+        if (own := self._own(checkpoint_path)).exists() or self.is_global_zero:
+            return self.checkpoint_io.load_checkpoint(own)
+        return self.checkpoint_io.load_checkpoint(checkpoint_path) | {"tensors": {}}
 
     def remove_checkpoint(self, filepath: Any) -> None:
         self.checkpoint_io.remove_checkpoint(self._own(filepath))
@@ -114,8 +118,9 @@ class IndependentStrategy(DDPStrategy):
         module: LightningModule | None = self.lightning_module
         return module is not None and module.trainer.state.fn in (TrainerFn.FITTING, TrainerFn.PREDICTING)
 
-    def _own(self, path: Any) -> str:
-        return f"{path}.rank{self.global_rank}" if self.global_rank else str(path)
+    def _own(self, path: Any) -> Path:
+        path = Path(path)
+        return path.parent / f"rank{self.global_rank}" / path.name if self.global_rank else path
 
     @classmethod
     def register_strategies(cls, strategy_registry: Any) -> None:
