@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from datamodules.clips import _reported
+from datamodules.clips import reported
 from datamodules.references import References
 from ditflow.backbones import BackboneError
 from ditflow.files import StorageError
@@ -14,16 +14,16 @@ from tests.registry import tiny_backbone
 
 
 @pytest.mark.parametrize("error", [VideoError, OSError, RuntimeError])
-def test_what_is_wrong_with_a_clip_is_reported(error):
+def test_what_is_wrong_with_a_clip_isreported(error):
     failed = []
-    with _reported("pan", lambda name, reason: failed.append((name, type(reason)))):
+    with reported("pan", lambda name, reason: failed.append((name, type(reason)))):
         raise error("no")
     assert failed == [("pan", error)]
 
 
 @pytest.mark.parametrize("error", [BackboneError("the VAE of backbone 'b' cannot be loaded"), StorageError("the disk is full")])
 def test_what_is_wrong_with_the_backbone_or_the_disk_stops_all(error):
-    with pytest.raises(type(error)), _reported("pan", lambda *_: pytest.fail("counted as the clip's")):
+    with pytest.raises(type(error)), reported("pan", lambda *_: pytest.fail("counted as the clip's")):
         raise error
 
 
