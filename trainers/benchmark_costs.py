@@ -3,10 +3,12 @@
 # K inner steps, B batch, G guided steps
 from __future__ import annotations
 
+import re
 import resource
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +64,13 @@ class CostWriter(Callback):
 
 
 def peak_memory() -> int:
-    """The most memory that this process has had, in bytes: the GPU's where it has used one, else the machine's."""
+    """The most memory that this process has had, in bytes: the GPU's where it has used one, else the machine's.
+
+    Linux is asked for this program's own peak: `getrusage` also counts that of the process that started it.
+    """
     if torch.cuda.is_available() and (peak := torch.cuda.max_memory_allocated()):
         return peak
+    with suppress(OSError):
+        if own := re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text()):
+            return int(own[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
