@@ -61,14 +61,19 @@ class Measurer:
 
     def _measure_clip(self, method: Method, clip: BenchmarkClip, items: Sequence[Item]) -> None:
         items = sorted(items, key=lambda item: clip.prompts[item.kind])  # as a metric sorts its rows
-        samples = self._samples(method, clip, items)
-        rows = {name: _rows(metric, samples) for name, metric in self.metrics.items()}
+        samples, fitted = self._samples(method, clip, items), self._samples(method, clip, self._fitted(method, clip))
+        rows = {name: _rows(metric, samples, fitted) for name, metric in self.metrics.items()}
         for index, item in enumerate(items):
             self._write_flow(self.folder.video(item))
             mine = {name: of[index] for name, of in rows.items()}
             errors = dict.fromkeys(row.error for row in mine.values() if row.error)
             numbers = {name: row.value for name, row in mine.items()}
             self.folder.write_result(item, self._known(method, clip, item, numbers, " ".join(errors) or None))
+
+    def _fitted(self, method: Method, clip: BenchmarkClip) -> list[Item]:
+        """The video that a zero-shot method's entry was optimised for: with it, an entry has a video of every prompt, as those of other methods have."""
+        item = Item(method.bank, clip.name, method.zero_shot_from or "")
+        return [item] if self.folder.video(item).exists() else []
 
     def _samples(self, method: Method, clip: BenchmarkClip, items: Sequence[Item]) -> list[Sample]:
         reference = read_video(self.folder.reference(clip.name)).frames
@@ -86,6 +91,7 @@ class Measurer:
         entry = self.folder.bank(method.bank) / "entries" / f"{source}.safetensors"
         flow = video.with_suffix(".safetensors")
         cost = {key: value for key, value in self.folder.cost(item).items() if key != "error"}
+        before = (self.folder.result(item) or {"metrics": {}})["metrics"] if video.exists() else {}  # metrics of another command stay
         return {
             "method": item.method,
             "clip": item.clip,
@@ -97,7 +103,7 @@ class Measurer:
             **({"seconds": None, "peak_memory_bytes": None, "forward_equivalents": None, "losses": []} | cost),
             "entry_bytes": entry.stat().st_size if entry.exists() else 0,
             "zero_shot_from": method.zero_shot_from,
-            "metrics": {name: numbers.get(name) for name in self.metrics},
+            "metrics": before | {name: numbers.get(name) for name in self.metrics},
             "error": error,
         }
 
@@ -126,10 +132,9 @@ class Measurer:
         self.__dict__.pop("_seeing", None)
 
 
-def _rows(metric: Metric, samples: Sequence[Sample]) -> list[Any]:
-    """A row for each video; a metric that compares the videos of one entry has one row for all of them."""
+def _rows(metric: Metric, samples: Sequence[Sample], fitted: Sequence[Sample]) -> list[Any]:
+    """A row for each of `samples`; a metric of entries has one for all of them and `fitted`, which belong to the same entry."""
     metric.reset()
-    metric.update(samples)
-    rows = metric.rows()
-    return rows if len(rows) == len(samples) else rows * len(samples)
+    metric.update([*samples, *fitted] if metric.of_entries else samples)
+    return metric.rows() * (len(samples) if metric.of_entries else 1)
 

@@ -38,7 +38,7 @@ class Method:
 
     def described(self, spec: BackboneSpec) -> dict[str, Any]:
         chosen = setup_options(self.config) | dict(self.model)
-        variable = chosen.get("variable") or recommended(spec.position, spec.blocks).variable
+        variable = chosen.get("variable") or recommended(spec.position, spec.blocks).variable if chosen.get("signal", "amf") is not None else None
         zero_shot = self.zero_shot_from is not None
         label = f"{self.bank}, zero-shot" if zero_shot else self.name
         return {"name": self.name, "label": label, "setup": self.setup, "variable": variable, "zero_shot": zero_shot, "optimised": self.bank}

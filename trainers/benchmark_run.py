@@ -89,7 +89,9 @@ class Benchmark:
 
     @cached_property
     def _instruments(self) -> dict[str, Metric]:
-        return make_metrics(self.metrics.names, tracker=self.metrics.tracker, clip=self.metrics.clip)
+        """The chosen metrics; those that compare the videos of an entry only where it has several."""
+        made = make_metrics(self.metrics.names, tracker=self.metrics.tracker, clip=self.metrics.clip)
+        return {name: metric for name, metric in made.items() if len(self.kinds) > 1 or not metric.of_entries}
 
     def _described(self, clips: Sequence[BenchmarkClip]) -> dict[str, Any]:
         grid = self.spec.compression.grid(self.size)

@@ -21,6 +21,9 @@ COST_LABELS: dict[str, tuple[str, Callable[[float], str]]] = {
     "forward_equivalents": ("Forwards", "{:.0f}".format),
     "entry_bytes": ("Entry, KiB", lambda value: f"{value / 2**10:.0f}"),
 }
+ZERO_SHOT_NOTE = (
+    "Zero-shot methods have no videos of the prompts that their entries were optimised with: compare by kind of prompt, or by paired differences."
+)
 FIRST = ("method", "clip", "kind", "prompt", "seed", "zero_shot_from")
 ARROWS = {"higher": " (+)", "lower": " (-)", "none": ""}
 
@@ -62,6 +65,8 @@ def markdown(run: Mapping[str, Any], results: Results) -> str:
     made = f"ditflow {run['ditflow']} on {run['backbone']}, {len(run['clips'])} clips of {run['size'][0]} frames, {run['size'][1]} x {run['size'][2]} pixels"
     instruments = f"tracker {run['tracker']}, CLIP {run['clip_model']}"
     lines = [f"{made}; {instruments}; {run['date'][:10]}. Mean and 95 % bootstrap interval over clips; (+) more is better, (-) less is.", ""]
+    if any(method["zero_shot"] for method in run["methods"]):
+        lines += [ZERO_SHOT_NOTE, ""]
     for kind, kinds in _groups(run):
         title = "All prompts" if kind == ALL else f"Prompts: {kind}"
         lines += [f"## {title}", "", *_markdown_rows(_header(run, _shown(run)), _cells(run, results, kinds, _shown(run))), ""]

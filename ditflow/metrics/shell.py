@@ -20,11 +20,13 @@ Measured = tuple[float, dict[str, float]]
 class Metric(torchmetrics.Metric, ABC):
     """A metric over samples. Its state is its rows, kept as bytes, so that shards of any size, also empty ones, add up over processes.
 
-    `label` is what a table calls it, `better` the direction of improvement, `instrument` what measures.
+    `label` is what a table calls it, `better` the direction of improvement, `instrument` what measures. Where it is `of_entries`, a row is not of one video
+    but of all videos of an entry.
     """
 
     label: ClassVar[str]
     better: ClassVar[Literal["higher", "lower", "none"]] = "higher"
+    of_entries: ClassVar[bool] = False
     full_state_update = False
     records: list[Tensor] | Tensor
 

@@ -137,7 +137,7 @@ class AppearanceLeakage(ClipMetric):
 class Diversity(ClipMetric):
     """Diversity of each entry's videos, which may come one by one and to different processes: what is kept is their appearance, and a row is an entry."""
 
-    label = "Diversity"
+    label, of_entries = "Diversity", True
 
     def measure(self, sample: Sample) -> Measured:
         raise MetricError("diversity is of several videos, not of one; add all videos of an entry with `update` and read `rows`.")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +20,7 @@ from tests.registry import tiny_folder
 SETUPS = {"latents": "latents", "positions": "rotary_positions"}
 METHODS = ("latents", "positions", "positions-zero-shot")
 CLIPS, KINDS = ("cat-walk", "dog"), ("caption", "subject", "scene")
-METRICS = ["motion_cosine", "motion_fidelity"]
+METRICS = ["motion_cosine", "motion_fidelity", "diversity"]
 
 
 def places(kinds=KINDS):
@@ -78,8 +81,9 @@ def results(folder: Path) -> dict[tuple[str, str], dict]:
 
 
 def comparable(folder: Path) -> dict[tuple[str, str], dict]:
-    """Results without what differs between runs. Of noisy videos metrics do, too: a VAE's convolution may differ in its last bit, and the codec enlarges it."""
-    changing = ("seconds", "peak_memory_bytes", "metrics")
+    """Results without what differs between runs. Of noisy videos metrics do, too: a VAE's convolution may differ in its last bit, and the codec enlarges it.
+    An entry tells how long it took, in more or fewer digits."""
+    changing = ("seconds", "peak_memory_bytes", "entry_bytes", "metrics")
     return {place: {key: value for key, value in result.items() if key not in changing} for place, result in results(folder).items()}
 
 
@@ -106,7 +110,7 @@ def test_a_result_says_all_that_is_known(whole):
     assert result["entry_bytes"] == (whole / "banks/positions/entries/dog--scene.safetensors").stat().st_size
     assert result["seconds"] > 0 and result["peak_memory_bytes"] > 10**8 and 4 < result["forward_equivalents"] < 20
     assert [len(step) for step in result["losses"]] == [2]
-    assert set(result["metrics"]) == set(METRICS) and all(-1 <= value <= 1 for value in result["metrics"].values())
+    assert set(result["metrics"]) == set(METRICS) and all(-1 <= value <= 2 for value in result["metrics"].values())
     assert load_file(whole / "results/positions/dog--scene.safetensors")["flow"].shape == (2, 2, 4, 6)
     assert load_file(whole / "references/dog.safetensors")["flow"].shape == (2, 2, 4, 6)
 
@@ -128,8 +132,32 @@ def test_metrics_are_those_of_the_library(whole):
     from ditflow.metrics import Sample, make_metrics
 
     reference, video = (read_video(whole / file).frames for file in ("references/dog.mp4", "results/latents/dog--scene.mp4"))
-    for name, metric in make_metrics(METRICS).items():
+    for name, metric in make_metrics(METRICS[:2]).items():
         assert results(whole)["latents", "dog--scene"]["metrics"][name] == metric.score(Sample(reference, video, PROMPTS["hard"], "dog"))
+
+
+@pytest.mark.parametrize(("method", "caption"), [("positions", "positions"), ("positions-zero-shot", "positions")])
+def test_diversity_is_over_the_same_prompts_for_every_method(whole, method, caption):
+    """Also of an entry that serves other prompts: with fewer videos it would be another number, not one to compare."""
+    from ditflow import read_video
+    from ditflow.metrics import diversity, load_clip
+
+    videos = [read_video(whole / "results" / (caption if kind == "caption" else method) / f"dog--{kind}.mp4").frames for kind in KINDS]
+    assert results(whole)[method, "dog--scene"]["metrics"]["diversity"] == pytest.approx(diversity(load_clip(), videos), abs=1e-6)
+
+
+def test_the_memory_of_the_process_that_starts_another_does_not_count():
+    code = "from trainers.benchmark_costs import peak_memory; print(peak_memory())"
+    large = f"import subprocess, sys; b'x' * 2**30; subprocess.run([sys.executable, '-c', {code!r}], check=True)"
+    assert 10**7 < int(subprocess.run([sys.executable, "-c", large], check=True, capture_output=True).stdout) < 2**30
+
+
+def test_metrics_of_another_command_stay(run, words, whole, tmp_path):
+    copied = shutil.copytree(whole, tmp_path / "run")
+    assert run(*words, "--out", str(copied), "--metrics.names", '["motion_fidelity_speed"]') == (0, [])
+    for place, result in results(copied).items():
+        assert result["metrics"].keys() == {*METRICS, "motion_fidelity_speed"}
+        assert {name: result["metrics"][name] for name in METRICS} == results(whole)[place]["metrics"]
 
 
 def test_run_json_says_what_was_compared(whole):
@@ -141,6 +169,14 @@ def test_run_json_says_what_was_compared(whole):
         ("positions-zero-shot", "rotary_positions", True),
     ]
     assert (run["baseline"], run["tracker"], [row["name"] for row in run["metrics"]]) == ("latents", "lucas-kanade", METRICS)
+
+
+def test_what_optimises_nothing_has_no_variable():
+    from ditflow.backbones import sketch_backbone
+    from trainers.benchmark_methods import methods_of
+
+    spec = sketch_backbone("tiny-rope").spec
+    assert [method.described(spec)["variable"] for method in methods_of(["injection", "smm"], [], "caption")] == [None, "latents"]
 
 
 def test_tables_hold_the_means_of_the_results(whole):

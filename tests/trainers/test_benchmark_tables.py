@@ -90,6 +90,8 @@ def test_markdown_and_latex_say_the_same():
     assert "| base | 0.350 [0.150, 0.650] | 0.500 [0.500, 0.500] | 2.0 | 1024 | 50 | 2 |" in text
     assert r"base & 0.350 [0.150, 0.650] & 0.500 [0.500, 0.500] & 2.0 & 1024 & 50 & 2 \\" in tex
     assert "| x_y | base | +0.200 [+0.200, +0.200] | +0.000 [+0.000, +0.000] |" in text
+    assert text.count("have no videos of the prompts that their entries were optimised with") == 1
+    assert "Zero-shot" not in markdown(RUN | {"methods": RUN["methods"][:2]}, RESULTS)
     assert r"x\_y, zero-shot" in tex and "Motion (+)" in text and "Leak (-)" in text
 
 
