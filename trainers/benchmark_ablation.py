@@ -12,7 +12,7 @@ from typing import Any
 from datamodules.benchmark import BenchmarkData
 from ditflow.files import atomic_file
 from trainers.benchmark_folder import RunFolder
-from trainers.benchmark_methods import Method, setup_file
+from trainers.benchmark_methods import Method, setup_file, setup_options
 from trainers.benchmark_run import Benchmark, MetricChoices
 from trainers.benchmark_statistics import over_clips, values_of
 
@@ -73,7 +73,7 @@ def variants_of(setup: str, vary: Mapping[str, Sequence[float]]) -> Iterator[Var
     for setting, values in vary.items():
         for value in values:
             name = re.sub(r"[^A-Za-z0-9._-]", "-", f"{file.stem}-{setting}-{value:g}")
-            yield Variant(setting, value, Method(name, setup, file, _options(setting, value)))
+            yield Variant(setting, value, Method(name, setup, file, _options(setting, value, file)))
 
 
 def draw(path: Path, variants: Sequence[Variant], results: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> None:
@@ -108,7 +108,9 @@ def _curve(panel: Any, variants: Sequence[Variant], values: Mapping[str, Mapping
         panel.set_xticks(places)
 
 
-def _options(setting: str, value: float) -> dict[str, Any]:
+def _options(setting: str, value: float, file: Path) -> dict[str, Any]:
     if setting == "temperature":
-        return {"signal_arguments": {"temperature": value}}
+        return {"signal_arguments": {**(setup_options(file).get("signal_arguments") or {}), "temperature": value}}
+    if setting != "window" and value != int(value):
+        raise ValueError(f"vary gives {setting} the value {value:g}: it is a whole number.")
     return {setting: value if setting == "window" else int(value)}

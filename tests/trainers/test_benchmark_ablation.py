@@ -27,7 +27,20 @@ def test_a_variant_changes_one_setting():
     ]
 
 
-@pytest.mark.parametrize(("vary", "said"), [({"moon": [1]}, "vary names moon: what can be varied is block"), ({}, "needs values"), ({"block": []}, "needs")])
+def test_temperature_leaves_the_signals_other_arguments_as_the_setup_has_them():
+    (variant,) = variants_of("motionclone-x", {"temperature": [2]})
+    assert variant.method.model == {"signal_arguments": {"mode": "frames", "temperature": 2}}
+
+
+MISTAKES = [
+    ({"moon": [1]}, "vary names moon: what can be varied is block"),
+    ({}, "needs values"),
+    ({"block": []}, "needs"),
+    ({"block": [1.5]}, "vary gives block the value 1.5: it is a whole number"),
+]
+
+
+@pytest.mark.parametrize(("vary", "said"), MISTAKES)
 def test_what_cannot_be_varied(vary, said):
     with pytest.raises(ValueError, match=said):
         list(variants_of("ditflow-latents", vary))
@@ -46,7 +59,7 @@ def test_settings_reach_the_entries_and_curves_are_drawn(tmp_path, monkeypatch):
         "vary": {"block": [1], "temperature": [4]},
         "model": {"backbone": str(tiny_folder("rotary")), "steps": 2, "window": 0.5, "inner_steps": 1},
         "trainer": {"enable_progress_bar": False},
-        "metrics": {"names": ["motion_cosine", "motion_fidelity"], "flows": False},
+        "metrics": {"names": ["motion_cosine", "motion_fidelity", "diversity"], "flows": False},
     }
     (tmp_path / "ablation.yaml").write_text(json.dumps(config))
     monkeypatch.setattr("trainers.benchmark_run.run_ditflow", lambda words: ditflow(monkeypatch, *words))
@@ -56,3 +69,5 @@ def test_settings_reach_the_entries_and_curves_are_drawn(tmp_path, monkeypatch):
     with Image.open(tmp_path / "run/ablation.png") as picture:
         assert picture.width > picture.height // 2 and len(picture.convert("L").getcolors()) > 2
     assert not (tmp_path / "run/references/dog.safetensors").exists()
+    result = json.loads((tmp_path / "run/results/ditflow-latents-block-1/dog--subject.json").read_text())
+    assert result["error"] is None and set(result["metrics"]) == {"motion_cosine", "motion_fidelity"}  # one video has no diversity
