@@ -13,6 +13,7 @@ from ditflow.files import StorageError
 from ditflow.video import VideoError
 from ditflow.visual import Cell, Chart, Curve, Group, Page, Panel, Section, Table, preview
 from trainers.benchmark_statistics import Interval, over_clips, paired
+from trainers.benchmark_tables import ZERO_SHOT_NOTE
 from trainers.report_parts import legend, motion_pictures, reach_of, reference_pictures
 from trainers.report_run import COSTS, Measure, ReportError, Result, Run, read_flow
 
@@ -28,7 +29,7 @@ def page_of(run: Run, results: Sequence[Result], share: int) -> Page:
     colours = {name: index for index, name in enumerate(run.methods)}
     return Page(
         title=f"Motion transfer: {len(run.methods)} methods, {len(run.clips)} clips",
-        paragraphs=PARAGRAPHS,
+        paragraphs=(*PARAGRAPHS, *([ZERO_SHOT_NOTE] if run.zero_shot else [])),
         facts=run.facts,
         tables=tuple(tables(run, results, colours)),
         charts=tuple(loss_chart(run, results, colours)),

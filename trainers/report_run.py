@@ -70,8 +70,9 @@ class Run:
         """Whatever is there: a result that is missing or damaged says so in its `problem`. Motion that was not optimised for a prompt may be missing."""
         for item in (Item(method, clip, kind) for clip in self.clips for kind in self.kinds for method in self.methods):
             file = self._inside(self.folder.video(item)).with_suffix(".json")
-            if file.is_file() or item.method not in self.zero_shot:
-                yield self._result(item) if file.is_file() else Result(item, problem="not made yet")
+            made = file.with_suffix(".mp4").is_file()
+            if file.is_file() or made or item.method not in self.zero_shot:
+                yield self._result(item) if file.is_file() else Result(item, problem="made, but not measured yet" if made else "not made yet")
 
     def _result(self, item: Item) -> Result:
         try:

@@ -93,7 +93,9 @@ def test_one_broken_result_does_not_lose_the_others(run, capsys):
     change(run / "results/backbone/pan--subject.json", error="the clip has no point to track", metrics={"motion_fidelity": None})
     change(run / "results/backbone/pan--scene.json", metrics={"motion_fidelity": float("nan"), "prompt_fidelity": "high"}, losses=[[1, None], "x"], seed=None)
     found, _ = panels(run)
-    assert "damaged: delete it" in found["ditflow-latents", "caption"].problem and found["backbone", "caption"].problem == "not made yet"
+    assert "damaged: delete it" in found["ditflow-latents", "caption"].problem and found["backbone", "caption"].problem == "made, but not measured yet"
+    (run / "results/backbone/pan--caption.mp4").unlink()
+    assert panels(run)[0]["backbone", "caption"].problem == "not made yet"
     assert "pan--subject.mp4 is not a video" in found["ditflow-latents", "subject"].problem and found["ditflow-latents", "subject"].video is None
     assert "pan--scene.safetensors cannot be read" in found["ditflow-latents", "scene"].problem and found["ditflow-latents", "scene"].video
     assert found["backbone", "subject"].problem == "the clip has no point to track" and found["backbone", "subject"].video
@@ -106,7 +108,9 @@ def test_a_zero_shot_method_lacks_no_video_of_the_prompt_it_was_optimised_with(r
     file = run / "run.json"
     methods = json.loads(file.read_text())["methods"]
     change(file, methods=[methods[0], methods[1] | {"zero_shot": True}])
-    (run / "results/ditflow-latents/pan--caption.json").unlink()
+    assert len(page_of(read_run(run), [], SHARE).paragraphs) == 2  # says that its means are over fewer prompts
+    for suffix in (".json", ".mp4"):
+        (run / f"results/ditflow-latents/pan--caption{suffix}").unlink()
     assert [result for result in read_run(run).results() if result.problem] == []
     assert ("ditflow-latents", "caption") not in panels(run)[0]
 
@@ -211,5 +215,6 @@ def test_a_flow_may_hold_what_is_not_finite(tmp_path):
 def test_the_page_names_the_instruments(whole):
     read = read_run(whole)
     facts = dict(page_of(read, list(read.results()), SHARE).facts)
+    assert len(page_of(read, [], SHARE).paragraphs) == 1
     assert facts["tracker"] == "lucas-kanade" and facts["CLIP"] == "tiny-clip" and facts["frames × height × width"] == "25×64×64"
     assert read.folder.video(Item("backbone", "pan", "scene")).is_file()
