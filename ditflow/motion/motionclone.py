@@ -65,10 +65,10 @@ class MotionClone(MotionSignal[Tensor]):
         query, key = recording.query[self.block], recording.key[self.block]
         if self.mode == "time":
             errors = at((across_time(query, key, grid) * self.temperature).softmax(dim=-1), reference)
-            return errors.square().flatten(1).mean(dim=1)
+            return torch.where(reference[..., 0] < 0, 0, errors).square().flatten(1).mean(dim=1)
         errors = across_frames(query, key, grid, lambda scores, strong: at((scores * self.temperature).softmax(dim=-1), strong), reference)
         other = ~torch.eye(grid.frames, dtype=torch.bool, device=errors.device)[:, :, None] if self.exclude_self else torch.ones_like(errors[0, ..., :1]).bool()
-        return torch.where(other, errors.square(), 0).flatten(1).sum(dim=1) / (other.sum() * grid.tokens_per_frame)
+        return torch.where(other, errors.square(), 0).flatten(1).sum(dim=1) / (other.sum() * grid.tokens_per_frame).clamp(min=1)
 
     def is_static(self, reference: Tensor) -> Tensor:
         """None is: where a token attends in a static clip is a match of its own, and differs from that of a moving one."""
@@ -76,7 +76,7 @@ class MotionClone(MotionSignal[Tensor]):
 
 
 def top(attention: Tensor, without: Tensor | None = None) -> Tensor:
-    """The highest of the last axis and its index, as float (..., 2); places of `without` do not count."""
+    """The highest of the last axis and its index, as float (..., 2); places of `without` do not count, and where there is no other it is -1."""
     found = (attention if without is None else attention.masked_fill(without, -1)).max(dim=-1)
     return torch.stack([found.values, found.indices.to(attention.dtype)], dim=-1)
 

@@ -69,6 +69,12 @@ def test_across_frames_it_reads_the_softmax_of_mean_scores_in_each_frame() -> No
     torch.testing.assert_close(index, strongest.indices.transpose(2, 3).float(), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("mode", ["time", "frames"])
+def test_a_single_frame_without_itself_leaves_nothing_to_match(mode: str) -> None:
+    signal, recording, grid = MotionClone(1, mode=mode, exclude_self=True), heads_of(0), TokenGrid(1, 4 * GRID.height, GRID.width)
+    torch.testing.assert_close(signal.loss(heads_of(1), grid, signal.reference(recording, grid)), torch.zeros(2), check_dtype=False)
+
+
 def test_across_frames_a_frame_with_itself_can_be_left_out() -> None:
     recording, other = heads_of(0), heads_of(1)
     reference = MotionClone(1, mode="frames").reference(recording, GRID)
