@@ -51,9 +51,10 @@ class BankWriter(Checkpoint):
             state = GuidanceState.from_tensors(checkpoint["tensors"])
             records.restore(trainer.datamodule.bank, state=state, steps=module.iterations, **checkpoint["batch"])
 
-    def on_train_end(self, trainer: Trainer, module: MotionOptimization) -> None:
-        if trainer.is_global_zero:  # who stays to the end
-            bank = trainer.datamodule.bank
+    def on_fit_end(self, trainer: Trainer, module: MotionOptimization) -> None:
+        """What rank 0, who stays to the end, says of it; a run that was killed just then left this to the next, which may have no clip to do."""
+        bank = trainer.datamodule.bank
+        if trainer.is_global_zero and bank.asked.names():
             bank.reindex()
             bank.asked.settle(set(bank))
 
@@ -62,11 +63,9 @@ class VideoWriter(Callback):
     """Writes each video of `predict`, and of `fit` where clips are finished. Files appear when they are whole."""
 
     def on_train_batch_end(self, trainer: Trainer, module: MotionOptimization, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if outputs and module.finish and outputs["work"].state.step == module.iterations:
-            state = outputs["work"].state
-            for name, frames in zip(outputs["work"].batch.leg.names, module.backbone.decode(state.latents), strict=True):
+        if outputs and outputs["videos"] is not None:
+            for name, frames in zip(outputs["work"].batch.leg.names, outputs["videos"], strict=True):
                 _write(trainer.datamodule.video_of(name), frames, module.fps)
-            module.backbone.release_encoders()
 
     def on_predict_batch_end(self, trainer: Trainer, module: MotionOptimization, outputs: Tensor | None, batch: Generation, *_: Any) -> None:
         if outputs is not None:

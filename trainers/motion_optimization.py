@@ -33,6 +33,7 @@ from trainers.method import Choices, Method, VariableKind
 from trainers.strategies import IndependentStrategy
 
 BROKEN = (StorageError, getattr(torch, "AcceleratorError", StorageError))  # the disk or the device, not the clip: everything else would fail too
+FAILS = (RuntimeError, ValueError, ArithmeticError, MemoryError)  # but for those: a clip or a video, and the others go on
 
 
 @dataclass(frozen=True)
@@ -133,19 +134,20 @@ class MotionOptimization(L.LightningModule):
         """Adam is fresh at each denoising step, inside of it; Lightning's stand-in counts the iterations."""
 
     def training_step(self, item: tuple[MotionBatch, int], batch_idx: int) -> dict[str, Any] | None:
-        """One denoising step of a batch of clips. Returns the work done, or None where the batch was given up."""
+        """One denoising step of a batch of clips. Returns the work, and the videos that are wanted after the last; None where the batch was given up."""
         batch, step = item
         self.optimizers().step()
         try:
             self.work = self._advanced(self.work if self.work and self.work.batch.leg is batch.leg else self._begun(batch.to(self.device)))
+            videos = self._decoded(self.work.state) if self.finish and self.work.state.step == self.iterations else None
         except BROKEN:
             raise
-        except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
+        except FAILS as error:
             failure = error.with_traceback(None)  # whose frames would keep the batch's memory
         else:
             if self.method.guided.start <= step < self.method.guided.stop:
                 self.log("loss", self.work.state.losses[-1][-1].mean(), prog_bar=True, on_step=True, on_epoch=False, batch_size=len(batch.tasks))
-            return {"work": self.work}
+            return {"work": self.work, "videos": videos}
         self.work = None
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -172,9 +174,9 @@ class MotionOptimization(L.LightningModule):
                 guidance=choices.guidance,
                 injection_blocks=choices.injection_blocks or (),
             )
-        except StorageError:
+        except BROKEN:
             raise
-        except (RuntimeError, ValueError) as error:
+        except FAILS as error:
             self.trainer.datamodule.fail(item.file.stem, error)
             return None
 
@@ -195,6 +197,12 @@ class MotionOptimization(L.LightningModule):
         entries = entries_of(self.backbone, method.guidance, method.schedule, batch.size, work.state, sources, work.seconds)
         kept = batch.latents.cpu().unbind() if self.keep_reference else [None] * len(entries)
         return {name: replace(entry, reference_latents=latents) for name, entry, latents in zip(batch.leg.names, entries, kept, strict=True)}
+
+    def _decoded(self, state: GuidanceState) -> Tensor:
+        """The videos of a batch, uint8 (B, T, C, Y, X)."""
+        videos = self.backbone.decode(state.latents)
+        self.backbone.release_encoders()
+        return videos
 
     def _begun(self, batch: MotionBatch) -> Work:
         state, seconds = self._resumed(batch)

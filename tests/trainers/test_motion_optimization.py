@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 
@@ -230,6 +231,38 @@ def test_videos_can_be_asked_for_later(run, clips, whole, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(f"{name}.mp4" for name in NAMES)
 
 
+def test_a_video_that_cannot_be_decoded_does_not_stop_the_others(run, clips, whole, tmp_path, monkeypatch, capfd):
+    """Two clips are too many to decode at once, and one cannot be decoded at all: its entry waits until it can."""
+    from ditflow.backbones.cogvideox import CogVideoX
+
+    decode, singles = CogVideoX.decode, iter(range(10))
+
+    def with_little_memory(backbone, latents):
+        if len(latents) > 1 or next(singles) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return decode(backbone, latents)
+
+    words = [*arguments("fit", tmp_path / "bank", manifest=clips, batch_size=2), "--model.finish", "true"]
+    with monkeypatch.context() as broken:
+        broken.setattr(CogVideoX, "decode", with_little_memory)
+        assert run(*words) == 1
+    assert "1 failed: right" in capfd.readouterr().err and sorted(MotionBank(tmp_path / "bank")) == ["left", "still.life"]
+    assert run(*words) == 0 and len(list((tmp_path / "bank" / "videos").iterdir())) == len(NAMES)
+    assert hashes(tmp_path / "bank") == hashes(whole)
+
+
+def test_killed_after_its_last_entry_a_run_is_brought_to_its_end_by_the_next(run, clips, whole, tmp_path, monkeypatch):
+    """No clip is left to do then, but the index, and the list of what was asked for."""
+    with monkeypatch.context() as killed:
+        killed.setattr(MotionBank, "reindex", lambda bank: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(*arguments("fit", tmp_path / "bank", manifest=clips))
+    bank = MotionBank(tmp_path / "bank")
+    assert hashes(tmp_path / "bank") == hashes(whole) and bank.asked.names() == set(NAMES)
+    assert run(*arguments("fit", tmp_path / "bank", manifest=clips)) == 0
+    assert (tmp_path / "bank" / "index.jsonl").exists() and bank.asked.names() == set()
+
+
 def test_interrupted_from_the_keyboard(run, clips, tmp_path, monkeypatch, capfd):
     import signal
 
@@ -284,8 +317,8 @@ def test_loggers_and_previews_write_only_where_they_are_told(run, clips, tmp_pat
     assert run(*arguments("fit", "bank", manifest=clips), *loggers, *preview) == 0
     assert {path.name for path in tmp_path.iterdir()} == {"bank", "logs", "previews"}
     (metrics,) = (tmp_path / "logs" / "CSVLogger").rglob("metrics.csv")
-    header, *rows = metrics.read_text().splitlines()
-    assert "loss" in header.split(",") and len(rows) == 6
+    rows = list(csv.DictReader(metrics.read_text().splitlines()))
+    assert sum(row["loss"] != "" for row in rows) == 6 and {f"loss/{name}" for name in NAMES} <= rows[0].keys()
     assert list((tmp_path / "logs" / "TensorBoardLogger").rglob("events.*"))
     assert sorted(path.name for path in (tmp_path / "previews").iterdir()) == sorted(f"{name}-step002.mp4" for name in NAMES)
 
@@ -353,3 +386,26 @@ def test_predict_drops_no_setting(run, whole, tmp_path, prompts, capfd):
     assert (tmp_path / "videos" / video_name("left", "a dog", 0)).read_bytes() == (tmp_path / "wanted.mp4").read_bytes()
     assert run(*words) == 0
     assert "2 existing files kept" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(("error", "stops"), [(MemoryError("no memory"), False), (getattr(torch, "AcceleratorError", StorageError)("illegal access"), True)])
+def test_what_fails_with_one_video_and_what_with_all(run, whole, tmp_path, prompts, monkeypatch, error, stops):
+    """A broken device is no video's fault: nothing is tried on it any more."""
+    from trainers import motion_optimization
+
+    inject, calls = motion_optimization.inject_motion, []
+
+    def first_fails(*rest, **options):
+        calls.append(rest)
+        if len(calls) == 1:
+            raise error
+        return inject(*rest, **options)
+
+    monkeypatch.setattr(motion_optimization, "inject_motion", first_fails)
+    words = [*arguments("predict", whole, prompts=prompts, entries="[left]"), "--out", "out"]
+    if stops:
+        with pytest.raises(type(error)):
+            run(*words)
+    else:
+        assert run(*words) == 1
+    assert len(list((tmp_path / "out").glob("*.mp4"))) == len(calls) - 1 and (len(calls) == 1) == stops
