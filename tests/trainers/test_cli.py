@@ -261,7 +261,7 @@ def test_help_without_a_cache_folder(tmp_path, monkeypatch):
 
 def test_words_that_are_no_command(monkeypatch, capfd):
     assert ditflow(monkeypatch, "fti") == 2
-    assert "ditflow has no command 'fti': it has fit, predict, bank, demo." in capfd.readouterr().err
+    assert "ditflow has no command 'fti': it has fit, predict, test, ablate, bank, report, demo." in capfd.readouterr().err
     assert ditflow(monkeypatch) == 2
     assert ditflow(monkeypatch, "--version") == 0
     assert capfd.readouterr().out.splitlines()[-1].startswith("ditflow ")
