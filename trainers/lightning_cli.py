@@ -98,8 +98,11 @@ class MotionCLI(LightningCLI):
         if self._get(self.config, "dry_run"):
             self.code = plan_predict(self.trainer, self.model, self.datamodule)
             return
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a video takes minutes and leaves nothing half-done: no reason to wait for its end
-        self.trainer.predict(**arguments, return_predictions=False)
+        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a video takes minutes and leaves nothing half-done: no reason to wait for its end
+        try:
+            self.trainer.predict(**arguments, return_predictions=False)
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import signal
 
 import pytest
 import torch
@@ -344,6 +345,12 @@ def test_predict_makes_every_video_once(run, whole, tmp_path, prompts):
     assert run(*words) == 0
     again = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "videos").iterdir()}
     assert again.keys() == videos.keys() and sum(again[name] != videos[name] for name in videos) == 1
+
+
+def test_predict_leaves_signals_as_they_were(run, whole, prompts):
+    before = signal.getsignal(signal.SIGTERM)
+    assert run(*arguments("predict", whole, prompts=prompts, entries="[left]"), "--out", "videos") == 0
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_predict_is_injection(run, whole, tmp_path, prompts):
