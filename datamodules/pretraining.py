@@ -143,7 +143,7 @@ def token_landing(clip: SyntheticClip, frames: int, tokens: int) -> tuple[Tensor
     """Where the tokens of each latent frame are in each other, (F, F, S, 2) as (x, y) in tokens, and whether they are in sight there, (F, F, S)."""
     side = clip.size.height / tokens
     times = torch.tensor([max(0, 4 * frame - 2) for frame in range(frames)])
-    moved, seen = clip.correspondences(times, (TokenGrid(frames, tokens, tokens).coordinates("cpu") + 0.5) * side - 0.5)
+    moved, seen = clip.advance(times[:, None], times, (TokenGrid(frames, tokens, tokens).coordinates("cpu") + 0.5) * side - 0.5)
     return (moved + 0.5) / side - 0.5, seen
 
 

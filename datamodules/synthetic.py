@@ -38,6 +38,9 @@ TINT, NOISE = 0.7, 0.8
 NODES, UPSAMPLING = 14, 8
 
 
+Frames = int | Tensor
+
+
 @dataclass(frozen=True)
 class Layer:
     """A texture and where it is seen: `matrix` (T, 2, 2) and `offset` (T, 2) take a pixel to a texture point; `radius` in texture pixels, None covers all."""
@@ -48,13 +51,13 @@ class Layer:
     shape: str | None = None
     radius: float = 0.0
 
-    def points(self, frame: int, pixels: Tensor) -> Tensor:
-        """Texture points (..., 2) of pixels (..., 2) of a frame."""
-        return pixels @ self.matrix[frame].mT + self.offset[frame]
+    def points(self, frame: Frames, pixels: Tensor) -> Tensor:
+        """Texture points (..., n, 2) of pixels (..., n, 2) of a frame, or of several, whose shape goes with the dimensions before n."""
+        return pixels @ self.matrix[frame].mT + self.offset[frame][..., None, :]
 
-    def pixels(self, frame: int, points: Tensor) -> Tensor:
+    def pixels(self, frame: Frames, points: Tensor) -> Tensor:
         """The inverse of `points`."""
-        return (points - self.offset[frame]) @ torch.linalg.inv(self.matrix[frame]).mT
+        return (points - self.offset[frame][..., None, :]) @ torch.linalg.inv(self.matrix[frame]).mT
 
     def coverage(self, points: Tensor) -> Tensor:
         """Opacity in [0, 1] at texture points (..., 2), with an edge about one pixel wide."""
@@ -97,15 +100,19 @@ class SyntheticClip:
             video = video * (1 - opacity) + layer.colour(points, cell) * opacity
         return ((video.transpose(0, 1) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
-    def front(self, frame: int, pixels: Tensor) -> Tensor:
-        """Index of the layer that is seen at pixels (..., 2) of a frame: int64 (...)."""
-        return self._owner(torch.stack([layer.points(frame, pixels) for layer in self.layers]))
+    def front(self, frame: Frames, pixels: Tensor) -> Tensor:
+        """Index of the layer that is seen at pixels (..., n, 2) of a frame: int64 (..., n)."""
+        seen = torch.stack([layer.coverage(layer.points(frame, pixels)) > 0.5 for layer in self.layers])
+        return seen.shape[0] - 1 - seen.flip(0).to(torch.uint8).argmax(0)
 
-    def advance(self, first: int, second: int, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Where pixels (..., 2) of frame `first` are in frame `second` (..., 2), and whether they are inside the frame and seen there (...) bool."""
-        owner = self.front(first, pixels)
+    def advance(self, first: Frames, second: Frames, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Where pixels (..., n, 2) of frame `first` are in frame `second` (..., n, 2), and whether they are inside the frame and seen there (..., n) bool.
+
+        For many frame pairs at once, `first` and `second` are int64 of shapes that broadcast against each other and the dimensions before n.
+        """
         moved = torch.stack([layer.pixels(second, layer.points(first, pixels)) for layer in self.layers])
-        moved = moved.gather(0, owner[None, ..., None].expand(1, *pixels.shape))[0]
+        owner = self.front(first, pixels).expand(moved.shape[1:-1])
+        moved = moved.gather(0, owner[None, ..., None].expand(1, *moved.shape[1:]))[0]
         limit = torch.tensor([self.size.width - 1.0, self.size.height - 1.0])
         inside = ((moved >= 0) & (moved <= limit)).all(-1)
         return moved, inside & (self.front(second, moved) == owner)
@@ -122,24 +129,6 @@ class SyntheticClip:
     def visible(self, first: int, second: int) -> Tensor:
         """Which pixels of frame `first` are still seen in frame `second`: bool (Y, X)."""
         return self.advance(first, second, self._pixels()[0])[1]
-
-    def correspondences(self, frames: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Where pixels (n, 2) of each of f frames (f,) are in each other of them (f, f, n, 2), and whether they are seen there: bool (f, f, n)."""
-        inverse = torch.stack([torch.linalg.inv(layer.matrix[frames]) for layer in self.layers])  # (layers, f, 2, 2)
-        offset = torch.stack([layer.offset[frames] for layer in self.layers])
-        points = torch.stack([pixels @ layer.matrix[frames].mT + layer.offset[frames][:, None] for layer in self.layers])  # (layers, f, n, 2)
-        moved = torch.einsum("lijnc,ljdc->lijnd", points[:, :, None] - offset[:, None, :, None], inverse)
-        owner = self._owner(points)  # (f, n)
-        moved = moved.gather(0, owner[None, :, None, :, None].expand(1, *moved.shape[1:]))[0]
-        there = torch.stack([moved @ layer.matrix[frames].mT + layer.offset[frames][:, None] for layer in self.layers])  # (layers, f, f, n, 2)
-        limit = torch.tensor([self.size.width - 1.0, self.size.height - 1.0])
-        inside = ((moved >= 0) & (moved <= limit)).all(-1)
-        return moved, inside & (self._owner(there) == owner[:, None])
-
-    def _owner(self, points: Tensor) -> Tensor:
-        """The front layer that covers a place, given by its texture points (layers, ..., 2) in each: int64 (...)."""
-        seen = torch.stack([layer.coverage(place) > 0.5 for layer, place in zip(self.layers, points, strict=True)])
-        return seen.shape[0] - 1 - seen.flip(0).to(torch.uint8).argmax(0)
 
     def tracks(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Tracks of points (n, 2) of frame 0 through the clip: positions (T, n, 2) and visibility (T, n)."""
