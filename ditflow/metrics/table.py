@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -30,16 +31,15 @@ class TrackMetric(Metric):
         return self.tracker.name
 
     def measure(self, sample: Sample) -> Measured:
-        for name, frames in (("the reference", sample.reference), ("the generated video", sample.generated)):
-            check_frames(frames, name)
+        _check_videos(sample)
         reference, generated = self.tracker.pair(sample)
         undefined = sum(float((tracks.positions.diff(dim=0) == 0).all(-1).sum()) for tracks in (reference, generated))
         counts = _counts("reference", reference) | _counts("generated", generated) | {"undefined_steps": undefined}
         return self.compare(reference, generated), counts
 
+    @abstractmethod
     def compare(self, reference: Tracks, generated: Tracks) -> float:
         """The value of two videos' tracks."""
-        raise NotImplementedError
 
 
 class MotionFidelity(TrackMetric):
@@ -94,8 +94,7 @@ class MotionCosine(Metric):
     label, instrument = "Motion cosine", "optical flow"
 
     def measure(self, sample: Sample) -> Measured:
-        for name, frames in (("the reference", sample.reference), ("the generated video", sample.generated)):
-            check_frames(frames, name)
+        _check_videos(sample)
         check_extent(_extent(sample.reference), _extent(sample.generated))
         flows = measured_flows(sample.reference) if sample.flows is None else sample.flows
         return motion_cosine(flows, sample.generated), {"exact": float(sample.flows is not None)}
@@ -201,6 +200,11 @@ def _made(kind: type[Metric], tracker: str | Tracker, clip: str | Clip) -> Metri
 
 def _extent(frames: Tensor) -> tuple[int, ...]:
     return frames.shape[0], *frames.shape[2:]
+
+
+def _check_videos(sample: Sample) -> None:
+    check_frames(sample.reference, "the reference")
+    check_frames(sample.generated, "the generated video")
 
 
 def _counts(name: Literal["reference", "generated"], tracks: Tracks) -> dict[str, float]:
