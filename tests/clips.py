@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 import torch
 
 from ditflow.bank import MotionBank
@@ -46,6 +47,13 @@ def ditflow(monkeypatch, *words: str) -> int:
             return main(words)
         except SystemExit as stop:
             return int(stop.code or 0)
+
+
+def whole_bank(folder: Path, clips: Path, *words: str) -> Path:
+    """A bank of these clips in `folder`, made here without interruption."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        assert ditflow(monkeypatch, *arguments("fit", folder, manifest=clips), *words) == 0
+    return folder
 
 
 def hashes(bank: Path) -> dict[str, str]:

@@ -14,17 +14,12 @@ import pytest
 import yaml
 
 from ditflow.bank import MotionBank
-from tests.clips import NAMES, arguments, ditflow, hashes, write_clips
+from tests.clips import NAMES, arguments, ditflow, hashes
 from tests.registry import tiny_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
 SLOW = ["--model.steps", "8", "--model.inner_steps", "15"]  # four guided steps a clip, so slow that a signal arrives in between
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    return write_clips(tmp_path_factory.mktemp("clips"))
 
 
 def start(*words: str, cwd: Path, **environment: str) -> subprocess.Popen[str]:

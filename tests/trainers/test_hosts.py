@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ditflow.bank import MotionBank
-from tests.clips import arguments, ditflow, hashes, write_clips
+from tests.clips import arguments, ditflow, hashes, whole_bank
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOW = ["--model.steps", "8", "--model.inner_steps", "15"]  # four guided steps a clip, so slow that a signal arrives in between
@@ -22,16 +22,8 @@ HOSTS = {"ditflow-a": "10.213.7.1", "ditflow-b": "10.213.7.2"}
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    return write_clips(tmp_path_factory.mktemp("clips"))
-
-
-@pytest.fixture(scope="module")
 def whole(clips, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("whole") / "bank"
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        assert ditflow(monkeypatch, *arguments("fit", folder, manifest=clips), *SLOW) == 0
-    return folder
+    return whole_bank(tmp_path_factory.mktemp("whole") / "bank", clips, *SLOW)
 
 
 def start(command: list[object], log: Path, **environment: str) -> subprocess.Popen[bytes]:

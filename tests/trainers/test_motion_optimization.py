@@ -12,22 +12,8 @@ import torch
 
 from ditflow.bank import BankStorageError, MotionBank
 from ditflow.files import StorageError
-from tests.clips import NAMES, arguments, ditflow, hashes, write_clips
+from tests.clips import NAMES, arguments, ditflow, hashes
 from tests.registry import SIZE, tiny_backbone, tiny_folder
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    return write_clips(tmp_path_factory.mktemp("clips"))
-
-
-@pytest.fixture(scope="module")
-def whole(clips, tmp_path_factory):
-    """A bank made without interruption, one clip after the other."""
-    folder = tmp_path_factory.mktemp("whole") / "bank"
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        assert ditflow(monkeypatch, *arguments("fit", folder, manifest=clips)) == 0
-    return folder
 
 
 @pytest.fixture

@@ -13,17 +13,12 @@ import torch
 from ditflow.backbones import BackboneError, load_backbone, sketch_backbone
 from ditflow.bank import MotionBank
 from ditflow.grid import VideoSize
-from tests.clips import NAMES, arguments, ditflow, write_clips
+from tests.clips import NAMES, arguments, ditflow
 from tests.registry import BACKBONES, SIZE, tiny_folder
 from trainers import costs
 from trainers.motion_optimization import MotionOptimization
 from trainers.plan import Work
 from trainers.progress_bar import Tqdm
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    return write_clips(tmp_path_factory.mktemp("clips"))
 
 
 @pytest.fixture

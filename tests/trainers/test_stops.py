@@ -17,21 +17,8 @@ import pytest
 import torch
 
 from ditflow.bank import MotionBank
-from tests.clips import NAMES, arguments, ditflow, hashes, write_clips
+from tests.clips import NAMES, arguments, ditflow, hashes
 from tests.ranks import Ranks, slurm
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    return write_clips(tmp_path_factory.mktemp("clips"))
-
-
-@pytest.fixture(scope="module")
-def whole(clips, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("whole") / "bank"
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        assert ditflow(monkeypatch, *arguments("fit", folder, manifest=clips)) == 0
-    return folder
 
 
 @pytest.fixture
