@@ -212,6 +212,7 @@ def _hook(stack: ExitStack, module: nn.Module, *, before: Callable[..., Any] | N
 
     def remove() -> None:
         registry.remove_hook(name, recurse=False)
+        hook.before = hook.after = None  # diffusers leaves a hook in a cycle: what was recorded must not wait there for the garbage collector
         if not registry.hooks:
             for attribute in added:
                 module.__dict__.pop(attribute, None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -146,6 +148,20 @@ class Attention(TorchFunctionMode):
         if function is functional.scaled_dot_product_attention:
             self.calls.append(args[:3])
         return function(*args, **(kwargs or {}))
+
+
+def test_a_recording_is_freed_as_soon_as_it_is_dropped(backbone: CogVideoX) -> None:
+    """Not by the garbage collector, which may come when the device's memory is long full."""
+    gc.collect()
+    gc.disable()
+    try:
+        with backbone.tapped([BLOCK]) as recording:
+            predicted(backbone)
+        query = weakref.ref(recording.query[BLOCK])
+        del recording
+        assert query() is None
+    finally:
+        gc.enable()
 
 
 def test_recordings_are_what_the_attention_sees(backbone: CogVideoX) -> None:
