@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
+import hashlib
 import io
 import json
 import os
@@ -93,6 +94,15 @@ def write_csv(path: str | os.PathLike[str], columns: Sequence[str], rows: Iterab
     csv.writer(text, lineterminator="\n").writerows([columns, *rows])
     with atomic_file(path) as file:
         file.write(text.getvalue().encode())
+
+
+def folder_sha256(path: str | os.PathLike[str], pattern: str) -> str:
+    """Of all files in a folder, at any depth, whose names match: of their paths and of what they hold. Raises OSError."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(path).rglob(pattern)):
+        with open(file, "rb") as content:
+            digest.update(f"{file.relative_to(path).as_posix()} {hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
 
 
 def make_folder(path: str | os.PathLike[str]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datamodules.benchmark import BenchmarkData
+from datamodules.benchmark import KINDS, BenchmarkData
 from ditflow.files import atomic_file
 from trainers.benchmark_folder import RunFolder
 from trainers.benchmark_methods import Method, setup_file, setup_options
@@ -55,6 +55,8 @@ def ablate(
         seed: Of the noise that videos start from.
         kinds: Kinds of prompts, of caption, subject and scene.
     """
+    if unknown := [kind for kind in kinds if kind not in KINDS]:
+        raise ValueError(f"kinds names {', '.join(map(repr, unknown))}: kinds of prompts are {', '.join(KINDS)}.")
     variants = list(variants_of(setup, vary))
     methods = [variant.method for variant in variants]
     folder, options = RunFolder(out), {"backbone": "tiny-rope"} | model

@@ -85,7 +85,7 @@ class RunFolder:
     def claim(self, run: dict[str, Any]) -> dict[str, Any]:
         """Begin the run, or go on with the one that is here, to which methods and metrics may be added. Raises ValueError where it is another one."""
         found = _read(self.path / "run.json")
-        if found is None and self.path.is_dir() and any(self.path.iterdir()):
+        if found is None and self.path.is_dir() and any(not file.name.startswith(".") for file in self.path.iterdir()):
             raise ValueError(f"{self.path} is no folder of a benchmark, and not empty: name another one by --out.")
         stamp = {"schema": SCHEMA, "ditflow": __version__, "date": datetime.now(UTC).isoformat(timespec="seconds")}
         run = stamp | json.loads(json.dumps(run))
@@ -95,10 +95,11 @@ class RunFolder:
             if other:
                 raise ValueError(f"{self.path} holds a benchmark with {'; '.join(other)}. Name another folder by --out, or remove that one.")
             run |= {"date": found["date"]} | {key: _united(found[key], run[key]) for key in GROWING}
+        make_folder(self.path)
+        if run != found:
+            write_json(self.path / "run.json", run)  # first of all: it tells a process that starts at the same time what this folder is
         for folder in ("references", "manifests", "banks", "results", "costs"):
             make_folder(self.path / folder)
-        if run != found:
-            write_json(self.path / "run.json", run)
         return run
 
 

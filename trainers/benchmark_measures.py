@@ -3,8 +3,9 @@
 # T frames, C = 3 colours, Y X pixel rows and columns, F latent frames, H W token rows and columns
 from __future__ import annotations
 
+import gc
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,12 +13,13 @@ from typing import Any
 
 import torch
 from safetensors.torch import save
+from torch import Tensor
 
 from datamodules.benchmark import BenchmarkClip, BenchmarkData
 from ditflow.backbones import Backbone, load_backbone
-from ditflow.files import atomic_file
+from ditflow.files import StorageError, atomic_file
 from ditflow.grid import VideoSize
-from ditflow.metrics import Metric, Sample, Tracks
+from ditflow.metrics import Metric, Row, Sample, Tracks
 from ditflow.metrics.trackers import grid_points
 from ditflow.transfer import extract_motion
 from ditflow.video import read_video, write_video
@@ -49,7 +51,15 @@ class Measurer:
                 self._measure_clip(method, clip, made)
             for item in items:
                 if item not in made and (reason := self.folder.cost(item).get("error")):
-                    self.folder.write_result(item, self._known(method, clip, item, {}, reason))
+                    self._leave_out(method, clip, item, reason)
+
+    def leave_out(self, method: Method, clip: BenchmarkClip, kinds: Sequence[str], reason: str) -> None:
+        """Write why a clip has no videos."""
+        for kind in method.kinds(kinds):
+            self._leave_out(method, clip, Item(method.name, clip.name, kind), reason)
+
+    def _leave_out(self, method: Method, clip: BenchmarkClip, item: Item, reason: str) -> None:
+        self.folder.write_result(item, self._known(method, clip, item, {}, [reason]))
 
     def write_reference(self, clip: BenchmarkClip, fps: float) -> None:
         """The reference's video and the motion that the backbone sees in it, where they are missing. Raises ValueError where it cannot be read."""
@@ -57,41 +67,52 @@ class Measurer:
         if not file.exists():
             write_video(file, self.data.video(clip, self.size), fps)
         if not file.with_suffix(".safetensors").exists():
-            self._write_flow(file)
+            self._write_flow(file, read_video(file).frames)
 
     def _measure_clip(self, method: Method, clip: BenchmarkClip, items: Sequence[Item]) -> None:
         items = sorted(items, key=lambda item: clip.prompts[item.kind])  # as a metric sorts its rows
-        samples, fitted = self._samples(method, clip, items), self._samples(method, clip, self._fitted(method, clip))
-        rows = {name: _rows(metric, samples, fitted) for name, metric in self.metrics.items()}
-        for index, item in enumerate(items):
-            self._write_flow(self.folder.video(item))
+        videos = {item: video for item in items if (video := self._seen(method, clip, item)) is not None}
+        fitted = {item: video for item in self._fitted(method, clip) if (video := self._seen(method, clip, item)) is not None}
+        samples, beside = self._samples(method, clip, videos), self._samples(method, clip, fitted)
+        rows = {name: _rows(metric, samples, beside) for name, metric in self.metrics.items()}
+        for index, item in enumerate(videos):
             mine = {name: of[index] for name, of in rows.items()}
-            errors = dict.fromkeys(row.error for row in mine.values() if row.error)
-            numbers = {name: row.value for name, row in mine.items()}
-            self.folder.write_result(item, self._known(method, clip, item, numbers, " ".join(errors) or None))
+            self.folder.write_result(item, self._known(method, clip, item, mine, [row.error for row in mine.values() if row.error]))
+
+    def _seen(self, method: Method, clip: BenchmarkClip, item: Item) -> Tensor | None:
+        """A video's frames, with the motion that the backbone sees in it written beside; None for one that cannot be read, and its result says so."""
+        try:
+            frames = read_video(self.folder.video(item)).frames
+            self._write_flow(self.folder.video(item), frames)
+            return frames
+        except StorageError:
+            raise
+        except (ValueError, OSError) as error:
+            if item.method == method.name:
+                self._leave_out(method, clip, item, f"{error} Remove the file, and the same command makes it again.")
+            return None
 
     def _fitted(self, method: Method, clip: BenchmarkClip) -> list[Item]:
         """The video that a zero-shot method's entry was optimised for: with it, an entry has a video of every prompt, as those of other methods have."""
         item = Item(method.bank, clip.name, method.zero_shot_from or "")
         return [item] if self.folder.video(item).exists() else []
 
-    def _samples(self, method: Method, clip: BenchmarkClip, items: Sequence[Item]) -> list[Sample]:
+    def _samples(self, method: Method, clip: BenchmarkClip, videos: Mapping[Item, Tensor]) -> list[Sample]:
         reference = read_video(self.folder.reference(clip.name)).frames
         exact: dict[str, Any] = {}
         if (known := self.data.exact(clip, self.size)) is not None:
             size = (self.size.height, self.size.width)
             exact = {"flows": known.flows(), "tracks": Tracks(*known.tracks(grid_points(size, SIDE)), size=size)}
         entry = f"{method.name}/{clip.name}"
-        videos = {item: read_video(self.folder.video(item)).frames for item in items}
         return [Sample(reference, video, clip.prompts[item.kind], clip.name, entry, **exact) for item, video in videos.items()]
 
-    def _known(self, method: Method, clip: BenchmarkClip, item: Item, numbers: Mapping[str, float | None], error: str | None) -> dict[str, Any]:
+    def _known(self, method: Method, clip: BenchmarkClip, item: Item, rows: Mapping[str, Row], errors: Iterable[str]) -> dict[str, Any]:
         video = self.folder.video(item)
         source = f"{clip.name}--{method.zero_shot_from or item.kind}"
         entry = self.folder.bank(method.bank) / "entries" / f"{source}.safetensors"
         flow = video.with_suffix(".safetensors")
         cost = {key: value for key, value in self.folder.cost(item).items() if key != "error"}
-        before = (self.folder.result(item) or {"metrics": {}})["metrics"] if video.exists() else {}  # metrics of another command stay
+        before = (self.folder.result(item) or {}) if rows else {}  # metrics of another command stay
         return {
             "method": item.method,
             "clip": item.clip,
@@ -100,11 +121,13 @@ class Measurer:
             "seed": self.seed,
             "video": video.name if video.exists() else None,
             "flow": flow.name if flow.exists() else None,
-            **({"seconds": None, "peak_memory_bytes": None, "forward_equivalents": None, "losses": []} | cost),
+            **({"seconds": None, "peak_memory_bytes": None, "forward_equivalents": None, "losses": [], "machine": None} | cost),
             "entry_bytes": entry.stat().st_size if entry.exists() else 0,
             "zero_shot_from": method.zero_shot_from,
-            "metrics": before | {name: numbers.get(name) for name in self.metrics},
-            "error": error,
+            "metrics": before.get("metrics", {}) | {name: row.value for name, row in rows.items()},
+            "instruments": before.get("instruments", {}) | {name: row.instrument for name, row in rows.items()},
+            "details": before.get("details", {}) | {name: row.details for name, row in rows.items()},
+            "error": " ".join(dict.fromkeys(errors)) or None,
         }
 
     def _complete(self, item: Item) -> bool:
@@ -115,13 +138,13 @@ class Measurer:
     def _seeing(self) -> Backbone | None:
         return load_backbone(self.backbone, dtype=self.dtype) if self.backbone is not None else None
 
-    def _write_flow(self, video: Path) -> None:
+    def _write_flow(self, video: Path, frames: Tensor) -> None:
         """Displacement float16 (F-1, 2, H, W) in tokens from each latent frame to the next: attention motion flow at timestep 0."""
         if self._seeing is None:
             return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a video may stand still
-            motion = extract_motion(self._seeing, read_video(video).frames).cpu()
+            motion = extract_motion(self._seeing, frames).cpu()
         grid = self._seeing.spec.compression.grid(self.size)
         flow = torch.stack([motion[frame, frame + 1] for frame in range(grid.frames - 1)]).mT.unflatten(-1, (grid.height, grid.width))
         with atomic_file(video.with_suffix(".safetensors")) as file:
@@ -130,6 +153,9 @@ class Measurer:
     def release(self) -> None:
         """Free the backbone before another process needs the memory."""
         self.__dict__.pop("_seeing", None)
+        if torch.cuda.is_available():
+            gc.collect()
+            torch.cuda.empty_cache()
 
 
 def _rows(metric: Metric, samples: Sequence[Sample], fitted: Sequence[Sample]) -> list[Any]:

@@ -12,20 +12,24 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from datamodules.benchmark import KINDS, BenchmarkClip, BenchmarkData
-from ditflow.backbones import BackboneSpec, sketch_backbone
+from ditflow.backbones import Backbone, BackboneSpec, sketch_backbone
 from ditflow.bank import BankError, MotionBank
-from ditflow.files import StorageError, write_csv
+from ditflow.files import StorageError, folder_sha256, write_csv
 from ditflow.grid import VideoSize
 from ditflow.metrics import METRICS, Metric, make_metrics
+from ditflow.resources import shipped
 from trainers.benchmark_folder import Item, RunFolder
 from trainers.benchmark_measures import Measurer
 from trainers.benchmark_methods import Method, options_of
+from trainers.benchmark_options import check_options
 from trainers.benchmark_tables import write_tables
 
 FPS = 8.0
+STOPPED = (130, 143, -signal.SIGINT, -signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -62,18 +66,29 @@ class Benchmark:
 
     def run(self, chosen: Sequence[Method]) -> int:
         """Make and measure what is missing of the chosen methods, then the tables of all. Returns 1 where videos failed or are left, else 0."""
-        clips, measurer = self.data.clips(), self._measurer  # both refuse what cannot be, before any work
+        clips, measurer = self.data.clips(), self._measurer  # all of these refuse what cannot be, before any work
+        check_options(self.methods, self.model, self.trainer, self._sketch)
         run = self.folder.claim(self._described(clips))
-        readable = self._references(clips)
+        unreadable = self._references(clips)
+        if len(unreadable) == len(clips):
+            raise ValueError("no reference clip can be read: see above.")
+        readable = [clip for clip in clips if clip.name not in unreadable]
         for method in chosen:
             self._make(method, readable)
-            measurer.measure(method, clips, self.kinds)
+            measurer.measure(method, readable, self.kinds)
+            for clip in clips:
+                if clip.name in unreadable:
+                    measurer.leave_out(method, clip, self.kinds, unreadable[clip.name])
         write_tables(self.folder, run)
         return self._conclude(chosen, clips)
 
     @cached_property
+    def _sketch(self) -> Backbone:
+        return sketch_backbone(str(self.model["backbone"]))
+
+    @property
     def spec(self) -> BackboneSpec:
-        return sketch_backbone(str(self.model["backbone"])).spec
+        return self._sketch.spec
 
     @cached_property
     def size(self) -> VideoSize:
@@ -98,6 +113,7 @@ class Benchmark:
         return {
             "backbone": self.spec.name,
             "fingerprint": self.spec.fingerprint,
+            "weights": {name: _weights(name) for name in (self.spec.name, self.metrics.clip)},
             "size": [self.size.frames, self.size.height, self.size.width],
             "grid": [grid.frames, grid.height, grid.width],
             "model": dict(self.model),
@@ -108,23 +124,23 @@ class Benchmark:
             "clips": [clip.name for clip in clips],
             "prompt_kinds": list(self.kinds),
             "methods": [method.described(self.spec) for method in self.methods],
-            "metrics": [{"name": name, "label": metric.label, "better": metric.better} for name, metric in self._instruments.items()],
+            "metrics": [
+                {"name": name, "label": metric.label, "better": metric.better, "instrument": metric.instrument} for name, metric in self._instruments.items()
+            ],
         }
 
-    def _references(self, clips: Sequence[BenchmarkClip]) -> list[BenchmarkClip]:
-        """Write what is missing of the references. Returns the clips that can be read; the others have failed for every method."""
-        readable = []
+    def _references(self, clips: Sequence[BenchmarkClip]) -> dict[str, str]:
+        """Write what is missing of the references. Returns why clips cannot be read, by name: these have failed for every method."""
+        unreadable = {}
         for clip in clips:
             try:
-                self._measurer.write_reference(clip, FPS)
-                readable.append(clip)
+                self._measurer.write_reference(clip, float(self.model.get("fps", FPS)))
             except StorageError:
                 raise
             except (ValueError, OSError) as error:
                 print(f"clip {clip.name!r} is left out: {error}", file=sys.stderr, flush=True)
-        if not readable:
-            raise ValueError("no reference clip can be read: see above.")
-        return readable
+                unreadable[clip.name] = str(error)
+        return unreadable
 
     def _make(self, method: Method, clips: Sequence[BenchmarkClip]) -> None:
         """The method's missing videos. What cannot be made is told by the process that tried."""
@@ -179,15 +195,17 @@ class Benchmark:
         results = {item: self.folder.result(item) for item in items}
         made = [item for item, result in results.items() if result is not None and result["video"] is not None]
         print(f"{len(made)} of {len(items)} videos made and measured: {self.folder.path / 'table.md'}")
-        left = [f"{item.method}/{item.name}" for item in items if item not in made]
-        if left:
+        if left := [f"{item.method}/{item.name}" for item in items if item not in made]:
             print(f"{len(left)} failed or left: {', '.join(left)}. The same command tries them again.", file=sys.stderr)
+        for item in made:
+            if reason := (results[item] or {})["error"]:
+                print(f"{item.method}/{item.name} lacks a number: {reason}", file=sys.stderr)
         return 1 if left else 0
 
 
 def run_ditflow(words: Sequence[str]) -> int:
-    """`ditflow` with these words, in a process of its own that is stopped with this one. Returns its exit code, which tells of clips that failed;
-    where it was stopped, this process stops too."""
+    """`ditflow` with these words, in a process of its own that is stopped with this one. Returns its exit code, which tells of clips that failed, or that
+    the system killed it; where it was told to stop, this process stops too."""
     process = subprocess.Popen([sys.executable, "-m", "trainers.cli", *words])
     before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
@@ -197,7 +215,15 @@ def run_ditflow(words: Sequence[str]) -> int:
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
-    if code in (130, 143) or code < 0:
+    if code in STOPPED:
         print("ditflow: stopped. The same command goes on from here.", file=sys.stderr)
         raise SystemExit(code if code > 0 else 128 - code)
+    if code < 0:
+        print(f"ditflow: {words[0]} was killed by signal {-code}; for want of memory, perhaps. What it had finished stays.", file=sys.stderr)
     return code
+
+
+def _weights(name: str) -> str | None:
+    """What tells the weights under a name from others: of a folder here; a hub id stands for itself."""
+    folder = shipped("checkpoints", name) or Path(name)
+    return folder_sha256(folder, "*.safetensors") if folder.is_dir() else None

@@ -13,7 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from datamodules.benchmark import KINDS
+
 REPEATS = 10_000
+CAPTION = KINDS[0]
+OF_NEW_PROMPTS = ("appearance_leakage",)
+"""Metrics that mean nothing for a caption, which describes the reference: looking like it is right there."""
 COSTS = ("seconds", "peak_memory_bytes", "forward_equivalents", "entry_bytes")
 Values = Mapping[tuple[str, str], float]
 """A method's numbers by (clip, kind of prompt)."""
@@ -40,11 +45,11 @@ def interval(values: Sequence[float], repeats: int = REPEATS) -> Interval:
 
 
 def values_of(results: Iterable[Mapping[str, Any]], column: str) -> dict[str, dict[tuple[str, str], float]]:
-    """The numbers of a metric or a cost by method; those that are unknown are left out."""
+    """The numbers of a metric or a cost by method; those that are unknown are left out, and those that mean nothing."""
     found: dict[str, dict[tuple[str, str], float]] = defaultdict(dict)
     for result in results:
         value = result.get(column) if column in COSTS else result["metrics"].get(column)
-        if value is not None and math.isfinite(value):
+        if value is not None and math.isfinite(value) and not (column in OF_NEW_PROMPTS and result["kind"] == CAPTION):
             found[result["method"]][result["clip"], result["kind"]] = value
     return found
 

@@ -137,9 +137,13 @@ class MotionOptimization(L.LightningModule):
         """One denoising step of a batch of clips. Returns the work, and the videos that are wanted after the last; None where the batch was given up."""
         batch, step = item
         self.optimizers().step()
+        began = time.monotonic()
         try:
-            self.work = self._advanced(self.work if self.work and self.work.batch.leg is batch.leg else self._begun(batch.to(self.device)))
-            videos = self._decoded(self.work.state) if self.finish and self.work.state.step == self.iterations else None
+            work = self._advanced(self.work if self.work and self.work.batch.leg is batch.leg else self._begun(batch.to(self.device)))
+            videos = self._decoded(work.state) if self.finish and work.state.step == self.iterations else None
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)  # so that the step's seconds are its own
+            self.work = replace(work, seconds=work.seconds + time.monotonic() - began)
         except BROKEN:
             raise
         except FAILS as error:
@@ -217,9 +221,9 @@ class MotionOptimization(L.LightningModule):
         return start_guidance(self.backbone, self.method.guidance, batch.size, batch.leg.names, seeds), 0.0
 
     def _advanced(self, work: Work) -> Work:
-        began, batch, method = time.monotonic(), work.batch, self.method
+        batch, method = work.batch, self.method
         inputs = {"reference": work.reference, "text": batch.text, "negative": batch.negative}
         state = guided_step(self.backbone, method.guidance, method.schedule, work.state, **inputs)
         if not (state.latents.isfinite().all() and state.parameter.isfinite().all()):
             raise ArithmeticError(f"its numbers are no longer finite after step {state.step - 1}: try a smaller learning rate, or dtype float32.")
-        return replace(work, state=state, seconds=work.seconds + time.monotonic() - began)
+        return replace(work, state=state)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,8 @@ from ditflow.bank import MotionBank
 from tests.clips import ditflow, hashes
 from tests.davis import PROMPTS, write_davis, write_prompts
 from tests.registry import tiny_folder
+from trainers.benchmark_costs import forget_peak_memory, peak_memory
+from trainers.benchmark_run import run_ditflow
 
 SETUPS = {"latents": "latents", "positions": "rotary_positions"}
 METHODS = ("latents", "positions", "positions-zero-shot")
@@ -83,7 +86,7 @@ def results(folder: Path) -> dict[tuple[str, str], dict]:
 def comparable(folder: Path) -> dict[tuple[str, str], dict]:
     """Results without what differs between runs. Of noisy videos metrics do, too: a VAE's convolution may differ in its last bit, and the codec enlarges it.
     An entry tells how long it took, in more or fewer digits."""
-    changing = ("seconds", "peak_memory_bytes", "entry_bytes", "metrics")
+    changing = ("seconds", "peak_memory_bytes", "entry_bytes", "machine", "metrics", "details")
     return {place: {key: value for key, value in result.items() if key not in changing} for place, result in results(folder).items()}
 
 
@@ -110,6 +113,9 @@ def test_a_result_says_all_that_is_known(whole):
     assert result["entry_bytes"] == (whole / "banks/positions/entries/dog--scene.safetensors").stat().st_size
     assert result["seconds"] > 0 and result["peak_memory_bytes"] > 10**8 and 4 < result["forward_equivalents"] < 20
     assert [len(step) for step in result["losses"]] == [2]
+    assert " threads, torch 2." in result["machine"].replace("1 thread,", "1 threads,") and result["machine"].endswith("batches of 3")
+    assert result["instruments"] == {"motion_cosine": "optical flow", "motion_fidelity": "lucas-kanade", "diversity": "CLIP tiny-clip"}
+    assert result["details"]["motion_fidelity"]["undefined_steps"] >= 0 and result["details"]["diversity"]["videos"] == 3
     assert set(result["metrics"]) == set(METRICS) and all(-1 <= value <= 2 for value in result["metrics"].values())
     assert load_file(whole / "results/positions/dog--scene.safetensors")["flow"].shape == (2, 2, 4, 6)
     assert load_file(whole / "references/dog.safetensors")["flow"].shape == (2, 2, 4, 6)
@@ -187,7 +193,7 @@ def test_tables_hold_the_means_of_the_results(whole):
     assert len(list(csv.DictReader((whole / "rows.csv").open()))) == 16
     text = (whole / "table.md").read_text()
     assert "| positions, zero-shot |" in text and "| positions-zero-shot | positions |" in text and "Prompts: scene" in text
-    assert (whole / "table.tex").read_text().count(r"\\") == 4
+    assert (whole / "table.tex").read_text().count(r"\\") == 8
 
 
 def test_what_is_there_is_kept(run, words, whole, monkeypatch):
@@ -240,8 +246,64 @@ def test_a_failing_clip_does_not_lose_the_others(run, words, tmp_path, capfd):
     assert "clip 'broken' is left out:" in said and "00005.jpg is not a picture that can be decoded" in said
     found = results(tmp_path / "run")
     assert {name for _, name in found if found["latents", name]["video"]} == {f"well--{kind}" for kind in KINDS}
-    assert found["latents", "nan--scene"]["error"] == "the clip is cursed" and found["latents", "nan--scene"]["metrics"]["motion_cosine"] is None
+    assert found["latents", "nan--scene"]["error"] == "the clip is cursed" and found["latents", "nan--scene"]["metrics"] == {}
+    assert all("00005.jpg is not a picture" in found["latents", f"broken--{kind}"]["error"] for kind in KINDS)
     assert "| latents | " in (tmp_path / "run/table.md").read_text()
+
+
+def test_a_video_that_cannot_be_read_does_not_lose_the_others(run, words, whole, tmp_path, capfd):
+    copied = shutil.copytree(whole, tmp_path / "run")
+    (copied / "results/latents/dog--scene.mp4").write_bytes(b"no video")
+    (copied / "results/latents/dog--scene.json").unlink()
+    assert run(*words, "--out", str(copied))[1] == []
+    assert "latents/dog--scene lacks a number: " in capfd.readouterr().err
+    found = results(copied)
+    assert "Remove the file" in found["latents", "dog--scene"]["error"] and found["latents", "dog--scene"]["metrics"] == {}
+    assert set(found["latents", "dog--subject"]["metrics"]) == set(METRICS) and "| latents | 2 |" in (copied / "table.md").read_text()
+    (copied / "results/latents/dog--scene.mp4").unlink()
+    assert run(*words, "--out", str(copied)) == (0, ["fit"])
+    assert results(copied)["latents", "dog--scene"]["error"] is None
+
+
+def test_videos_of_other_weights_are_not_mixed_in(run, words, whole, tmp_path, capfd):
+    copied, backbone = shutil.copytree(whole, tmp_path / "run"), shutil.copytree(tiny_folder("rotary"), tmp_path / "backbone")
+    about = json.loads((copied / "run.json").read_text())
+    about |= {"backbone": str(backbone), "model": about["model"] | {"backbone": str(backbone)}}
+    about["weights"][str(backbone)] = about["weights"].pop(str(tiny_folder("rotary")))
+    (copied / "run.json").write_text(json.dumps(about))
+    command = [*words, "--out", str(copied), "--model.backbone", str(backbone)]
+    assert run(*command) == (0, [])
+    weights = backbone / "vae/diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert run(*command) == (2, [])
+    assert "holds a benchmark with weights" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("kill", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
+def test_a_method_that_is_killed_does_not_end_the_others_and_one_that_is_stopped_does(monkeypatch, capfd, kill, code):
+    start, dies = subprocess.Popen, f"import os; os.kill(os.getpid(), {int(kill)})"
+    monkeypatch.setattr("trainers.benchmark_run.subprocess.Popen", lambda words: start([sys.executable, "-c", dies]))
+    if code < 0:
+        assert run_ditflow(["fit"]) == code
+        assert "fit was killed by signal 9" in capfd.readouterr().err
+    else:
+        with pytest.raises(SystemExit, match=str(code)):
+            run_ditflow(["fit"])
+
+
+def test_what_a_method_is_made_with_is_a_real_command(capfd):
+    assert run_ditflow(["--version"]) == 0
+    assert capfd.readouterr().out.startswith("ditflow ")
+
+
+def test_the_most_memory_is_that_of_one_batch():
+    forget_peak_memory()
+    large = bytearray(2**28)
+    assert peak_memory() > 2**28
+    before = peak_memory()
+    del large
+    forget_peak_memory()
+    assert peak_memory() < before - 2**27
 
 
 @pytest.mark.parametrize(
@@ -261,6 +323,10 @@ def test_a_failing_clip_does_not_lose_the_others(run, words, tmp_path, capfd):
         (["--model.backbone", "no-such"], "'no-such'"),
         (["--batch_size", "many"], "--batch_size cannot be 'many'"),
         (["--moon", "1"], "--moon"),
+        (["--model.moon", "1"], "method 'latents' cannot run: "),
+        (["--model.inner_steps", "many"], "--model.inner_steps cannot be 'many'"),
+        (["--model.block", "99"], "method 'latents' cannot run: there is no block 99"),
+        (["--trainer.moon", "1"], "method 'latents' cannot run: "),
         (["--out", "not-empty"], "not-empty is no folder of a benchmark, and not empty"),
     ],
 )

@@ -8,8 +8,9 @@ import math
 import numpy as np
 import pytest
 
+from ditflow.metrics import make_metrics
 from trainers.benchmark_folder import Item, RunFolder
-from trainers.benchmark_statistics import interval, over_clips, paired, values_of
+from trainers.benchmark_statistics import COSTS, interval, over_clips, paired, values_of
 from trainers.benchmark_tables import latex, markdown, write_tables
 
 KINDS = ["caption", "subject"]
@@ -21,14 +22,18 @@ RUN = {
         {"name": "x_y", "label": "x_y", "zero_shot": False, "optimised": "x_y"},
         {"name": "x_y-zero-shot", "label": "x_y, zero-shot", "zero_shot": True, "optimised": "x_y"},
     ],
-    "metrics": [{"name": "motion", "label": "Motion", "better": "higher"}, {"name": "leak", "label": "Leak", "better": "lower"}],
+    "metrics": [
+        {"name": "motion", "label": "Motion", "better": "higher", "instrument": "lucas-kanade"},
+        {"name": "leak", "label": "Leak", "better": "lower", "instrument": "tiny-clip"},
+    ],
 }  # fmt: skip
 
 
 def result(method: str, clip: str, kind: str, motion: float | None, leak: float | None = 0.5) -> dict:
     costs = {"seconds": 2.0, "peak_memory_bytes": 2**30, "forward_equivalents": 50.0, "entry_bytes": 2048}
     place = {"method": method, "clip": clip, "kind": kind, "prompt": "p", "seed": 0, "zero_shot_from": None, "error": None}
-    return place | {"metrics": {"motion": motion, "leak": leak}} | costs
+    how = {"machine": "an abacus", "instruments": {"motion": "lucas-kanade", "leak": "tiny-clip"}, "details": {"motion": {"lost": 0.25}}}
+    return place | {"metrics": {"motion": motion, "leak": leak}} | how | costs
 
 
 RESULTS = [
@@ -81,26 +86,59 @@ def test_tables_are_made_of_what_is_there(tmp_path):
     rows = list(csv.DictReader((tmp_path / "run/rows.csv").open()))
     found = [(row["clip"], row["kind"], float(row["motion"])) for row in rows]
     assert found == [("a", "caption", 0.1), ("a", "subject", 0.2), ("b", "caption", 0.2), ("b", "subject", 0.2 + 0.1)]
-    assert {row["method"] for row in csv.DictReader((tmp_path / "run/table.csv").open())} == {"base"}
+    assert {(row["motion:instrument"], row["leak:instrument"], row["motion:lost"], row["machine"]) for row in rows} == {
+        ("lucas-kanade", "tiny-clip", "0.25", "an abacus")
+    }
+    table = list(csv.DictReader((tmp_path / "run/table.csv").open()))
+    assert {row["method"] for row in table} == {"base"}
+    assert {row["column"]: row["instrument"] for row in table if row["column"] not in COSTS} == {"motion": "lucas-kanade", "leak": "tiny-clip"}
     assert list(csv.DictReader((tmp_path / "run/paired.csv").open())) == []
 
 
 def test_markdown_and_latex_say_the_same():
     text, tex = markdown(RUN, RESULTS), latex(RUN, RESULTS)
-    assert "| base | 0.350 [0.150, 0.650] | 0.500 [0.500, 0.500] | 2.0 | 1024 | 50 | 2 |" in text
-    assert r"base & 0.350 [0.150, 0.650] & 0.500 [0.500, 0.500] & 2.0 & 1024 & 50 & 2 \\" in tex
-    assert "| x_y | base | +0.200 [+0.200, +0.200] | +0.000 [+0.000, +0.000] |" in text
+    assert "| base | 3 | 0.350 [0.150, 0.650] | 0.500 [0.500, 0.500] | 2.0 | 1024 | 50 | 2 |" in text
+    assert r"base & 3 & 0.350 [0.150, 0.650] & 0.500 [0.500, 0.500] & 2.0 & 1024 & 50 & 2 \\" in tex
+    assert "| x_y | base | 3 | +0.200 [+0.200, +0.200] | +0.000 [+0.000, +0.000] |" in text
+    assert r"x\_y & base & 3 & +0.200 [+0.200, +0.200] & +0.000 [+0.000, +0.000] \\" in tex
+    for written in (text.splitlines()[0], tex.splitlines()[0]):
+        assert "tracker lucas-kanade" in written and "Seconds and memory: an abacus." in written and "3 clips of 9 frames" in written
     assert text.count("have no videos of the prompts that their entries were optimised with") == 1
     assert "Zero-shot" not in markdown(RUN | {"methods": RUN["methods"][:2]}, RESULTS)
     assert r"x\_y, zero-shot" in tex and "Motion (+)" in text and "Leak (-)" in text
 
 
+def test_a_mean_over_fewer_clips_says_of_how_many():
+    few = [one for one in RESULTS if (one["method"], one["clip"]) != ("base", "c")] + [result("base", "c", kind, None) for kind in KINDS]
+    assert "| base | 3 | 0.200 [0.150, 0.250] (2) | 0.500 [0.500, 0.500] |" in markdown(RUN, few)
+
+
+def test_costs_that_differ_have_an_interval():
+    slow = [one | {"seconds": 2.0 + 2 * (one["clip"] == "a")} for one in RESULTS if one["method"] == "base"]
+    assert "| 2.7 [2.0, 4.0] | 1024 | 50 | 2 |" in markdown(RUN, slow)
+
+
+def test_looking_like_the_reference_is_no_leak_where_the_prompt_describes_it():
+    results = [one | {"metrics": {"appearance_leakage": 0.9 if one["kind"] == "caption" else 0.1}} for one in RESULTS]
+    assert set(values_of(results, "appearance_leakage")["base"].values()) == {0.1}
+
+
+def test_every_metric_and_cost_has_a_column():
+    metrics = [{"name": name, "label": metric.label, "better": metric.better, "instrument": metric.instrument} for name, metric in make_metrics().items()]
+    results = [one | {"metrics": {metric["name"]: 0.5 for metric in metrics}} for one in RESULTS]
+    run = RUN | {"metrics": metrics}
+    header = "| method | Clips | Motion fidelity (+) | Motion cosine (+) | Prompt fidelity (+) | Temporal consistency (+) | Appearance leakage (-) |"
+    assert f"{header} Seconds | Peak memory, MiB | Forwards | Entry, KiB |" in markdown(run, results)
+    assert r"Appearance leakage (-) & Seconds & Peak memory, MiB & Forwards & Entry, KiB \\" in latex(run, results)
+    assert all(metric["label"] in markdown(run, results) for metric in metrics)
+
+
 def test_metrics_that_the_first_tables_leave_out_have_their_own():
-    metrics = [{"name": name, "label": name, "better": "higher"} for name in ("motion_fidelity", "leak")]
+    metrics = [{"name": name, "label": name, "better": "higher", "instrument": "ruler"} for name in ("motion_fidelity", "leak")]
     results = [one | {"metrics": {"motion_fidelity": one["metrics"]["motion"], "leak": 0.5}} for one in RESULTS]
     first, others = markdown(RUN | {"metrics": metrics}, results).split("## Other metrics, all prompts")
-    assert "leak" not in first and "| method | motion_fidelity (+) | Seconds |" in first
-    assert "| base | 0.500 [0.500, 0.500] |" in others.split("## Paired")[0]
+    assert "leak" not in first and "| method | Clips | motion_fidelity (+) | Seconds |" in first
+    assert "| base | 3 | 0.500 [0.500, 0.500] |" in others.split("## Paired")[0]
 
 
 def test_a_run_may_get_more_methods_but_no_other_clips(tmp_path):

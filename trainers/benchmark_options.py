@@ -1,0 +1,30 @@
+"""What `fit` would say to the options of a benchmark's methods, asked before anything is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser
+from lightning import Trainer
+
+from ditflow.backbones import Backbone
+from trainers.benchmark_methods import Method, setup_options
+from trainers.config_files import in_one_sentence
+from trainers.method import Method as OnBackbone
+from trainers.motion_optimization import MotionOptimization
+
+
+def check_options(methods: Sequence[Method], model: Mapping[str, Any], trainer: Mapping[str, Any], backbone: Backbone) -> None:
+    """`model` are options of `fit` that all methods share, `trainer` those of its Trainer. Raises ValueError where a method cannot run with them."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(MotionOptimization, "model")
+    parser.add_class_arguments(Trainer, "trainer", instantiate=False)
+    for method in methods:
+        options = {"model": {**setup_options(method.config), **model, **method.model, "finish": True}, "trainer": dict(trainer)}
+        try:
+            OnBackbone(MotionOptimization(**parser.parse_object(options).model.as_dict()).choices, backbone)
+        except ArgumentError as error:
+            raise ValueError(f"method {method.name!r} cannot run: {in_one_sentence(str(error), 'fit')}") from error
+        except ValueError as error:
+            raise ValueError(f"method {method.name!r} cannot run: {error}") from error
