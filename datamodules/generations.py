@@ -26,7 +26,7 @@ def generations_of(
 ) -> list[Generation]:
     """Every entry with every prompt of a text file, or the pairs of a CSV or JSONL file; each with every seed, unless a pair has its own.
 
-    Raises ValueError where there is nothing to do, or a pair or `entries` names an entry that the bank does not have.
+    Raises ValueError where there is nothing to do, where a pair or `entries` names an entry that the bank does not have, and where two videos would be one file.
     """
     if prompts is None:
         raise ManifestError("name the prompts by --data.prompts prompts.txt, a prompt on each line, or a CSV file with the columns entry,prompt.")
@@ -41,10 +41,24 @@ def generations_of(
     if unknown := {pair.entry for pair in pairs} - set(bank):
         raise ManifestError(f"the bank {bank.path} has no entry {', '.join(sorted(map(repr, unknown)))}: see `ditflow bank list {bank.path}`.")
     wanted = dict.fromkeys((pair.entry, pair.prompt, seed, pair.name) for pair in pairs for seed in ([pair.seed] if pair.seed is not None else seeds))
-    return [
+    generations = [
         Generation(entry, prompt, negative_prompt, seed, folder / (f"{name}.mp4" if name is not None else video_name(entry, prompt, seed)))
         for entry, prompt, seed, name in wanted
     ]
+    _check_files(generations, prompts)
+    return generations
+
+
+def _check_files(generations: Sequence[Generation], where: str) -> None:
+    """Raise ManifestError where two videos would be one file."""
+    seen: dict[Path, Generation] = {}
+    for new in generations:
+        if (old := seen.setdefault(new.file, new)) is not new:
+            both = " and ".join(f"{one.entry!r} with {one.prompt!r:.80} and seed {one.seed}" for one in (old, new))
+            raise ManifestError(
+                f"{where} names two videos {new.file.stem!r} ({both}): give each a name of its own in the column 'name', "
+                "and a row with a name a seed of its own, or leave the names out."
+            )
 
 
 def _pairs(prompts: str, names: Sequence[str]) -> list[Pairing]:

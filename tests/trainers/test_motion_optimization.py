@@ -355,6 +355,21 @@ def test_predict_from_pairs(run, whole, tmp_path):
     assert len(names) == 2 and names[0].endswith("-seed7.mp4") and "no-prompt" in names[1]
 
 
+@pytest.mark.parametrize(
+    ("rows", "seeds", "both"),
+    [
+        ("left,a dog,dance,\n", "[0,1]", "'left' with 'a dog' and seed 0 and 'left' with 'a dog' and seed 1"),
+        ("left,a dog,dance,\nright,a cat,dance,3\n", "[0]", "'left' with 'a dog' and seed 0 and 'right' with 'a cat' and seed 3"),
+    ],
+)
+def test_two_videos_of_one_name_are_refused(run, whole, tmp_path, capfd, rows, seeds, both):
+    (tmp_path / "pairs.csv").write_text(f"entry,prompt,name,seed\n{rows}")
+    assert run(*arguments("predict", whole, prompts="pairs.csv", seeds=seeds), "--out", "videos") == 2
+    assert f"pairs.csv names two videos 'dance' ({both})" in capfd.readouterr().err and not (tmp_path / "videos").exists()
+    (tmp_path / "pairs.csv").write_text("entry,prompt,name,seed\nleft,a dog,dance,1\nleft,a dog,dance,1\n")
+    assert run(*arguments("predict", whole, prompts="pairs.csv"), "--out", "videos") == 0, "one video that is asked for twice"
+
+
 def test_a_damaged_entry_does_not_stop_the_others(run, whole, tmp_path, prompts, capfd):
     shutil.copytree(whole, tmp_path / "bank")
     entry = tmp_path / "bank" / "entries" / "left.safetensors"
