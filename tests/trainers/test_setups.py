@@ -13,17 +13,22 @@ import yaml
 from ditflow.backbones import load_backbone
 from ditflow.bank import MotionBank
 from tests.clips import SMALL, ditflow, write_clips
-from tests.registry import tiny_folder
+from tests.registry import tiny_backbone, tiny_folder
 from trainers.method import Choices, Method
 
-SETUPS = {file.stem: file for file in sorted((Path(__file__).resolve().parents[2] / "configs" / "setups").glob("*.yaml"))}
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+SETUPS = {file.stem: file for file in sorted((CONFIGS / "setups").glob("*.yaml"))}
+PUBLISHED = {"cogvideox-5b": ("rotary", 42, 20), "cogvideox-2b": ("sinusoidal", 30, 15)}  # positions, blocks, and the guided one
+RATES = {"adam": (0.002, 0.001), "sgd": (5, 5), "score": (1.4e5, 1.4e5)}
 WITHOUT_ENTRIES = {"backbone", "injection"}
 NAMES = ("a",)
 
 
-def choices_of(setup: str) -> Choices:
-    given = yaml.safe_load(SETUPS[setup].read_text())["model"]
-    given.pop("finish", None)
+def choices_of(setup: str, backbone: str = "tiny-rope") -> Choices:
+    """As the command line merges the setup onto the file of a backbone."""
+    given = {key: value for file in (CONFIGS / f"{backbone}.yaml", SETUPS[setup]) for key, value in yaml.safe_load(file.read_text())["model"].items()}
+    for of_the_run in ("backbone", "dtype", "finish"):
+        given.pop(of_the_run, None)
     defaults = dict.fromkeys(Choices.__dataclass_fields__) | {"signal": "amf", "inner_steps": 5, "update": "adam", "gradient_checkpointing": False}
     return Choices(**defaults | given)
 
@@ -88,6 +93,26 @@ def test_it_builds_on_the_embedded_backbones_it_is_for(setup, backbone):
             Method(wanted, loaded)
         return
     assert Method(wanted, loaded).guidance.variable == (wanted.variable or "latents")
+
+
+@pytest.mark.parametrize("file", PUBLISHED)
+@pytest.mark.parametrize("setup", SETUPS)
+def test_on_a_published_backbone_it_has_the_published_values(setup, file):
+    """Its file does not stand in the setup's way: the rates are those of the setup's own variable and update."""
+    (position, blocks, block), wanted = PUBLISHED[file], choices_of(setup, file)
+    backbone = tiny_backbone(position)
+    backbone.spec = replace(backbone.spec, blocks=blocks)
+    if (wanted.variable or "latents").split("_")[0] not in ("latents", position):
+        with pytest.raises(ValueError, match="needs (rotary|sinusoidal) positions; those of .* are"):
+            Method(wanted, backbone)
+        return
+    method = Method(wanted, backbone)
+    signal, window = method.guidance.signal, (method.window.start, method.window.stop)
+    assert (len(method.schedule), method.schedule.guidance_scale, window) == (50, 7.0, (0, 0 if setup == "backbone" else 10))
+    assert "bad quality" in method.negative_prompt and method.guidance.checkpointing
+    if signal is not None:
+        rate = (0.04, 0.02) if wanted.variable == "rotary_positions" else RATES[wanted.update]
+        assert (signal.block, method.guidance.learning_rate, method.guidance.inner_steps) == (block, rate, 5 if wanted.update == "adam" else 1)
 
 
 @pytest.mark.parametrize("setup", SETUPS)
