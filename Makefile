@@ -41,7 +41,7 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 pretrain: $(STAMP)
-	for stage in vae tiny-rope tiny-sincos vae-decoder tiny-rope-correspondence tiny-sincos-correspondence clip; do $(BIN)/python -m trainers.backbone_pretraining fit --config configs/pretrain/$$stage.yaml || exit 1; done
+	for stage in vae tiny-rope tiny-sincos vae-decoder tiny-rope-correspondence tiny-sincos-correspondence tiny-rope-sprites tiny-sincos-sprites clip; do $(BIN)/python -m trainers.backbone_pretraining fit --config configs/pretrain/$$stage.yaml || exit 1; done
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.embedded_clip tiny-clip --clips 200
@@ -51,13 +51,15 @@ bench: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.throughput --processes 2 --clips 6 --repeats 3
 	$(BIN)/python -m tests.benchmarks.ranks_simulation --ranks 64 --clips 1280
 
-# two processes share the methods of tiny-rope; then one does what is left and writes the tables
-SYNTHETIC := $(BIN)/ditflow test --config configs/benchmarks/synthetic.yaml --out $(RUNS)/synthetic
+# Two processes share the work; then everything is looked at once more, which makes what is left and the tables. The worst exit code counts.
+ROPE := $(BIN)/ditflow test --config configs/benchmarks/synthetic.yaml --out $(RUNS)/synthetic
+SINCOS := $(BIN)/ditflow test --config configs/benchmarks/synthetic-sincos.yaml --out $(RUNS)/synthetic-sincos
+ABLATION := $(BIN)/ditflow ablate --config configs/benchmarks/ablation.yaml --out $(RUNS)/ablation
 benchmark: $(STAMP)
-	$(SYNTHETIC) --methods backbone ditflow-latents ditflow-tables ditflow-positions motionflow & first=$$!; \
-	$(SYNTHETIC) --methods injection smm moft motionclone motionclone-x; wait $$first; true
-	$(SYNTHETIC)
-	$(BIN)/ditflow test --config configs/benchmarks/synthetic-sincos.yaml --out $(RUNS)/synthetic-sincos
+	{ $(ROPE) --methods backbone ditflow-latents ditflow-tables ditflow-positions ditflow-latents-zero-shot ditflow-tables-zero-shot ditflow-positions-zero-shot; \
+	$(SINCOS); } & \
+	{ $(ROPE) --methods injection smm moft motionclone motionclone-x motionflow; $(ABLATION); }; wait; true
+	code=0; $(ROPE) || code=$$?; $(SINCOS) || code=$$?; $(ABLATION) || code=$$?; exit $$code
 
 $(STAMP): $(VENV)/pyvenv.cfg setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet --constraint constraints.txt pip setuptools
