@@ -95,13 +95,13 @@ class Clips:
         """What is left; writes nothing. Clips whose name in the bank means something else are not tried, nor those that have failed `limit` times."""
         failures, todo, failed = self.bank.failures(), list[str](), dict[str, Exception]()
         for name in self.tasks:
-            if name in failures and failures[name].attempts >= limit:
-                reason = failures[name].reason
-                failed[name] = ValueError(f"it has failed {limit} times ({reason}); remove failed/{name}.json from the bank to try it again")
-                continue
             with reported(name, failed.__setitem__):
-                if not self._is_finished(name):
-                    todo.append(name)
+                if self._is_finished(name):
+                    continue
+                if name in failures and failures[name].attempts >= limit:
+                    reason = failures[name].reason
+                    raise ValueError(f"it has failed {limit} times ({reason}); remove failed/{name}.json from the bank to try it again")
+                todo.append(name)
         return Plan(tuple(todo), {name: failures[name].attempts for name in todo if name in failures}, {name: str(why) for name, why in failed.items()})
 
     def sweep(self, todo: Collection[str]) -> None:
@@ -123,7 +123,12 @@ class Clips:
 
     def is_done(self, name: str) -> bool:
         """Whether the clip is in the bank, with its video if one is wanted. Without a signal there are no entries, and the video is all."""
-        return (self.signal is None or name in self.bank) and (self.video_of is None or self.video_of(name).exists())
+        return (self.signal is None or name in self.bank) and self._has_video(name)
+
+    def done(self) -> set[str]:
+        """All clips that are, by one look at the bank's folder."""
+        entries = set(self.bank) if self.signal is not None else self.tasks.keys()
+        return {name for name in self.tasks if name in entries and self._has_video(name)}
 
     def failures(self) -> Mapping[str, Failure]:
         return self.bank.failures()
@@ -159,6 +164,9 @@ class Clips:
         negative = self.method.negative_prompt if task.negative_prompt is None else task.negative_prompt
         unread = {} if self.signal is not None and self.signal.subjects is not None else dict.fromkeys(WORDS, "")
         return replace(task, negative_prompt=negative, **unread)
+
+    def _has_video(self, name: str) -> bool:
+        return self.video_of is None or self.video_of(name).exists()
 
     def _is_finished(self, name: str) -> bool:
         """Whether nothing is left to do for a clip. Raises ValueError where its name is taken in the bank by something else."""

@@ -24,6 +24,7 @@ from datamodules.pending import Pending
 from datamodules.references import References
 from datamodules.trajectory import Leg, Trajectory, share, turns
 from ditflow.bank import BankEntry, MotionBank
+from ditflow.bank.failures import Failures
 from ditflow.bank.folders import LocalFolder, open_folder
 from ditflow.grid import VideoSize
 
@@ -135,10 +136,13 @@ class MotionTaskModule(L.LightningDataModule):
         return batch
 
     def publish(self, batch: MotionBatch, entries: Mapping[str, BankEntry]) -> None:
-        """Put the entries of a batch into the bank, but for those that an earlier run or another process has put there, and forget its record."""
+        """Put the entries of a batch into the bank, but for those that an earlier run or another process has put there, and forget its record and
+        that its clips ever failed."""
         for name, entry in entries.items():
             if name not in self.bank:
                 self.bank.put(name, entry)
+        for name in batch.leg.names:  # without a signal there are no entries
+            Failures(open_folder(self.path)).forget(name)
         records.drop(self.bank, records.key_of(batch.leg.names, batch.settings))
         self.claims.settle(batch.leg.names)
 

@@ -11,7 +11,7 @@ import lightning as L
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, RandomSampler, WeightedRandomSampler
 
 from datamodules.synthetic import HELD_OUT, SPRITE_MOTIONS, SyntheticClip, World
 from ditflow.grid import TokenGrid
@@ -34,12 +34,19 @@ class SyntheticLatents(L.LightningDataModule):
     """Clips as {"latents": scaled (F, C, Hl, Wl), "prompt": str, "landing": (F, F, S, 2), "seen": (F, F, S)}.
 
     `landing` is where each token of a frame is in each other frame, in tokens, and `seen` whether it is in sight there. The latents of
-    all clips are made once by the VAE in folder `vae` and kept in `cache`.
+    all clips are made once by the VAE in folder `vae` and kept in `cache`. `sprites` is the share of samples with a sprite, None as they come.
     """
 
-    def __init__(self, vae: str = "runs/pretrain/vae", cache: str = "runs/pretrain/latents.safetensors", clips: int = 6_000, batch_size: int = 16) -> None:
+    def __init__(
+        self,
+        vae: str = "runs/pretrain/vae",
+        cache: str = "runs/pretrain/latents.safetensors",
+        clips: int = 6_000,
+        batch_size: int = 16,
+        sprites: float | None = None,
+    ) -> None:
         super().__init__()
-        self.vae, self.cache, self.clips, self.batch_size = vae, Path(cache), clips, batch_size
+        self.vae, self.cache, self.clips, self.batch_size, self.sprites = vae, Path(cache), clips, batch_size, sprites
 
     def prepare_data(self) -> None:
         if not self.cache.exists():
@@ -54,7 +61,13 @@ class SyntheticLatents(L.LightningDataModule):
         self.samples = [{"latents": latents[i], "clip": world.clip(HELD_OUT + i)} for i in range(self.clips)]
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
-        return DataLoader(self.samples, batch_size=self.batch_size, shuffle=True, drop_last=True, collate_fn=_collate)  # type: ignore[arg-type]
+        sampler = RandomSampler(self.samples) if self.sprites is None else WeightedRandomSampler(self._weights(self.sprites), self.clips)
+        return DataLoader(self.samples, batch_size=self.batch_size, sampler=sampler, drop_last=True, collate_fn=_collate)  # type: ignore[arg-type]
+
+    def _weights(self, sprites: float) -> list[float]:
+        moving = [sample["clip"].motion in SPRITE_MOTIONS for sample in self.samples]
+        share = sum(moving) / len(moving)
+        return [sprites / share if one else (1 - sprites) / (1 - share) for one in moving]
 
 
 class SyntheticStills(L.LightningDataModule):

@@ -78,7 +78,10 @@ def tiny_text_encoder() -> tuple[T5Tokenizer, T5EncoderModel]:
     config = T5Config(vocab_size=len(tokenizer), d_model=TEXT_CHANNELS, d_kv=16, d_ff=64, num_layers=1, num_heads=4, dropout_rate=0.0)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return tokenizer, T5EncoderModel(config).eval().requires_grad_(False)
+        encoder = T5EncoderModel(config).eval().requires_grad_(False)
+        order = encoder.encoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight
+        nn.init.normal_(order, std=8.0)  # as T5 begins, "a red disc over blue clouds" and "a blue disc over red clouds" are all but the same
+        return tokenizer, encoder
 
 
 def tiny_scheduler() -> CogVideoXDDIMScheduler:

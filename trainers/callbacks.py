@@ -56,7 +56,8 @@ class BankWriter(Checkpoint):
         bank = trainer.datamodule.bank
         if trainer.is_global_zero and bank.asked.names():
             bank.reindex()
-            bank.asked.settle(set(bank))
+            _, done = trainer.datamodule.outcome()
+            bank.asked.settle({*bank, *bank.failures(), *done})
 
 
 class VideoWriter(Callback):

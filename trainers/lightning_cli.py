@@ -17,7 +17,6 @@ from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from datamodules.motion_tasks import MotionTaskModule
-from ditflow.bank import MotionBank
 from trainers.callbacks import BankWriter, PreviewWriter, VideoWriter
 from trainers.config_files import in_one_sentence, with_shipped_configs
 from trainers.loggers import ClipLosses
@@ -89,10 +88,9 @@ class MotionCLI(LightningCLI):
         if self._get(self.config, "dry_run"):
             self.code = plan_fit(self.trainer, self.model, self.datamodule)
             return
-        before, began = set(MotionBank(self.datamodule.path, create=True)), time.monotonic()
+        began = time.monotonic()
         self.trainer.fit(**arguments)
-        data = self.datamodule
-        print_summary(data.bank, [task.name for task in data.tasks], before, time.monotonic() - began)
+        print_summary(self.datamodule.clips, self.datamodule.claims.plan.todo, time.monotonic() - began)
 
     def predict(self, **arguments: Any) -> None:
         if self._get(self.config, "dry_run"):

@@ -5,7 +5,7 @@ All processes that build the bank are counted, on whatever host, and clocks are 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -88,22 +88,24 @@ class Watcher:
 
     Args:
         asked: The clips that count; by default all that the bank was asked for, and those that it knows of.
+        done: Tells which clips are done; by default those with an entry.
     """
 
-    def __init__(self, bank: MotionBank, asked: Collection[str] | None = None) -> None:
+    def __init__(self, bank: MotionBank, asked: Collection[str] | None = None, done: Callable[[], Iterable[str]] | None = None) -> None:
         self.bank, self.asked, self._leases = bank, asked, Leases(bank, "watcher")
+        self._done = done if done is not None else bank.keys
 
     def look(self) -> Progress:
-        """Entries last: a clip that is published meanwhile is counted once."""
+        """What is done last: a clip that is published meanwhile is counted once."""
         dead = self._leases.dead()
         holders = {key: holder for key, holder in self._leases.holders().items() if key not in dead}
-        begun, failures, entries = list(records.begun(self.bank)), self.bank.failures(), set(self.bank)
-        known = {*entries, *failures, *(name for record in begun for name in record.names)} | self.bank.asked.names() if self.asked is None else self.asked
+        begun, failures, done = list(records.begun(self.bank)), self.bank.failures(), set(self._done())
+        known = {*done, *failures, *(name for record in begun for name in record.names)} | self.bank.asked.names() if self.asked is None else self.asked
         asked = frozenset(known)
-        flights = tuple(Flight(record, _holder(record, holders)) for record in begun if not asked.isdisjoint(set(record.names) - entries))
+        flights = tuple(Flight(record, _holder(record, holders)) for record in begun if not asked.isdisjoint(set(record.names) - done))
         retried = {name for flight in flights if flight.holder for name in flight.record.names}
-        failed = {name: failure for name, failure in failures.items() if name in asked - entries - retried}
-        return Progress(asked, frozenset(asked & entries), failed, flights, frozenset(holders.values()))
+        failed = {name: failure for name, failure in failures.items() if name in asked - done - retried}
+        return Progress(asked, frozenset(asked & done), failed, flights, frozenset(holders.values()))
 
 
 def _holder(record: Record, holders: Mapping[str, str]) -> str:

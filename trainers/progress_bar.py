@@ -36,7 +36,8 @@ class LibraryBar(TQDMProgressBar):
 
     def on_train_epoch_start(self, trainer: Trainer, module: MotionOptimization) -> None:
         if self.is_enabled:
-            watcher = Watcher(trainer.datamodule.bank, [task.name for task in trainer.datamodule.tasks])
+            clips = trainer.datamodule.clips
+            watcher = Watcher(clips.bank, clips.tasks, clips.done)
             self._stopped.clear()
             self._artist = threading.Thread(target=self._keep_drawing, args=(watcher, module), name="progress", daemon=True)
             self._artist.start()

@@ -10,20 +10,21 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ditflow.bank import BankError, MotionBank
+from datamodules.clips import Clips
+from ditflow.bank import BankError, MotionBank, UnknownEntryError
 from trainers.progress import Progress, Watcher
 from trainers.progress_view import ROWS, console_of, duration, words
 
 
 @rank_zero_only
-def print_summary(bank: MotionBank, asked: Collection[str], before: Collection[str], seconds: float) -> None:
-    """`before` were in the bank when the run began, `seconds` ago."""
-    console_of(sys.stdout).print(summary(bank, Watcher(bank, asked).look(), before, seconds))
+def print_summary(clips: Clips, todo: Collection[str], seconds: float) -> None:
+    """`todo` were to be done when the run began, `seconds` ago."""
+    console_of(sys.stdout).print(summary(clips.bank, Watcher(clips.bank, clips.tasks, clips.done).look(), todo, seconds))
 
 
-def summary(bank: MotionBank, progress: Progress, before: Collection[str], seconds: float) -> RenderableType:
+def summary(bank: MotionBank, progress: Progress, todo: Collection[str], seconds: float) -> RenderableType:
     """A row for each clip that has come to something, the first of them, and one line for all."""
-    new = sorted(progress.done - set(before))
+    new = sorted(progress.done.intersection(todo))
     speed = f", {len(new)} of them now in {duration(seconds)}: {3600 * len(new) / seconds:.3g} clips an hour" if new else ""
     table = Table("clip", "", "loss", "took", header_style="bold", box=None)
     for row in [*_failed(progress), *(_done(bank, name) for name in new)][:ROWS]:
@@ -42,7 +43,9 @@ def _done(bank: MotionBank, name: str) -> tuple[str, ...]:
     """With the loss before the first update and before the last."""
     try:
         metadata = bank.metadata(name)
-    except BankError as error:  # removed or damaged since it was listed
+    except UnknownEntryError:  # without a signal there is none
+        return name, "done", "", ""
+    except BankError as error:  # damaged since it was published
         return name, str(error), "", ""
     curve = [loss for losses in metadata.losses for loss in losses]
     return name, "done", f"{curve[0]:.4g} → {curve[-1]:.4g}" if curve else "", duration(metadata.seconds)

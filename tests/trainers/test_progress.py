@@ -102,6 +102,12 @@ def test_only_the_clips_asked_about_count(bank, ranks):
     assert (len(progress.asked), len(progress.done), progress.failed, len(progress.flights)) == (2, 1, {}, 1)
 
 
+def test_what_is_done_may_be_more_or_less_than_the_entries(bank, ranks):
+    progress = Watcher(bank, ASKED, lambda: ["fast", "later", "unasked"]).look()
+    assert (progress.done, progress.left) == ({"fast", "later"}, {"done", "slow"})
+    assert [flight.record.names for flight in progress.flights] == [("slow",)]
+
+
 def test_lists_are_noted_once_and_forgotten_when_they_are_done(bank, tmp_path):
     bank.asked.note(reversed(ASKED))
     bank.asked.note(["done"])

@@ -83,6 +83,29 @@ def test_a_video_without_an_entry_is_made_once(fit, clips, tmp_path, setup):
     assert ("keys and values of the clip" if setup == "injection" else "nothing of the clip") in said
 
 
+@pytest.mark.parametrize("setup", sorted(WITHOUT_ENTRIES))
+def test_a_video_without_an_entry_counts_as_done(fit, clips, tmp_path, monkeypatch, setup):
+    """In the summary, in the bank's list of what was asked for, and where the clip has failed before, however often."""
+    words, bank = ("--config", str(SETUPS[setup]), "--data.attempts", "1"), MotionBank(tmp_path / "bank", create=True)
+    for name in ("a", "b"):
+        bank.mark_failed(name, "the memory of another process")
+    assert fit(clips, "rotary", *words)[0] == 2 and bank.failures().keys() == {"a", "b"}, "given up"
+    code, said = fit(clips, "rotary", *words, "--data.attempts", "2")
+    assert code == 0 and "1 of 1 clips done, 1 of them now" in said, said
+    assert (bank.failures().keys(), bank.asked.names()) == ({"b"}, set())
+    bank.mark_failed("a", "killed before it forgot")
+    code, said = fit(clips, "rotary", *words)
+    assert code == 0 and "1 of 1 clips done" in said and "now" not in said, said
+
+
+def test_videos_without_entries_of_which_one_fails_leave_nothing_to_watch_for(fit, tmp_path):
+    manifest = write_clips(tmp_path, ("good", "bad"))
+    (tmp_path / "bad.mp4").write_bytes(b"")
+    assert fit(manifest, "rotary", "--config", str(SETUPS["backbone"]))[0] == 1
+    bank = MotionBank(tmp_path / "bank")
+    assert bank.failures().keys() == {"bad"} and bank.asked.names() == set()
+
+
 @pytest.mark.parametrize("backbone", ["tiny-rope", "tiny-sincos"])
 @pytest.mark.parametrize("setup", SETUPS)
 def test_it_builds_on_the_embedded_backbones_it_is_for(setup, backbone):
