@@ -32,6 +32,7 @@ __all__ = ["Guidance", "GuidanceState", "Reference", "Update", "guide", "guided_
 
 Update = Literal["adam", "sgd", "score"]
 PROJECTIONS = 1 / 6  # of a block's work: two of its products with E x E weights out of 12
+LOSS_SCALE = 2.0**16  # of a float16 backbone's loss on its way back, as published: most of its gradients are too small for float16
 
 
 @dataclass(frozen=True)
@@ -141,20 +142,25 @@ def guide(
     motion: Any,
     key_value: KeyValue | None = None,
 ) -> tuple[Variable, Tensor]:
-    """K updates of the variable at one step, and the losses (K, B) before each. Clips are independent: their losses are summed."""
+    """K updates of the variable at one step, and the losses (K, B) before each. Clips are independent: their losses are summed.
+
+    Through a float16 backbone each clip's loss goes back multiplied by a power of two, and its gradient is divided by it in float32.
+    """
     signal, grid = guidance.signal, backbone.spec.compression.grid_of(latents)
     assert signal is not None
     parameter = variable.parameter.clone().requires_grad_()
     optimizer = (torch.optim.Adam if guidance.update == "adam" else torch.optim.SGD)([parameter], lr=learning_rate)
+    scale = torch.full(parameter.shape[:1], LOSS_SCALE if backbone.dtype == torch.float16 else 1.0, device=parameter.device)
     losses = []
     with backbone.tapped(signal.capture, signal.features, stop_early=True, key_value=key_value, checkpointing=guidance.checkpointing) as recording:
         for _ in range(guidance.inner_steps):
             current = variable.replaced(parameter)
             backbone.predict(current.latents(latents), step.timestep, text, current.position)
             loss = signal.loss(recording, grid, motion)
-            (parameter.grad,) = torch.autograd.grad(loss.sum(), parameter)
+            parameter.grad, scale = _gradient(loss, parameter, scale)
             optimizer.step()
             losses.append(loss.detach())
+            del loss  # which may hold what was kept for the backward pass, while the next forward pass runs
     return variable.replaced(parameter.detach()), torch.stack(losses)
 
 
@@ -162,6 +168,16 @@ def score_scale(backbone: Backbone, step: Step) -> float:
     """sqrt((1 - a) (1 - a')) for the signal shares a at this timestep and a' at the following one, where the video is clean after the last."""
     levels = backbone.noise_levels
     return float(levels[step.timestep] * levels[step.following]) ** 0.5 if step.following >= 0 else 0.0
+
+
+def _gradient(loss: Tensor, parameter: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each clip's loss (B,) at its row of the parameter, and the scales (B,), powers of two, that it went back with: halved where it overflows."""
+    while True:
+        (gradient,) = torch.autograd.grad((loss * scale).sum(), parameter, retain_graph=bool(scale.max() > 1))
+        overflows = (scale > 1) & loss.isfinite() & ~gradient.flatten(1).isfinite().all(dim=1)
+        if not overflows.any():
+            return gradient / scale.view(-1, *[1] * (gradient.ndim - 1)), scale
+        scale = scale.where(~overflows, scale / 2)
 
 
 def _depth(capture: Collection[int] = (), features: Collection[int] = ()) -> float:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from ditflow import guidance as module
 from ditflow.backbones import BackboneError
 from ditflow.backbones.cogvideox import CogVideoX
 from ditflow.grid import VideoSize
-from ditflow.guidance import Guidance, guided_step, start_guidance
+from ditflow.guidance import Guidance, guide, guided_step, start_guidance
 from ditflow.motion import AttentionMotionFlow
 from ditflow.reference import Reference, reference_motion
 from ditflow.schedule import DenoisingSchedule
@@ -234,6 +235,41 @@ def test_a_backbone_in_half_precision() -> None:
     assert state.parameter.dtype == state.latents.dtype == state.losses[0].dtype == torch.float32
     assert isinstance(run.backbone, CogVideoX) and isinstance(run.schedule, DenoisingSchedule)
     assert state.losses[0][-1].sum() < state.losses[0][0].sum()
+
+
+@dataclass(frozen=True)
+class Times(AttentionMotionFlow):
+    """A loss that is so many times as large."""
+
+    factor: float = 1.0
+
+    def loss(self, *seen: Any) -> Tensor:
+        return super().loss(*seen) * self.factor
+
+
+def gradient_of(run: Run, dtype: torch.dtype) -> Tensor:
+    """As one update by plain gradient descent takes it, in units of the factor."""
+    backbone, latents, step = tiny_backbone("sinusoidal", dtype), run.state.latents, run.schedule[1]
+    guidance = replace(run.guidance, inner_steps=1, update="sgd")
+    variable = guidance.kind.start(backbone, latents, SIZE)
+    after, _ = guide(backbone, guidance, variable, latents, step, 1e4 / guidance.signal.factor, text=run.text, motion=run.reference.motion)
+    return (variable.parameter - after.parameter).double()
+
+
+@pytest.mark.parametrize("variable", ["latents", "sinusoidal"])
+@pytest.mark.parametrize("factor", [1e-4, 1.0, 1e6])
+def test_a_float16_backbone_loses_no_gradients(variable: str, factor: float) -> None:
+    """Neither small ones, of which a sixth would be zeros or of the wrong sign, nor large ones, which overflow with the scale that small ones need.
+    Of a clip's gradient float16 keeps three digits; signs differ where it is next to 0."""
+    run = Run("sinusoidal", guidance_of(variable, signal=Times(2, factor=factor)))
+    exact, ours = (gradient_of(run, dtype) for dtype in (torch.float32, torch.float16))
+    cosines = torch.nn.functional.cosine_similarity(exact.flatten(1), ours.flatten(1))
+    assert (cosines > 0.9999).all() and (exact.sign() != ours.sign()).float().mean() < 0.002
+
+
+def test_a_loss_that_is_not_finite_stays_so() -> None:
+    run = Run("sinusoidal", guidance_of("latents", signal=Times(2, factor=float("nan"))))
+    assert gradient_of(run, torch.float16).isnan().all()
 
 
 @pytest.mark.parametrize("rates", [(float("nan"), 0.1), (0.1, float("inf")), (-0.1, 0.1)])
