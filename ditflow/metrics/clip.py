@@ -58,7 +58,8 @@ def load_clip(name: str = "tiny-clip") -> Clip:
     except Exception as error:  # transformers, the hub's client and safetensors raise what they like for a broken folder or a missing network
         raise MetricError(
             f"there is no CLIP {name!r} to be used ({type(error).__name__}): it is not shipped, and neither a folder nor a hub id of a CLIPModel "
-            "with safetensors weights that can be read from here. Check the name; without network give a folder, or tiny-clip."
+            "with safetensors weights that can be read from here. Check the name; without network give a folder, or tiny-clip. Pickled weights are not read: "
+            "where a model has no others, the hub keeps converted ones as a revision, for `hf download ID --revision refs/pr/NUMBER --local-dir FOLDER`."
         ) from error
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return Clip(name, model.eval().requires_grad_(False).to(device), *parts)
