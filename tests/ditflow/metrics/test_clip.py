@@ -95,7 +95,8 @@ def test_a_folder_that_is_no_clip(damage: str, tmp_path: Path) -> None:
             weights.write_bytes(weights.read_bytes()[:5000])
         case "no tokenizer":
             (folder / "tokenizer.json").write_text(json.dumps({"version": "1.0"}))
-    with pytest.raises(MetricError, match="it has no config.json" if damage == "no config" else r"there is no CLIP .* to be used \(\w+\).*safetensors.*--revision refs/pr/"):
+    sentence = "it has no config.json" if damage == "no config" else r"there is no CLIP .* to be used \(\w+\).*safetensors.*--revision refs/pr/"
+    with pytest.raises(MetricError, match=sentence):
         load_clip(str(folder))
 
 
