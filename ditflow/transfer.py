@@ -129,6 +129,7 @@ def inject_motion(
     `negative_prompt`, `steps`, `guidance_scale` and `guidance` None are the entry's; with another number of steps each takes the nearest of the entry's.
     `injection_blocks` takes keys and values from the entry's reference latents. Raises EntryError where the entry does not fit the backbone.
     """
+    check_entry(backbone, entry)  # before anything is loaded for it
     metadata = entry.metadata
     kind = _or(guidance, cast(GuidanceKind, metadata.guidance))
     schedule = backbone.schedule(_or(steps, metadata.steps), _or(guidance_scale, metadata.guidance_scale), kind)
@@ -168,16 +169,20 @@ def inject(
 
 
 def check_entry(backbone: Backbone, entry: BankEntry) -> DenoisingSchedule:
-    """The schedule that an entry was optimised on. Raises EntryError unless its backbone, grid and timesteps are those of this backbone."""
+    """The schedule that an entry was optimised on. Raises EntryError unless its backbone, grid, tensors and timesteps are those of this backbone."""
     metadata, spec = entry.metadata, backbone.spec
     if metadata.backbone_fingerprint != spec.fingerprint:
         raise EntryError(
             f"the entry was optimised on {metadata.backbone!r}, not on {spec.name!r}. Load that backbone, or optimise {metadata.clip!r} on this one."
         )
+    if metadata.variable not in VARIABLES:
+        known = ", ".join(VARIABLES)
+        raise EntryError(f"the entry holds {metadata.variable!r:.80}, which this version of ditflow does not know: it knows {known}. Update ditflow.")
     VARIABLES[metadata.variable].check(backbone)
     grid = spec.compression.grid(VideoSize(*metadata.size))
     if metadata.grid != (grid.frames, grid.height, grid.width):
         raise EntryError(f"the entry has {metadata.grid} tokens, but {metadata.size} pixels are {grid} tokens on {spec.name!r}. Optimise its clip again.")
+    _check_shapes(backbone, entry)
     schedule = backbone.schedule(metadata.steps)
     if schedule.timesteps[slice(*metadata.window)] != metadata.timesteps:
         raise EntryError(
@@ -185,6 +190,18 @@ def check_entry(backbone: Backbone, entry: BankEntry) -> DenoisingSchedule:
             f"{schedule.timesteps[slice(*metadata.window)]}. Use the backbone with its own scheduler."
         )
     return schedule
+
+
+def _check_shapes(backbone: Backbone, entry: BankEntry) -> None:
+    """Raise EntryError unless an entry's tensors are as large as the backbone's."""
+    metadata, size = entry.metadata, VideoSize(*entry.metadata.size)
+    latents = torch.empty(1, *backbone.spec.compression.latent_shape(size), device="meta")
+    parameter = VARIABLES[metadata.variable].initial(backbone, latents, size)[0]
+    pairs = {metadata.variable: (entry.parameters[0], parameter), "reference latents": (entry.reference_latents, latents[0])}
+    for name, (have, want) in pairs.items():
+        if have is not None and have.shape != want.shape:
+            shapes = f"{name} of shape {tuple(have.shape)}, and those of {backbone.spec.name!r} have {tuple(want.shape)}"
+            raise EntryError(f"the entry of {metadata.clip!r:.80} has {shapes}: it is damaged, or was not made by ditflow. Optimise its clip again.")
 
 
 def entries_of(

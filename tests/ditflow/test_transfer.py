@@ -151,6 +151,32 @@ def test_an_entry_of_another_schedule_is_refused() -> None:
         check_entry(tiny_backbone("rotary"), replace(entry, metadata=replace(entry.metadata, timesteps=(980, 735))))
 
 
+def test_an_entry_of_an_unknown_variable_is_refused() -> None:
+    """The bank lets it through: a later version may know it."""
+    entry = transferred("rotary", "latents").entry
+    with pytest.raises(EntryError, match="holds 'camera', which this version of ditflow does not know: it knows latents, rotary_tables"):
+        inject_motion(tiny_backbone("rotary"), replace(entry, metadata=replace(entry.metadata, variable="camera")), "a dog")
+
+
+@pytest.mark.parametrize(("kind", "variable", "cut"), [("rotary", "latents", 2), ("rotary", "rotary_tables", 4), ("sinusoidal", "sinusoidal", 2)])
+def test_an_entry_whose_tensors_do_not_fit_is_refused(kind: str, variable: str, cut: int) -> None:
+    """Channels of the latents, of a head, of the hidden tokens: one less than the backbone has."""
+    backbone, entry = tiny_backbone(kind), transferred(kind, variable).entry
+    with pytest.raises(EntryError, match=f"the entry of 'car' has {variable} of shape .*, and those of .* have .* Optimise its clip again"):
+        inject_motion(backbone, replace(entry, parameters=entry.parameters.narrow(cut, 0, entry.parameters.shape[cut] - 1)), "a dog")
+
+
+def test_an_entry_whose_reference_latents_do_not_fit_is_refused() -> None:
+    entry = transferred("rotary", "rotary_positions", keep_reference=True).entry
+    with pytest.raises(EntryError, match="the entry of 'car' has reference latents of shape .*, and those of .* have"):
+        check_entry(tiny_backbone("rotary"), replace(entry, reference_latents=entry.reference_latents[:, :, 1:]))
+
+
+@pytest.mark.parametrize(("kind", "variable"), PAIRS)
+def test_an_entry_of_this_backbone_fits(kind: str, variable: str) -> None:
+    check_entry(tiny_backbone(kind), transferred(kind, variable, keep_reference=True).entry)
+
+
 def test_clips_that_do_not_fit_are_refused() -> None:
     clip = replace(clip_of(), frames=clip_of().frames[..., :33])
     with pytest.raises(ValueError, match="multiples of 8, such as 32x32"):
