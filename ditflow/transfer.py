@@ -88,6 +88,8 @@ def transfer_motion(
     `negative_prompt`, `steps`, `guidance_scale` and `guidance` None are those recommended for the backbone. `keep_reference` puts the clip's latents
     into the entry, for key and value injection. A signal that reads words needs the clip's `caption`, and takes the words of `subject` in the prompt and of
     `caption_subject` in the caption before its own. Raises ValueError where the clip's size, the window or a block does not fit the backbone.
+
+    VAE and text encoder are freed while the clip's motion is optimised, which takes most of the memory, and are loaded again when they are needed.
     """
     _check_given("transfer_motion", clip, Clip, "a Clip, as read_video gives one")
     backbone.spec.compression.check_motion(VideoSize(len(clip.frames), *clip.frames.shape[-2:]))
@@ -105,6 +107,7 @@ def transfer_motion(
     text, negative, seen = backbone.embed([prompt, negative_prompt, reference_prompt(guidance.signal, source)]).split(1)
     latents = backbone.encode(clip.frames[None])
     reference = reference_motion(backbone, guidance.signal, latents, seen, [source.clip], noise=state.noise, words=words)
+    backbone.release_encoders()
     for _ in schedule:
         state = guided_step(backbone, guidance, schedule, state, reference=reference, text=text, negative=negative)
     video = backbone.decode(state.latents)[0]
@@ -128,6 +131,8 @@ def inject_motion(
 
     `negative_prompt`, `steps`, `guidance_scale` and `guidance` None are the entry's; with another number of steps each takes the nearest of the entry's.
     `injection_blocks` takes keys and values from the entry's reference latents. Raises EntryError where the entry does not fit the backbone.
+
+    VAE and text encoder stay loaded for the next video; where memory is short, `backbone.release_encoders()` frees them between two.
     """
     check_entry(backbone, entry)  # before anything is loaded for it
     metadata = entry.metadata

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -175,6 +176,22 @@ def test_an_entry_whose_reference_latents_do_not_fit_is_refused() -> None:
 @pytest.mark.parametrize(("kind", "variable"), PAIRS)
 def test_an_entry_of_this_backbone_fits(kind: str, variable: str) -> None:
     check_entry(tiny_backbone(kind), transferred(kind, variable, keep_reference=True).entry)
+
+
+def test_encoders_are_free_while_motion_is_optimised_and_stay_between_videos(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone, loaded = tiny_backbone("rotary"), []
+    predict = backbone.predict
+
+    def watched(*given: Any) -> Tensor | None:
+        loaded.append(backbone.encoders._text is not None or backbone.encoders._vae is not None)
+        return predict(*given)
+
+    monkeypatch.setattr(backbone, "predict", watched)
+    entry = transfer_motion(backbone, clip_of(), "a cat", steps=STEPS, guidance=guidance_of("latents"), negative_prompt="").entry
+    assert loaded[0] and not any(loaded[1:])  # the reference is looked at first
+    loaded.clear()
+    inject_motion(backbone, entry, "a dog")
+    assert all(loaded) and backbone.encoders._text is not None
 
 
 def test_clips_that_do_not_fit_are_refused() -> None:
