@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Transfer:
-    """A new video, uint8 (T, C, Y, X), and what was optimised for it."""
+    """A new video, uint8 (T, C, Y, X) on the CPU, and what was optimised for it."""
 
     frames: Tensor
     entry: BankEntry
@@ -110,7 +110,7 @@ def transfer_motion(
     backbone.release_encoders()
     for _ in schedule:
         state = guided_step(backbone, guidance, schedule, state, reference=reference, text=text, negative=negative)
-    video = backbone.decode(state.latents)[0]
+    video = backbone.decode(state.latents)[0].cpu()
     (entry,) = entries_of(backbone, guidance, schedule, size, state, [source], time.monotonic() - began)
     return Transfer(video, replace(entry, reference_latents=latents[0].cpu()) if keep_reference else entry)
 
@@ -127,7 +127,7 @@ def inject_motion(
     guidance: GuidanceKind | None = None,
     injection_blocks: Sequence[int] = (),
 ) -> Tensor:
-    """A new video, uint8 (T, C, Y, X), of what the prompt says with the motion of an entry, without its clip.
+    """A new video, uint8 (T, C, Y, X) on the CPU, of what the prompt says with the motion of an entry, without its clip.
 
     `negative_prompt`, `steps`, `guidance_scale` and `guidance` None are the entry's; with another number of steps each takes the nearest of the entry's.
     `injection_blocks` takes keys and values from the entry's reference latents. Raises EntryError where the entry does not fit the backbone.
@@ -141,7 +141,7 @@ def inject_motion(
     text, negative = backbone.embed([prompt, _or(negative_prompt, metadata.negative_prompt)]).split(1)
     generators = [clip_generator(prompt, seed)]
     noise = initial_noise(backbone.spec.compression.latent_shape(VideoSize(*metadata.size)), generators, backbone.device)
-    return backbone.decode(inject(backbone, entry, schedule, noise, text, negative, generators, injection_blocks))[0]
+    return backbone.decode(inject(backbone, entry, schedule, noise, text, negative, generators, injection_blocks))[0].cpu()
 
 
 def inject(

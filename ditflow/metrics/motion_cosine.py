@@ -33,7 +33,7 @@ def optical_flow(first: Tensor, second: Tensor) -> Tensor:
 
     dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     height, width = first.shape[-2:]
-    doubled = [[cv2.resize(c, (2 * width, 2 * height), interpolation=cv2.INTER_CUBIC) for c in frame.contiguous().numpy()] for frame in (first, second)]
+    doubled = [[cv2.resize(c, (2 * width, 2 * height), interpolation=cv2.INTER_CUBIC) for c in frame.cpu().contiguous().numpy()] for frame in (first, second)]
     flows = [dis.calc(before, after, None) for before, after in zip(*doubled, strict=True)]
     flow = cv2.resize(np.median(np.stack(flows), axis=0), (width, height), interpolation=cv2.INTER_AREA) / 2
     return torch.from_numpy(np.ascontiguousarray(flow.transpose(2, 0, 1))).float()

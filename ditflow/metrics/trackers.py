@@ -151,5 +151,5 @@ def _image(frame: Tensor, scale: int) -> Any:
     """A frame uint8 (C, Y, X) as OpenCV wants it, enlarged."""
     import cv2
 
-    image = frame.permute(1, 2, 0).contiguous().numpy()
+    image = frame.permute(1, 2, 0).cpu().contiguous().numpy()
     return image if scale == 1 else cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)

@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from ditflow.backbones import BackboneError
+from ditflow.backbones import BackboneError, load_backbone
 from ditflow.bank import BankEntry, EntryError
 from ditflow.guidance import Guidance
 from ditflow.motion import AttentionMotionFlow
 from ditflow.sampling import clip_generator, initial_noise, sample
 from ditflow.transfer import Transfer, check_entry, extract_motion, inject, inject_motion, recommended_guidance, transfer_motion
 from ditflow.video import Clip
-from tests.registry import PAIRS, SIZE, VARIABLES, tiny_backbone
+from tests.registry import PAIRS, SIZE, VARIABLES, tiny_backbone, tiny_folder
 
 STEPS = 4
 
@@ -192,6 +192,13 @@ def test_encoders_are_free_while_motion_is_optimised_and_stay_between_videos(mon
     loaded.clear()
     inject_motion(backbone, entry, "a dog")
     assert all(loaded) and backbone.encoders._text is not None
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_videos_are_on_the_cpu() -> None:
+    backbone = load_backbone(str(tiny_folder("rotary")), device="cuda")
+    transfer = transfer_motion(backbone, clip_of(), "a cat", steps=STEPS, guidance=guidance_of("latents"))
+    assert transfer.frames.device.type == inject_motion(backbone, transfer.entry, "a dog").device.type == "cpu"
 
 
 def test_clips_that_do_not_fit_are_refused() -> None:
