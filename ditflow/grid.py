@@ -51,11 +51,6 @@ class TokenGrid:
         rows, columns = torch.arange(self.height, device=device), torch.arange(self.width, device=device)
         return torch.cartesian_prod(rows, columns).flip(-1).float()
 
-    def positions(self, device: torch.device | str | None = None) -> Tensor:
-        """Where all tokens are: float32 (N, 3) of (t, y, x), in tokens."""
-        axes = (torch.arange(size, device=device) for size in (self.frames, self.height, self.width))
-        return torch.cartesian_prod(*axes).float()
-
 
 @dataclass(frozen=True)
 class Compression:
@@ -89,9 +84,14 @@ class Compression:
         return TokenGrid(frames, height // self.patch, width // self.patch)
 
     def check_motion(self, size: VideoSize) -> None:
-        """Raise ValueError where a video has fewer than two latent frames."""
-        if self.latent_frames(size.frames) < 2:
-            raise ValueError(f"a video of {size.frames} frames holds no motion: it makes one latent frame, and two are needed. Use {self.time + 1} or more.")
+        """Raise ValueError where a video does not divide into tokens, has fewer than two latent frames, or would not come back as long as it is."""
+        self._check(size)
+        latent = self.latent_frames(size.frames)
+        if latent < 2:
+            raise ValueError(f"a video of {size.frames} frames holds no motion: it makes one latent frame, and two are needed. Use {2 * self.time} or more.")
+        if (decoded := self.decoded_frames(latent)) != size.frames:
+            fitting = sorted(map(self.decoded_frames, range(2, latent + 2)), key=lambda frames: abs(frames - size.frames))
+            raise ValueError(f"a video of {size.frames} frames would come back with {decoded}: use {fitting[0]} or {fitting[1]}, which keep their length.")
 
     def grid_of(self, latents: Tensor) -> TokenGrid:
         """The tokens of latents (B, F, C, Hl, Wl)."""

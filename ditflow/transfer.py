@@ -58,9 +58,12 @@ class Source:
 
 def extract_motion(backbone: Backbone, frames: Tensor, signal: AttentionMotionFlow | None = None) -> Tensor:
     """The motion of a video, uint8 (T, C, Y, X): its attention motion flow, by default at the recommended block. Displacement (F, F, S, 2) of (dx, dy)
-    in tokens, from frame i to frame j, x right and y down."""
+    in tokens, from frame i to frame j, x right and y down. Raises ValueError where the video's size does not fit the backbone, and for a signal that looks
+    at its reference anew at each step."""
     _check_given("extract_motion", frames, Tensor, "a video's frames, uint8 (T, C, Y, X): of a Clip, its .frames")
     backbone.spec.compression.check_motion(VideoSize(len(frames), *frames.shape[-2:]))
+    if signal is not None and signal.looks.timestep == "match":
+        raise ValueError("extract_motion looks at a video once, and reference_timestep='match' is the timestep of each guided step: give a timestep.")
     signal = _or(signal, AttentionMotionFlow(_recommended(backbone).block))
     latents = backbone.encode(frames[None])
     noise = initial_noise(latents.shape[1:], [clip_generator("video", 0)], backbone.device)

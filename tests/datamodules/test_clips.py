@@ -29,6 +29,6 @@ def test_what_is_wrong_with_the_backbone_or_the_disk_stops_all(error):
 
 @pytest.mark.parametrize("frames", [1, 4])
 def test_a_size_without_motion_is_refused(tmp_path, frames):
-    with pytest.raises(ValueError, match=f"a video of {frames} frames holds no motion.* Use 5 or more"):
+    with pytest.raises(ValueError, match=f"a video of {frames} frames holds no motion.* Use 8 or more"):
         References(tmp_path, tiny_backbone("rotary"), VideoSize(frames, 32, 48))
-    References(tmp_path, tiny_backbone("rotary"), VideoSize(5, 32, 48))
+    References(tmp_path, tiny_backbone("rotary"), VideoSize(8, 32, 48))

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from ditflow.grid import Compression, TokenGrid, VideoSize
 
@@ -41,16 +40,24 @@ def test_no_frames_are_refused() -> None:
         COGVIDEOX.grid(VideoSize(0, 480, 720))
 
 
+@pytest.mark.parametrize(("frames", "decoded", "nearest"), [(21, 24, "24 or 17"), (18, 17, "17 or 16"), (10, 9, "9 or 8"), (5, 8, "8 or 9")])
+def test_a_length_that_would_not_come_back_is_refused_with_the_nearest_that_do(frames: int, decoded: int, nearest: str) -> None:
+    with pytest.raises(ValueError, match=f"a video of {frames} frames would come back with {decoded}: use {nearest}, which"):
+        COGVIDEOX.check_motion(VideoSize(frames, 480, 720))
+
+
+@pytest.mark.parametrize("frames", [8, 9, 16, 17, 24, 25, 49])
+def test_lengths_that_come_back(frames: int) -> None:
+    COGVIDEOX.check_motion(VideoSize(frames, 480, 720))
+
+
+def test_a_video_to_take_motion_from_divides_into_tokens() -> None:
+    with pytest.raises(ValueError, match="multiples of 16, such as 480x720"):
+        COGVIDEOX.check_motion(VideoSize(24, 481, 720))
+
+
 def test_coordinates_are_x_then_y_and_column_fastest() -> None:
     assert TokenGrid(2, 2, 3).coordinates().tolist() == [[0, 0], [1, 0], [2, 0], [0, 1], [1, 1], [2, 1]]
-
-
-def test_positions_are_t_y_x_in_token_order() -> None:
-    grid = TokenGrid(2, 2, 3)
-    positions = grid.positions()
-    assert positions.shape == (grid.tokens, 3) and positions.dtype == torch.float32
-    torch.testing.assert_close(positions[:6, 1:].flip(-1), grid.coordinates(), rtol=0, atol=0)
-    assert positions[:, 0].tolist() == [0] * 6 + [1] * 6
 
 
 def test_names() -> None:

@@ -207,6 +207,16 @@ def test_clips_that_do_not_fit_are_refused() -> None:
         transfer_motion(tiny_backbone("rotary"), clip, "a cat", steps=STEPS, guidance=guidance_of("latents"))
 
 
+def test_motion_is_not_extracted_from_what_does_not_fit() -> None:
+    backbone, frames = tiny_backbone("rotary"), clip_of().frames
+    with pytest.raises(ValueError, match="multiples of 8, such as 32x32"):
+        extract_motion(backbone, frames[..., :33])
+    with pytest.raises(ValueError, match="a video of 7 frames would come back with 8: use 8 or 9"):
+        extract_motion(backbone, frames[:7])
+    with pytest.raises(ValueError, match="reference_timestep='match' is the timestep of each guided step: give a timestep"):
+        extract_motion(backbone, frames, AttentionMotionFlow(2, reference_timestep="match"))
+
+
 def test_an_empty_window_is_refused() -> None:
     with pytest.raises(ValueError, match="window 0 of 4 steps guides none of them"):
         transfer_motion(tiny_backbone("rotary"), clip_of(), "a cat", steps=STEPS, guidance=replace(guidance_of("latents"), window=0), negative_prompt="")
@@ -233,7 +243,7 @@ def test_a_clip_and_its_frames_are_not_the_same() -> None:
 
 def test_a_video_of_one_latent_frame_is_refused() -> None:
     backbone, clip = tiny_backbone("rotary"), replace(clip_of(), frames=clip_of().frames[:4])
-    with pytest.raises(ValueError, match="4 frames holds no motion.* Use 5 or more"):
+    with pytest.raises(ValueError, match="4 frames holds no motion.* Use 8 or more"):
         extract_motion(backbone, clip.frames)
-    with pytest.raises(ValueError, match="4 frames holds no motion.* Use 5 or more"):
+    with pytest.raises(ValueError, match="4 frames holds no motion.* Use 8 or more"):
         transfer_motion(backbone, clip, "a cat")
