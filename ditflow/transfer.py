@@ -215,7 +215,7 @@ def _check_shapes(backbone: Backbone, entry: BankEntry) -> None:
 def entries_of(
     backbone: Backbone, guidance: Guidance, schedule: DenoisingSchedule, size: VideoSize, state: GuidanceState, sources: Sequence[Source], seconds: float
 ) -> list[BankEntry]:
-    """What the guided steps have optimised, an entry for each clip of the batch."""
+    """What the guided steps have optimised, an entry for each clip of the batch. `seconds` were spent on all of them together."""
     assert guidance.signal is not None, "nothing was optimised"
     window, grid, spec = GuidanceWindow.of(guidance.window, len(schedule)), backbone.spec.compression.grid(size), backbone.spec
     parameters, losses = torch.stack(state.history, dim=1), torch.stack(state.losses, dim=-1)  # (B, G, ...), (K, B, G)
@@ -238,7 +238,7 @@ def entries_of(
         inner_steps=guidance.inner_steps,
         injection_blocks=guidance.injection_blocks,
         dtype=str(backbone.dtype).removeprefix("torch."),
-        seconds=seconds,
+        seconds=seconds / len(sources),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     return [

@@ -76,7 +76,7 @@ class EntryMetadata:
         inner_steps: updates at each guided step. injection_blocks: whose keys and values came from the clip. dtype: of the backbone.
         clip: the reference clip's name. start, stride: its first frame and the step to the next, in frames of its file.
         update: adam, sgd or score. caption, subject, caption_subject: of the clip, for signals that read words; the subject is that of the prompt.
-        losses: per guided step, the loss before each inner update. seconds: what it took. date: ISO 8601.
+        losses: per guided step, the loss before each inner update. seconds: what it took, its share of a batch. date: ISO 8601.
     Raises: EntryError when a field has another type or an impossible value, or fields contradict each other.
     """
 

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from ditflow.backbones import BackboneError, load_backbone
 from ditflow.bank import BankEntry, EntryError
-from ditflow.guidance import Guidance
+from ditflow.guidance import Guidance, start_guidance
 from ditflow.motion import AttentionMotionFlow
 from ditflow.sampling import clip_generator, initial_noise, sample
-from ditflow.transfer import Transfer, check_entry, extract_motion, inject, inject_motion, recommended_guidance, transfer_motion
+from ditflow.transfer import Source, Transfer, check_entry, entries_of, extract_motion, inject, inject_motion, recommended_guidance, transfer_motion
 from ditflow.video import Clip
 from tests.registry import PAIRS, SIZE, VARIABLES, tiny_backbone, tiny_folder
 
@@ -192,6 +192,14 @@ def test_encoders_are_free_while_motion_is_optimised_and_stay_between_videos(mon
     loaded.clear()
     inject_motion(backbone, entry, "a dog")
     assert all(loaded) and backbone.encoders._text is not None
+
+
+def test_seconds_of_a_batch_are_shared_by_its_entries() -> None:
+    backbone, guidance, sources = tiny_backbone("rotary"), guidance_of("latents"), [Source(name, "", "a cat", "", 0) for name in "abcd"]
+    latents = torch.zeros(4, *backbone.spec.compression.latent_shape(SIZE))
+    state = replace(start_guidance(backbone, guidance, SIZE, "abcd", range(4)), history=(latents,) * 2, losses=(torch.zeros(2, 4),) * 2)
+    entries = entries_of(backbone, guidance, backbone.schedule(STEPS), SIZE, state, sources, seconds=60.0)
+    assert [entry.metadata.seconds for entry in entries] == [15.0] * 4
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
