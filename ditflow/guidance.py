@@ -45,7 +45,8 @@ class Guidance:
 
     The update `score` takes one gradient at the latents, and subtracts it from the latents after the scheduler's step, times the square root of both
     noise levels: MotionClone (Ling et al., 2406.05338, equation 2) in the additive form of its code. Put into the model's output instead, as the equation
-    reads, it would climb wherever the scheduler predicts clean latents from it.
+    reads, it would climb wherever the scheduler predicts clean latents from it. Kept of each guided step is what was denoised, so an entry brings the
+    correction of every guided step but the last, which acts after it.
     """
 
     signal: MotionSignal[Any] | None
