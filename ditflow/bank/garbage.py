@@ -15,7 +15,8 @@ from ditflow.bank.folders import open_folder
 from ditflow.bank.shelf import SUFFIX
 from ditflow.bank.store import MotionBank
 
-FOLDERS = ("", "entries", "inflight", "failed", "asked", "leases", "cache", "videos")  # the last two are written beside a bank by default
+LEASES = ("leases", "videos/leases")  # of clips, and of videos where they are made in their default folder
+FOLDERS = ("", "entries", "inflight", "failed", "asked", "cache", "videos", *LEASES)  # cache and videos are written beside a bank by default
 TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
 
 
@@ -56,7 +57,7 @@ def _temporary(old: set[str]) -> Iterator[Garbage]:
 
 def _leases(old: set[str]) -> Iterator[Garbage]:
     """Oldest generation first, so that none of them holds again."""
-    for path in sorted((path for path in old if path.startswith("leases/") and not TEMPORARY.search(path)), key=_generation):
+    for path in sorted((path for path in old if path.rpartition("/")[0] in LEASES and not TEMPORARY.search(path)), key=_generation):
         yield Garbage(path, "a lease whose holder is dead")
 
 

@@ -31,6 +31,7 @@ def bank(tmp_path):
     bank.mark_failed("car", "no")
     bank.mark_failed("kite", "no, and its entry came all the same")
     assert Leases(bank, "one").acquire("tree") and Leases(bank, "two").acquire("sun")
+    assert Leases(str(tmp_path / "videos"), "three").acquire("kite.red-clouds") and Leases(str(tmp_path / "videos"), "three").acquire("kite.blue-clouds")
     for folder in ("entries", "videos", "inflight"):
         (tmp_path / folder).mkdir(exist_ok=True)
         (tmp_path / folder / ".0123456789abcdef.tmp").write_bytes(b"half")
@@ -49,6 +50,8 @@ def age(folder, *, but=()):
             os.utime(path, (time.time() - 2 * DAY,) * 2)
 
 
+HELD = {"leases/tree.0", "videos/leases/kite.blue-clouds.0"}
+DEAD = {"leases/sun.0", "videos/leases/kite.red-clouds.0"}
 FAILED = {"failed/kite.json"}
 TEMPORARY = {"entries/.0123456789abcdef.tmp", "videos/.0123456789abcdef.tmp", "inflight/.0123456789abcdef.tmp"}
 USELESS = {f"inflight/{name}.safetensors" for name in ("done-1", "done-1.guided0000", "lost-1.guided0000", "damaged-1")}
@@ -60,21 +63,21 @@ def test_what_is_young_is_no_garbage(bank):
 
 
 def test_what_nothing_will_use(bank, tmp_path):
-    age(tmp_path, but={"leases/tree.0"})
+    age(tmp_path, but=HELD)
     before = files(tmp_path)
     found = find_garbage(bank)
-    assert {garbage.path for garbage in found} == FAILED | TEMPORARY | USELESS | {"leases/sun.0"}
+    assert {garbage.path for garbage in found} == FAILED | TEMPORARY | USELESS | DEAD
     assert files(tmp_path) == before  # looking changes nothing
     remove_garbage(bank, found)
-    assert before - files(tmp_path) == FAILED | TEMPORARY | USELESS | {"leases/sun.0"}
+    assert before - files(tmp_path) == FAILED | TEMPORARY | USELESS | DEAD
     assert find_garbage(bank) == [] and bank.verify() == [f"entries/{name} is a file that no entry can have." for name in []]
     remove_garbage(bank, found)  # what is gone already is no error
 
 
 def test_unfinished_batches_go_only_when_asked_for_and_never_while_held(bank, tmp_path):
-    age(tmp_path, but={"leases/tree.0"})
+    age(tmp_path, but=HELD)
     found = {garbage.path for garbage in find_garbage(bank, unfinished=True)}
-    assert found == FAILED | TEMPORARY | USELESS | OPEN | {"leases/sun.0"}
+    assert found == FAILED | TEMPORARY | USELESS | OPEN | DEAD
 
 
 def test_a_young_state_keeps_its_old_parts(bank, tmp_path):
