@@ -31,10 +31,10 @@ LAYOUT = Layout()
 GUIDANCE: dict[str, GuidanceKind] = {"CogVideoXDDIMScheduler": "constant", "CogVideoXDPMScheduler": "dynamic_timestep"}  # as published for each
 SUPPORTED = "a text-to-video CogVideoX 1.0, such as THUDM/CogVideoX-5b"
 
-SIZES = {
+SIZES = {  # which every version of diffusers has saved; what came later is its default where it is not there
     "transformer": (
         *("num_attention_heads", "attention_head_dim", "num_layers", "patch_size", "in_channels", "out_channels", "max_text_seq_length"),
-        *("sample_frames", "sample_height", "sample_width", "use_rotary_positional_embeddings"),
+        *("sample_frames", "sample_height", "sample_width"),
     ),
     "vae": ("block_out_channels", "temporal_compression_ratio"),
 }
@@ -217,7 +217,7 @@ def spec_of(name: str, transformer: Mapping[str, Any], vae: Mapping[str, Any], s
     return BackboneSpec(
         name=name,
         fingerprint=fingerprint(transformer),
-        position="rotary" if transformer["use_rotary_positional_embeddings"] else "sinusoidal",
+        position="rotary" if transformer.get("use_rotary_positional_embeddings") else "sinusoidal",
         blocks=transformer["num_layers"],
         heads=heads,
         head_dim=head_dim,

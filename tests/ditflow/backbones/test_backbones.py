@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tests.registry import BACKBONES, SIZE, TRANSFORMER, tiny_backbone, tiny_fol
 
 VAE = {"temporal_compression_ratio": 4, "block_out_channels": [8, 8, 8]}
 PROMPTS = ["a cat", "the dog running"]
+LATER = ("use_rotary_positional_embeddings", "use_learned_positional_embeddings", "patch_size_t")  # keys that not every version of diffusers has written
 
 
 def frames_of(batch: int = 2, size: VideoSize = SIZE) -> Tensor:
@@ -65,6 +67,19 @@ def test_fingerprint_is_of_the_configuration_alone() -> None:
     config = {"_class_name": "A", "_diffusers_version": "0.42.1", "_name_or_path": "/here", "num_layers": 4}
     assert fingerprint(config) == fingerprint({"num_layers": 4}) != fingerprint({"num_layers": 5})
     assert tiny_backbone("rotary").spec.fingerprint == tiny_backbone("rotary-ddim").spec.fingerprint != tiny_backbone("sinusoidal").spec.fingerprint
+
+
+def test_a_configuration_from_before_there_were_rotary_positions(tmp_path: Path) -> None:
+    """diffusers 0.30.0 wrote no such key; its default is what was meant."""
+    folder = Path(shutil.copytree(tiny_folder("sinusoidal"), tmp_path / "backbone"))
+    file = folder / "transformer" / "config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps({key: value for key, value in config.items() if key not in LATER}))
+    assert set(LATER) <= set(config)
+    older, backbone = load_backbone(str(folder), device="cpu"), tiny_backbone("sinusoidal")
+    assert replace(older.spec, name="", fingerprint="") == replace(backbone.spec, name="", fingerprint="")
+    latents, text = torch.randn(1, 3, 4, 8, 12), torch.randn(1, 16, 32)
+    torch.testing.assert_close(older.predict(latents, 500, text), backbone.predict(latents, 500, text), rtol=0, atol=0)
 
 
 def test_weights_are_frozen() -> None:
