@@ -47,6 +47,7 @@ class CogVideoX(Backbone):
         self.spec, self.scheduler, self.encoders = spec, scheduler, encoders
         self.transformer = transformer.eval().requires_grad_(False)  # a CogVideoXTransformer3DModel
         self.device, self.dtype = encoders.device, transformer.dtype
+        self._noise_levels = (1 - scheduler.alphas_cumprod).float().cpu()  # diffusers moves its own to where it last added noise
         self._tapped = False
 
     @classmethod
@@ -150,8 +151,7 @@ class CogVideoX(Backbone):
 
     @property
     def noise_levels(self) -> Tensor:
-        levels: Tensor = (1 - self.scheduler.alphas_cumprod).float()
-        return levels
+        return self._noise_levels
 
     def add_noise(self, latents: Tensor, noise: Tensor, timestep: int) -> Tensor:
         noised: Tensor = self.scheduler.add_noise(latents, noise, torch.tensor([timestep]))

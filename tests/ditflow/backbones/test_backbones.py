@@ -82,6 +82,15 @@ def test_a_configuration_from_before_there_were_rotary_positions(tmp_path: Path)
     torch.testing.assert_close(older.predict(latents, 500, text), backbone.predict(latents, 500, text), rtol=0, atol=0)
 
 
+def test_noise_levels_stay_on_the_cpu() -> None:
+    """diffusers moves its own to the device of the latents that it adds noise to."""
+    backbone = tiny_backbone("rotary")
+    levels = 1 - backbone.scheduler.alphas_cumprod.float()
+    backbone.scheduler.alphas_cumprod = backbone.scheduler.alphas_cumprod.to("meta")
+    assert backbone.noise_levels.dtype == torch.float32
+    torch.testing.assert_close(backbone.noise_levels, levels)
+
+
 def test_weights_are_frozen() -> None:
     backbone = tiny_backbone("rotary")
     assert not any(parameter.requires_grad for parameter in backbone.transformer.parameters()) and not backbone.transformer.training
