@@ -13,7 +13,7 @@ from ditflow.backbones.cogvideox import CogVideoX
 from ditflow.backbones.hub import INDEX, hub_index
 from ditflow.resources import shipped
 
-BACKBONES: dict[str, type[CogVideoX]] = {"CogVideoXTransformer3DModel": CogVideoX}
+BACKBONES: dict[str, type[Backbone]] = {"CogVideoXTransformer3DModel": CogVideoX}
 
 __all__ = ["BACKBONES", "Backbone", "BackboneError", "BackboneSpec", "load_backbone", "sketch_backbone"]
 
@@ -38,7 +38,7 @@ def sketch_backbone(name: str, *, device: torch.device | str = "meta", dtype: to
     return _family(folder, name).sketch(folder, name=name, device=place, dtype=_dtype(dtype, place), blocks=blocks)
 
 
-def _family(folder: str, name: str) -> type[CogVideoX]:
+def _family(folder: str, name: str) -> type[Backbone]:
     match _model_index(folder, name).get("transformer"):
         case [_, str(transformer)] if transformer in BACKBONES:
             return BACKBONES[transformer]

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -37,6 +37,7 @@ class BackboneSpec:
     head_dim: int
     hidden: int
     text_tokens: int
+    text_channels: int  # of the text encoder
     compression: Compression
     size: VideoSize  # that it was trained for
     guidance: GuidanceKind
@@ -54,6 +55,16 @@ class Backbone(ABC):
     device: torch.device
     dtype: torch.dtype  # of the transformer
 
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: str, *, name: str, device: torch.device, dtype: torch.dtype) -> Self:
+        """From a folder in diffusers format, or a hub id. Raises BackboneError."""
+
+    @classmethod
+    @abstractmethod
+    def sketch(cls, folder: str, *, name: str, device: torch.device, dtype: torch.dtype, blocks: int | None = None) -> Self:
+        """The architecture without its weights: on the device "meta" its sizes; on another random weights, so many blocks deep, to measure with."""
+
     @abstractmethod
     def encode(self, frames: Tensor) -> Tensor:
         """uint8 (B, T, C, Y, X) -> latents, the mode of the posterior."""
@@ -64,7 +75,7 @@ class Backbone(ABC):
 
     @abstractmethod
     def embed(self, prompts: Sequence[str]) -> Tensor:
-        """Prompts -> (B, L, channels of the text encoder)."""
+        """Prompts -> (B, L, channels of the text encoder), as many as the spec says."""
 
     @abstractmethod
     def words(self, prompts: Sequence[str], subjects: Sequence[str | int]) -> Tensor:
@@ -107,6 +118,11 @@ class Backbone(ABC):
     @abstractmethod
     def schedule(self, steps: int, guidance_scale: float = 7.0, guidance: GuidanceKind | None = None) -> DenoisingSchedule:
         """The scheduler's timesteps for this many steps; `guidance` None means the published kind for this scheduler."""
+
+    @property
+    @abstractmethod
+    def weights(self) -> int:
+        """How many numbers the transformer's weights are."""
 
     @property
     @abstractmethod

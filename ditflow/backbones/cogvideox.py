@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, Self
 
 import diffusers
 import torch
@@ -34,7 +34,7 @@ SUPPORTED = "a text-to-video CogVideoX 1.0, such as THUDM/CogVideoX-5b"
 SIZES = {  # which every version of diffusers has saved; what came later is its default where it is not there
     "transformer": (
         *("num_attention_heads", "attention_head_dim", "num_layers", "patch_size", "in_channels", "out_channels", "max_text_seq_length"),
-        *("sample_frames", "sample_height", "sample_width"),
+        *("sample_frames", "sample_height", "sample_width", "text_embed_dim"),
     ),
     "vae": ("block_out_channels", "temporal_compression_ratio"),
 }
@@ -51,8 +51,7 @@ class CogVideoX(Backbone):
         self._tapped = False
 
     @classmethod
-    def load(cls, folder: str, *, name: str, device: torch.device, dtype: torch.dtype) -> CogVideoX:
-        """From a folder in diffusers format, or a hub id. Raises BackboneError."""
+    def load(cls, folder: str, *, name: str, device: torch.device, dtype: torch.dtype) -> Self:
         spec = cls.spec_in(folder, name)
         with loading(folder, "scheduler"):
             scheduler = getattr(diffusers, spec.scheduler).from_pretrained(folder, subfolder="scheduler")
@@ -72,8 +71,7 @@ class CogVideoX(Backbone):
         return spec_of(name, transformer, vae, scheduler)
 
     @classmethod
-    def sketch(cls, folder: str, *, name: str, device: torch.device, dtype: torch.dtype, blocks: int | None = None) -> CogVideoX:
-        """The architecture without its weights: on the device "meta" its sizes; on another random weights, so many blocks deep, to measure with."""
+    def sketch(cls, folder: str, *, name: str, device: torch.device, dtype: torch.dtype, blocks: int | None = None) -> Self:
         spec = cls.spec_in(folder, name)
         with loading(folder, "scheduler"):
             scheduler = getattr(diffusers, spec.scheduler).from_pretrained(folder, subfolder="scheduler")
@@ -150,6 +148,10 @@ class CogVideoX(Backbone):
         return DenoisingSchedule(tuple(self.scheduler.timesteps.tolist()), guidance_scale, guidance if guidance is not None else self.spec.guidance)
 
     @property
+    def weights(self) -> int:
+        return sum(parameter.numel() for parameter in self.transformer.parameters())
+
+    @property
     def noise_levels(self) -> Tensor:
         return self._noise_levels
 
@@ -223,6 +225,7 @@ def spec_of(name: str, transformer: Mapping[str, Any], vae: Mapping[str, Any], s
         head_dim=head_dim,
         hidden=heads * head_dim,
         text_tokens=transformer["max_text_seq_length"],
+        text_channels=transformer["text_embed_dim"],
         compression=compression,
         size=size,
         guidance=GUIDANCE[scheduler],
