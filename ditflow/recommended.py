@@ -14,11 +14,15 @@ from functools import partial
 
 @dataclass(frozen=True)
 class Recommendation:
-    """`window` is the guided fraction of the steps; `learning_rates` maps a variable, or an update other than Adam, to its (first, last) rate."""
+    """`window` is the guided fraction of the steps; `learning_rates` maps a variable, or an update other than Adam, to its (first, last) rate.
+
+    `checkpointing` is for backbones whose backward pass does not fit into a GPU's memory otherwise.
+    """
 
     block: int
     variable: str
     window: float = 0.2
+    checkpointing: bool = True
     steps: int = 50
     guidance_scale: float = 7.0
     negative_prompt: str = "bad quality, distortions, unrealistic, distorted image, watermark, signature"
@@ -38,6 +42,7 @@ class Recommendation:
 _embedded = partial(
     Recommendation,
     window=0.8,
+    checkpointing=False,
     steps=25,
     guidance_scale=1.5,
     negative_prompt="",

@@ -256,6 +256,7 @@ def recommended_guidance(backbone: Backbone) -> Guidance:
         window=advice.window,
         learning_rate=advice.learning_rates[advice.variable],
         injection_blocks=advice.injection_blocks,
+        checkpointing=advice.checkpointing,
     )
 
 

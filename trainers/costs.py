@@ -10,8 +10,10 @@ import torch
 
 from ditflow.backbones import Backbone, sketch_backbone
 from ditflow.grid import VideoSize
+from ditflow.guidance import Guidance
 
-KEPT = 13  # tensors (n, E) that a block keeps for its backward pass; counted on the embedded backbones: 12.2
+KEPT = 13  # tensors (n, E) that a block keeps for its backward pass; counted on the embedded backbones: 12.5 to 12.7, in float32 as in 16 bits
+ROTATED = 4  # and in float32 those that rotary positions are multiplied with, where these are optimised: query and key, and both turned
 PROBED = 5e11  # operations at most of the pass that measures a device
 
 
@@ -21,14 +23,17 @@ def operations(backbone: Backbone, size: VideoSize, blocks: int) -> float:
     return blocks * (24.0 * tokens * hidden**2 + 4.0 * tokens**2 * hidden)
 
 
-def memory(backbone: Backbone, size: VideoSize, batch_size: int, *, depth: int, checkpointing: bool, parameters: int) -> float:
-    """Bytes at the peak of an update: so many parameters, what blocks up to `depth` keep for the backward pass, and one block at work.
+def memory(backbone: Backbone, size: VideoSize, batch_size: int, guidance: Guidance | None) -> float:
+    """Bytes at the peak of an update: the weights, what blocks keep for the backward pass until the signal has been read, and one block at work.
 
-    Under checkpointing a block keeps its input only.
+    Under checkpointing a block keeps its input only. Without guidance there is no backward pass.
     """
-    width = torch.empty((), dtype=backbone.dtype).element_size()
-    kept = depth * (1 if checkpointing else KEPT) + KEPT
-    return width * (parameters + float(batch_size) * kept * _tokens(backbone, size) * backbone.spec.hidden)
+    signal = guidance.signal if guidance is not None else None
+    depth = 1 + max((*signal.capture, *signal.features)) if signal is not None else 0
+    width = backbone.dtype.itemsize
+    block = width * KEPT + (torch.float32.itemsize * ROTATED if guidance is not None and guidance.kind.needs == "rotary" else 0)
+    kept = block + depth * (width if guidance is not None and guidance.checkpointing else block)
+    return width * backbone.weights + float(batch_size) * kept * _tokens(backbone, size) * backbone.spec.hidden
 
 
 @torch.no_grad()
@@ -37,7 +42,7 @@ def seconds_of_a_forward(name: str, size: VideoSize, device: torch.device, dtype
     probe = sketch_backbone(name, device=device, dtype=dtype, blocks=1)
     small = _within(probe, size)
     latents = torch.randn(1, *probe.spec.compression.latent_shape(small), device=device)
-    text = torch.randn(1, probe.spec.text_tokens, probe.transformer.config.text_embed_dim, device=device)
+    text = torch.randn(1, probe.spec.text_tokens, probe.spec.text_channels, device=device)
     times = []
     for _ in range(3):
         began = time.perf_counter()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from lightning import Trainer
@@ -114,15 +113,11 @@ def _forwards_of_a_clip(module: MotionOptimization) -> float:
 
 
 def _costs(trainer: Trainer, module: MotionOptimization, data: MotionTaskModule, forwards: float) -> Rows:
-    """Work, memory and time. What entries of this bank took says more about time than any estimate."""
+    """Work, memory and time."""
     device, ranks, size = trainer.strategy.root_device, trainer.world_size, data.references().size
-    weights: Any = module.backbone
-    parameters = sum(parameter.numel() for parameter in weights.transformer.parameters())
-    signal = module.method.guidance.signal if data.tasks else None
-    depth = 1 + max((*signal.capture, *signal.features)) if signal is not None else 0
-    checkpointing = module.method.guidance.checkpointing
-    needed = costs.memory(weights, size, data.batch_size if data.tasks else 1, depth=depth, checkpointing=checkpointing, parameters=parameters)
-    forward = costs.seconds_of_a_forward(module.name, size, device, weights.dtype)
+    guidance = module.method.guidance if data.tasks else None
+    needed = costs.memory(module.backbone, size, data.batch_size if data.tasks else 1, guidance)
+    forward = costs.seconds_of_a_forward(module.name, size, device, module.backbone.dtype)
     return [
         ("work", f"{forwards:.4g} forward passes of one sample through the whole transformer"),
         ("memory", f"about {decimal(int(needed))} on each device, besides the encoders, which come first and go"),

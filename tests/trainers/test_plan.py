@@ -13,6 +13,9 @@ import torch
 from ditflow.backbones import BackboneError, load_backbone, sketch_backbone
 from ditflow.bank import MotionBank
 from ditflow.grid import VideoSize
+from ditflow.guidance import Guidance
+from ditflow.motion import AttentionMotionFlow
+from ditflow.variables import VARIABLES
 from tests.clips import NAMES, arguments, ditflow
 from tests.registry import BACKBONES, SIZE, tiny_folder
 from trainers import costs
@@ -138,20 +141,25 @@ def test_a_sketch_of_nothing():
         sketch_backbone("no/such-model")
 
 
-def test_memory_is_what_the_backward_pass_keeps():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("variable", ["latents", "rotary_tables"])
+def test_memory_is_what_the_backward_pass_keeps(variable, dtype):
     """Counted by autograd's own hooks on one update's forward pass through all blocks; the estimate may be half too high, never too low."""
-    backbone, size = load_backbone("tiny-rope", device="cpu"), VideoSize(25, 64, 64)
-    latents = torch.randn(1, *backbone.spec.compression.latent_shape(size)).requires_grad_()
+    backbone, size = load_backbone("tiny-rope", device="cpu", dtype=dtype), VideoSize(25, 64, 64)
+    noise = torch.randn(1, *backbone.spec.compression.latent_shape(size))
+    chosen = VARIABLES[variable].start(backbone, noise, size)
+    chosen = chosen.replaced(chosen.parameter.clone().requires_grad_())
     weights, kept = {parameter.data_ptr() for parameter in backbone.transformer.parameters()}, {}
 
     def count(tensor):
         kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        output = backbone.predict(latents, 500, torch.randn(1, backbone.spec.text_tokens, backbone.transformer.config.text_embed_dim))
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor), backbone.tapped():
+        output = backbone.predict(chosen.latents(noise), 500, torch.randn(1, backbone.spec.text_tokens, backbone.spec.text_channels), chosen.position)
     counted = sum(size for pointer, size in kept.items() if pointer not in weights)
-    estimate = costs.memory(backbone, size, 1, depth=backbone.spec.blocks, checkpointing=False, parameters=0)
+    guidance = Guidance(AttentionMotionFlow(backbone.spec.blocks - 1), variable)
+    estimate = costs.memory(backbone, size, 1, guidance) - dtype.itemsize * backbone.weights
     assert output is not None and counted < estimate < 1.5 * counted
 
 
