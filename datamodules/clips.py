@@ -31,6 +31,8 @@ from ditflow.motion import Words
 from ditflow.reference import reference_prompt, words_of
 from ditflow.video import video_sha256
 
+# The disk, the backbone or the device, not the clip: everything else would fail too
+BROKEN = (StorageError, BackboneError, getattr(torch, "AcceleratorError", StorageError))
 Fail = Callable[[str, Exception], None]
 T = TypeVar("T")
 
@@ -205,10 +207,10 @@ class Clips:
 
 @contextmanager
 def reported(what: T, fail: Callable[[T, Exception], None]) -> Iterator[None]:
-    """What is wrong with clips is reported and does not stop the others; what is wrong with the disk or the backbone stops all."""
+    """What is wrong with clips is reported and does not stop the others; what is wrong with the disk, the backbone or the device stops all."""
     try:
         yield
-    except (StorageError, BackboneError):
+    except BROKEN:
         raise
     except (ValueError, OSError, RuntimeError) as error:
         fail(what, error)

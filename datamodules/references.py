@@ -69,11 +69,18 @@ class References:
         file = self.folder / f"{kind}-{_hash([content, *self._encoders])}.safetensors"
         with suppress(FileNotFoundError, SafetensorError):
             return load_file(file)[kind]
-        tensor = make().cpu().contiguous()
+        tensor = self._with_room(make).cpu().contiguous()
         make_folder(self.folder)
         with atomic_file(file) as stream:
             stream.write(save({kind: tensor}))
         return tensor
+
+    def _with_room(self, make: Callable[[], Tensor]) -> Tensor:
+        """Where the memory does not hold both encoders, the one that is not needed goes first."""
+        with suppress(torch.OutOfMemoryError):
+            return make()
+        self.backbone.release_encoders()
+        return make()
 
 
 def _hash(content: list[Any]) -> str:

@@ -18,12 +18,11 @@ import torch
 from torch import Tensor
 
 from datamodules import records
-from datamodules.clips import MotionBatch
+from datamodules.clips import BROKEN, MotionBatch
 from datamodules.generations import Generation
 from datamodules.manifest import WORDS
 from ditflow.backbones import Backbone, load_backbone
 from ditflow.bank import BankEntry
-from ditflow.files import StorageError
 from ditflow.guidance import Update, guided_step, start_guidance
 from ditflow.reference import Reference, reference_motion
 from ditflow.schedule import GuidanceKind
@@ -32,8 +31,7 @@ from ditflow.transfer import Source, entries_of, inject_motion
 from trainers.method import Choices, Method, VariableKind
 from trainers.strategies import IndependentStrategy
 
-BROKEN = (StorageError, getattr(torch, "AcceleratorError", StorageError))  # the disk or the device, not the clip: everything else would fail too
-FAILS = (RuntimeError, ValueError, ArithmeticError, MemoryError)  # but for those: a clip or a video, and the others go on
+FAILS = (RuntimeError, ValueError, ArithmeticError, MemoryError)  # but for what is BROKEN: a clip or a video, and the others go on
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from datamodules.clips import reported
+from datamodules.clips import BROKEN, reported
 from datamodules.references import References
 from ditflow.backbones import BackboneError
 from ditflow.files import StorageError
@@ -13,16 +14,16 @@ from ditflow.video import VideoError
 from tests.registry import tiny_backbone
 
 
-@pytest.mark.parametrize("error", [VideoError, OSError, RuntimeError])
-def test_what_is_wrong_with_a_clip_isreported(error):
+@pytest.mark.parametrize("error", [VideoError, OSError, RuntimeError, torch.OutOfMemoryError])
+def test_what_is_wrong_with_a_clip_is_reported(error):
     failed = []
     with reported("pan", lambda name, reason: failed.append((name, type(reason)))):
         raise error("no")
     assert failed == [("pan", error)]
 
 
-@pytest.mark.parametrize("error", [BackboneError("the VAE of backbone 'b' cannot be loaded"), StorageError("the disk is full")])
-def test_what_is_wrong_with_the_backbone_or_the_disk_stops_all(error):
+@pytest.mark.parametrize("error", [BackboneError("the VAE of backbone 'b' cannot be loaded"), StorageError("the disk is full"), BROKEN[-1]("illegal access")])
+def test_what_is_wrong_with_the_backbone_the_disk_or_the_device_stops_all(error):
     with pytest.raises(type(error)), reported("pan", lambda *_: pytest.fail("counted as the clip's")):
         raise error
 

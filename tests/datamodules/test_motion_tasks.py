@@ -72,6 +72,23 @@ def test_a_damaged_file_is_made_again(references, task):
     assert file.stat().st_size > 40
 
 
+def test_an_encoder_that_finds_no_room_gets_that_of_the_other(references, task, monkeypatch):
+    backbone, encode, held = references.backbone, type(references.backbone).encode, []
+
+    def with_little_memory(self, frames):
+        held.append(self.encoders._text is not None)
+        if held[-1]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode(self, frames)
+
+    monkeypatch.setattr(type(backbone), "encode", with_little_memory)
+    references.text(["a"])
+    assert references.clip(task).latents.isfinite().all() and held == [True, False]
+    monkeypatch.setattr(type(backbone), "encode", lambda *_: with_little_memory(backbone, backbone.embed(["a"])))
+    with pytest.raises(torch.OutOfMemoryError):
+        references.clip(replace(task, start=1))
+
+
 def test_a_missing_clip_says_so(references, task):
     with pytest.raises(VideoError, match=r"none\.mp4"):
         references.clip(replace(task, video="none.mp4"))
