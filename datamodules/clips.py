@@ -146,9 +146,10 @@ class Clips:
         return None if step is None else Leg(record.names, step, record.key)
 
     def batch(self, leg: Leg) -> MotionBatch:
+        """What the cache lacks is made now, as for clips that were other ranks', and no encoder stays."""
         tasks = tuple(self.tasks[name] for name in leg.names)
         clips = [self.references.clip(task) for task in tasks]
-        return MotionBatch(
+        batch = MotionBatch(
             leg=leg,
             tasks=tasks,
             settings=self._settings(leg.names),
@@ -160,6 +161,8 @@ class Clips:
             seen_with=self.references.text([reference_prompt(self.signal, task) for task in tasks]),
             words=words_of(self.references.backbone, self.signal, tasks),
         )
+        self.references.backbone.release_encoders()
+        return batch
 
     def _read(self, task: MotionTask) -> MotionTask:
         """With the negative prompt in force, and without words that the signal does not read."""

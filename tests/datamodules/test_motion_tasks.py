@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -154,6 +155,15 @@ def test_a_batch_holds_all_that_its_clips_need(module):
     assert {task.negative_prompt for task in batch.tasks} == {"ugly"}
     data.trainer.lightning_module.method.settings["steps"] = 5
     assert next(iter(data.train_dataloader()))[0].settings != batch.settings
+
+
+def test_a_batch_that_another_rank_was_to_encode_leaves_no_encoder_behind(module):
+    data = module(batch_size=3)
+    items = iter(data.train_dataloader())
+    shutil.rmtree(data.clips.references.folder)
+    batch, _ = next(items)
+    encoders = data.clips.references.backbone.encoders
+    assert batch.leg.names == NAMES and (encoders._vae, encoders._text) == (None, None)
 
 
 def test_what_rank_0_refuses_ends_all_and_it_alone_says_why(module):
