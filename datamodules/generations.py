@@ -26,7 +26,8 @@ def generations_of(
 ) -> list[Generation]:
     """Every entry with every prompt of a text file, or the pairs of a CSV or JSONL file; each with every seed, unless a pair has its own.
 
-    Raises ValueError where there is nothing to do, where a pair or `entries` names an entry that the bank does not have, and where two videos would be one file.
+    Raises ValueError where there is nothing to do, where a pair or `entries` names an entry that the bank does not have, and where two videos would be one
+    file.
     """
     if prompts is None:
         raise ManifestError("name the prompts by --data.prompts prompts.txt, a prompt on each line, or a CSV file with the columns entry,prompt.")

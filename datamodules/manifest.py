@@ -85,7 +85,7 @@ def read_prompts(path: str | Path) -> list[str] | list[Pairing]:
     if path.suffix.lower() in (".csv", ".jsonl"):
         rows = _rows(path, required={"entry", "prompt"}, optional={"seed", "name"})
         return [_pairing(row, f"{path} line {line}") for line, row in rows]
-    lines = [line.strip() for line in _text(path).rstrip().splitlines()]
+    lines = [line.strip() for line in _text(path).rstrip().split("\n")]
     if not any(lines):
         raise ManifestError(f"{path} holds no prompt: write one on each line.")
     if "" in lines:
@@ -128,7 +128,7 @@ def _csv(path: Path, required: set[str]) -> list[tuple[int, dict[str, Any]]]:
 def _jsonl(path: Path, required: set[str]) -> list[tuple[int, dict[str, Any]]]:
     """Rows with their line numbers. A null of an optional key is left out."""
     rows = []
-    for line, text in enumerate(_text(path).splitlines(), start=1):
+    for line, text in enumerate(_text(path).split("\n"), start=1):
         if not text.strip():
             continue
         try:
@@ -185,7 +185,9 @@ def _task(row: dict[str, Any], where: str, folder: Path) -> MotionTask:
 
 
 def _pairing(row: dict[str, Any], where: str) -> Pairing:
-    pairing = Pairing(str(row["entry"]), str(row["prompt"]), _integer(row, "seed", None, where), row.get("name"))
+    if not (isinstance(row["entry"], str) and isinstance(row["prompt"], str)):
+        raise ManifestError(f"{where}: entry is {row['entry']!r:.80} and prompt {row['prompt']!r:.80}, but they must be text.")
+    pairing = Pairing(row["entry"], row["prompt"], _integer(row, "seed", None, where), row.get("name"))
     check_values({"prompt": pairing.prompt, "seed": pairing.seed}, where)
     if pairing.name is not None:
         _check_name(pairing.name, where)

@@ -119,6 +119,22 @@ def test_prompts(write):
     assert read_prompts(write("pairs.jsonl", '{"entry": "a", "prompt": "red"}')) == [Pairing("a", "red")]
 
 
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\u0085", "\x0c", "\x1e"])
+def test_only_a_line_break_ends_a_line(write, mark):
+    """Text may hold what else Unicode counts as the end of a line."""
+    prompt = f"red{mark}blue"
+    rows = [{"video": "/a.mp4", "prompt": prompt}, {"video": "/b.mp4", "prompt": ""}]
+    text = "\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    assert [task.prompt for task in read_manifest(write("clips.jsonl", text))] == [prompt, ""]
+    assert read_prompts(write("prompts.txt", f"{prompt}\r\ngreen\r\n")) == [prompt, "green"]
+
+
+@pytest.mark.parametrize("row", ['{"entry": "a", "prompt": null}', '{"entry": null, "prompt": "red"}', '{"entry": 3, "prompt": "red"}'])
+def test_pairs_are_of_texts(write, row):
+    with pytest.raises(ManifestError, match="line 1: entry is .* and prompt .*, but they must be text"):
+        read_prompts(write("pairs.jsonl", row))
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"), [("red\n\nblue\n", "line 2 is blank"), ("\nred\n", "line 1 is blank"), ("", "holds no prompt"), (" \n\n", "holds no prompt")]
 )
