@@ -24,6 +24,7 @@ from torch import Tensor
 
 from datamodules.benchmark import KINDS, BenchmarkClip, BenchmarkData
 from ditflow.bank.shelf import is_name
+from ditflow.files import expanded
 from ditflow.grid import VideoSize
 from ditflow.video import read_video
 
@@ -57,7 +58,7 @@ class DavisBenchmark(BenchmarkData):
             raise ValueError(f"name the folder DAVIS by --data.davis_root. {DOWNLOAD}.")
         if prompts is None:
             raise ValueError(f"name the file of prompts by --data.prompts. {PROMPTS}.")
-        self.pictures, self.file, self.size = Path(davis_root).expanduser() / "JPEGImages" / resolution, Path(prompts).expanduser(), size
+        self.pictures, self.file, self.size = expanded(davis_root) / "JPEGImages" / resolution, expanded(prompts), size
         rows = read_davis_prompts(self.file)
         if unknown := set(names or ()) - rows.keys():
             raise ValueError(f"{self.file} has no clip {', '.join(sorted(unknown))}: it has {', '.join(rows)}.")

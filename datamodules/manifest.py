@@ -9,7 +9,6 @@ import csv
 import hashlib
 import io
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -20,6 +19,7 @@ from typing import Any
 
 from ditflow.bank.metadata import FIELDS
 from ditflow.bank.shelf import is_name
+from ditflow.files import expanded
 
 WORDS = ("caption", "subject", "caption_subject")
 
@@ -61,7 +61,7 @@ class Pairing:
 
 def read_manifest(path: str | Path, *, negative_prompt: str | None = None, seed: int = 0) -> list[MotionTask]:
     """The clips of a manifest, with absolute paths, and with this negative prompt and seed where it gives none."""
-    path = Path(path).expanduser()
+    path = expanded(path)
     rows = _rows(path, required={"video", "prompt"}, optional={"name", "negative_prompt", "start", "stride", "seed", "tags", *WORDS})
     defaults = {"negative_prompt": negative_prompt, "seed": seed}
     return _unique([_task(defaults | row, f"{path} line {line}", path.parent) for line, row in rows], f"{path}")
@@ -69,7 +69,7 @@ def read_manifest(path: str | Path, *, negative_prompt: str | None = None, seed:
 
 def tasks_of_videos(pattern: str, prompt: str, *, negative_prompt: str | None = None, seed: int = 0, caption: str = "") -> list[MotionTask]:
     """One task for each file that the pattern matches, in alphabetical order."""
-    found = sorted(glob(os.path.expanduser(pattern), recursive=True))
+    found = sorted(glob(str(expanded(pattern)), recursive=True))
     if not found:
         raise ManifestError(f"no file matches {pattern!r}: give a pattern such as 'clips/*.mp4', in quotes.")
     tasks = [MotionTask(_slug(file), str(Path(file).absolute()), prompt, negative_prompt, seed=seed, caption=caption) for file in found]
@@ -81,7 +81,7 @@ def read_prompts(path: str | Path) -> list[str] | list[Pairing]:
 
     Blank lines at the end of a text file are left out; a blank line elsewhere is refused, because it may stand for an empty prompt or for nothing.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if path.suffix.lower() in (".csv", ".jsonl"):
         rows = _rows(path, required={"entry", "prompt"}, optional={"seed", "name"})
         return [_pairing(row, f"{path} line {line}") for line, row in rows]
@@ -172,7 +172,7 @@ def _task(row: dict[str, Any], where: str, folder: Path) -> MotionTask:
         raise ManifestError(f"{where}: prompts must be text, and tags a text with ';' between them or a list.")
     task = MotionTask(
         name=str(name),
-        video=str((folder / Path(row["video"]).expanduser()).absolute()),
+        video=str((folder / expanded(row["video"])).absolute()),
         prompt=row["prompt"],
         negative_prompt=row["negative_prompt"],
         start=start,

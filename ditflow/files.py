@@ -46,6 +46,11 @@ class StorageError(OSError):
         return refused
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """With the home folder in place of `~` or `~name`. One that nobody has stays as it is, as in a shell: whoever opens the path says what is missing."""
+    return Path(os.path.expanduser(path))
+
+
 @contextlib.contextmanager
 def atomic_file(path: str | os.PathLike[str], *, replace: bool = True) -> Iterator[BinaryIO]:
     """A binary file to write to, which becomes `path` when the block ends well, and nothing if it does not. The folder must exist.

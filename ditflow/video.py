@@ -22,7 +22,7 @@ import torch
 from PIL import Image, ImageSequence
 from torch import Tensor
 
-from ditflow.files import atomic_file
+from ditflow.files import atomic_file, expanded
 
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 ANIMATIONS = {".gif", ".webp"}
@@ -67,7 +67,7 @@ def read_video(path: str | os.PathLike[str], *, frames: int | None = None, start
         size: (height, width) in pixels; None keeps the clip's own.
     Raises: VideoError when the file is missing, empty, cut off, damaged or no video, or holds fewer frames than asked for.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     for name, value, least in (("frames", 1 if frames is None else frames, 1), ("start", start, 0), ("stride", stride, 1), ("size", min(size or (1,)), 1)):
         if value < least:
             raise VideoError(f"{name} must be at least {least}, not {value}.")
@@ -85,7 +85,7 @@ def read_video(path: str | os.PathLike[str], *, frames: int | None = None, start
 
 def video_sha256(path: str | os.PathLike[str]) -> str:
     """Of a file's bytes; of a folder, over its pictures in order. Nothing is decoded. Raises VideoError where there is nothing to read."""
-    path = Path(path).expanduser()
+    path = expanded(path)
     if not (path.is_file() or path.is_dir()):
         raise VideoError(f"There is no file or folder {path}.")
     try:

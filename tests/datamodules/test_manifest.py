@@ -7,6 +7,7 @@ import json
 import pytest
 
 from datamodules.manifest import ManifestError, MotionTask, Pairing, read_manifest, read_prompts, tasks_of_videos, video_name
+from ditflow.video import VideoError, video_sha256
 
 
 @pytest.fixture
@@ -86,6 +87,17 @@ def test_a_tilde_is_the_home_folder(write, tmp_path, monkeypatch):
     write("prompts.txt", "red\n")
     assert read_manifest("~/clips.csv") == tasks_of_videos("~/*.mp4", "red") == [MotionTask("a", str(tmp_path / "a.mp4"), "red")]
     assert read_prompts("~/prompts.txt") == ["red"]
+
+
+def test_the_home_folder_of_nobody_is_a_missing_file(write):
+    for read in (read_manifest, read_prompts):
+        with pytest.raises(ManifestError, match="there is no file ~nobody-of-that-name/clips.csv"):
+            read("~nobody-of-that-name/clips.csv")
+    with pytest.raises(ManifestError, match="no file matches"):
+        tasks_of_videos("~nobody-of-that-name/*.mp4", "")
+    (task,) = read_manifest(write("clips.csv", "video,prompt\n~nobody-of-that-name/a.mp4,red\n"))
+    with pytest.raises(VideoError, match="There is no file or folder .*~nobody-of-that-name/a.mp4"):
+        video_sha256(task.video)
 
 
 def test_videos_by_pattern_with_what_no_entry_can_hold(tmp_path):
