@@ -29,7 +29,6 @@ from ditflow.grid import VideoSize
 from ditflow.guidance import Guidance
 from ditflow.motion import Words
 from ditflow.reference import reference_prompt, words_of
-from ditflow.video import video_sha256
 
 # The disk, the backbone or the device, not the clip: everything else would fail too
 BROKEN = (StorageError, BackboneError, getattr(torch, "AcceleratorError", StorageError))
@@ -187,7 +186,7 @@ class Clips:
         wanted |= {"negative_prompt": task.negative_prompt or "", "start": task.start, "stride": task.stride, "caption": task.caption}
         wanted |= {"subject": task.subject, "caption_subject": task.caption_subject}
         if Path(task.video).exists():
-            wanted["clip_sha256"] = video_sha256(task.video)
+            wanted["clip_sha256"] = self.references.sha256(task)
         other = [f"{key} {metadata[key]!r} instead of {value!r}" for key, value in wanted.items() if metadata[key] != value]
         if self.keep_reference and not self.bank.keeps_reference(name):
             other.append("no reference latents instead of the clip's")

@@ -43,15 +43,23 @@ class References:
     def __init__(self, folder: str | Path, backbone: Backbone, size: VideoSize) -> None:
         backbone.spec.compression.check_motion(size)
         self.folder, self.backbone, self.size = Path(folder), backbone, size
+        self._seen: dict[str, tuple[list[list[Any]], str]] = {}  # of each clip's files, and the sha256 that they had then
         self._encoders = [backbone.spec.name, backbone.spec.fingerprint, str(backbone.dtype), _files_of(backbone.spec.name)]
+
+    def sha256(self, task: MotionTask) -> str:
+        """Of the clip's bytes, which are read again only where they may have changed. Raises VideoError for a clip that is not there."""
+        stamps = _stamps(Path(task.video))
+        if not stamps or self._seen.get(task.video, ([], ""))[0] != stamps:
+            self._seen[task.video] = stamps, video_sha256(task.video)
+        return self._seen[task.video][1]
 
     def hash_of(self, task: MotionTask) -> str:
         """Of the clip's bytes and the frames that the task takes from it."""
-        return _hash([video_sha256(task.video), task.start, task.stride, str(self.size)])
+        return _hash([self.sha256(task), task.start, task.stride, str(self.size)])
 
     def clip(self, task: MotionTask) -> EncodedClip:
         """Raises VideoError for a clip that cannot be read or is too short."""
-        return EncodedClip(self._kept("clip", self.hash_of(task), partial(self._encode, task)), video_sha256(task.video))
+        return EncodedClip(self._kept("clip", self.hash_of(task), partial(self._encode, task)), self.sha256(task))
 
     def text(self, prompts: Sequence[str]) -> Tensor:
         """Prompt embeddings (B, L, E), made one by one, so that none depends on its neighbours."""
@@ -85,6 +93,14 @@ class References:
 
 def _hash(content: list[Any]) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+
+
+def _stamps(path: Path) -> list[list[Any]]:
+    """Tells a file, or a folder of pictures, from one that was written since, by names, sizes and times; empty where they cannot be told."""
+    with suppress(OSError):
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        return [[file.name, stat.st_size, stat.st_mtime_ns] for file in files for stat in [file.stat()]]
+    return []
 
 
 def _files_of(backbone: str) -> list[list[Any]]:

@@ -17,7 +17,7 @@ from datamodules.references import References
 from ditflow.grid import VideoSize
 from ditflow.guidance import Guidance
 from ditflow.motion import AttentionMotionFlow
-from ditflow.video import VideoError, read_video
+from ditflow.video import VideoError, read_video, video_sha256
 from tests.clips import NAMES, write_clips
 from tests.registry import SIZE, tiny_backbone
 
@@ -88,6 +88,20 @@ def test_an_encoder_that_finds_no_room_gets_that_of_the_other(references, task, 
     monkeypatch.setattr(type(backbone), "encode", lambda *_: with_little_memory(backbone, backbone.embed(["a"])))
     with pytest.raises(torch.OutOfMemoryError):
         references.clip(replace(task, start=1))
+
+
+def test_a_clip_is_read_again_only_where_it_was_written_since(references, task, clips, tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr("datamodules.references.video_sha256", lambda path: read.append(path) or video_sha256(path))
+    (tmp_path / "pictures").mkdir()
+    for video, written in ((tmp_path / "clip.mp4", tmp_path / "clip.mp4"), (tmp_path / "pictures", tmp_path / "pictures" / "1.png")):
+        again = replace(task, video=str(video))
+        written.write_bytes(b"one")
+        first = [references.hash_of(again), references.hash_of(again), references.hash_of(replace(again, start=1))]
+        assert first[0] == first[1] != first[2] and read == [str(video)]
+        written.write_bytes(b"another")
+        assert references.hash_of(again) != first[0] and read == [str(video)] * 2
+        read.clear()
 
 
 def test_a_missing_clip_says_so(references, task):
