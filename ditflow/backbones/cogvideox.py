@@ -47,7 +47,7 @@ class CogVideoX(Backbone):
         self.spec, self.scheduler, self.encoders = spec, scheduler, encoders
         self.transformer = transformer.eval().requires_grad_(False)  # a CogVideoXTransformer3DModel
         self.device, self.dtype = encoders.device, transformer.dtype
-        self._noise_levels = (1 - scheduler.alphas_cumprod).float().cpu()  # diffusers moves its own to where it last added noise
+        self._noise_levels: Tensor = (1 - scheduler.alphas_cumprod).float().cpu()  # diffusers moves its own to where it last added noise
         self._tapped = False
 
     @classmethod
