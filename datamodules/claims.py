@@ -77,6 +77,11 @@ class Claims:
         """Whether a process has found out in this run that a clip cannot be done."""
         return self._has_failed(name, self._library.failures())
 
+    def begin_again(self, leg: Leg) -> None:
+        """A batch whose record proves to be damaged is begun from nothing, by this process."""
+        self._halves.insert(0, leg.names)
+        self._current = None
+
     def halve(self, leg: Leg, *, smaller: bool) -> None:
         """A batch that failed is tried again in halves, by this process; `smaller` says that batches to come must not be larger either."""
         middle = (len(leg.names) + 1) // 2

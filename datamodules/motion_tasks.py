@@ -23,7 +23,7 @@ from datamodules.manifest import MotionTask, read_manifest, tasks_of_videos
 from datamodules.pending import Pending
 from datamodules.references import References
 from datamodules.trajectory import Leg, Trajectory, share, turns
-from ditflow.bank import BankEntry, MotionBank
+from ditflow.bank import BankEntry, EntryError, MotionBank
 from ditflow.bank.failures import Failures
 from ditflow.bank.folders import LocalFolder, open_folder
 from ditflow.grid import VideoSize
@@ -156,8 +156,11 @@ class MotionTaskModule(L.LightningDataModule):
             self.claims.settle([name])
 
     def give_up(self, batch: MotionBatch, error: Exception) -> None:
-        """A clip that fails by itself is reported. Clips that fail together start again in halves."""
+        """A clip that fails by itself is reported. Clips that fail together start again in halves, and those whose record is damaged as they are."""
         records.drop(self.bank, records.key_of(batch.leg.names, batch.settings))
+        if isinstance(error, EntryError) and batch.leg.record is not None:
+            print(f"\n{', '.join(batch.leg.names)} will be begun again: {error}", flush=True)
+            return self.claims.begin_again(batch.leg)
         self._try_again(batch.leg, error)
 
     def outcome(self) -> tuple[list[str], set[str]]:

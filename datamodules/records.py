@@ -68,14 +68,14 @@ def save(bank: MotionBank, names: Sequence[str], settings: str, state: GuidanceS
 
 def load(bank: MotionBank, key: str, device: torch.device | str = "cpu") -> tuple[GuidanceState, float]:
     """The state as it was saved, and the seconds spent on it. Raises EntryError where a part of it is missing or damaged."""
-    import torch
-
     from ditflow.guidance import GuidanceState
 
-    tensors, metadata = _load(bank, key)
-    parts = [_load(bank, _part(key, index))[0]["parameter"] for index in range(metadata["guided"])]
-    history = {"history": torch.stack(parts)} if parts else {}
-    return GuidanceState.from_tensors(tensors | history, device), metadata["seconds"]
+    try:
+        tensors, metadata = _load(bank, key)
+        history = tuple(_load(bank, _part(key, index))[0]["parameter"] for index in range(metadata["guided"]))
+        return replace(GuidanceState.from_tensors(tensors, device), history=history), metadata["seconds"]
+    except (KeyError, TypeError) as error:
+        raise EntryError(f"in-flight record {key!r} is not a whole state ({error}).") from error
 
 
 def begun(bank: MotionBank) -> Iterator[Record]:
@@ -86,9 +86,11 @@ def begun(bank: MotionBank) -> Iterator[Record]:
 
 
 def next_step(bank: MotionBank, key: str) -> int | None:
-    """Where a batch goes on; None where its state or a part of its history is missing or damaged."""
+    """Where a batch goes on, by headers alone; None where its state or a part of its history is missing, cut short or no record."""
     with suppress(EntryError, KeyError, TypeError):
-        return load(bank, key)[0].step
+        record, metadata = _record(bank, key), bank.inflight_metadata(key)
+        if record and all(bank.inflight_metadata(_part(key, index)) is not None for index in range(metadata["guided"])):
+            return record.step
     return None
 
 

@@ -152,6 +152,20 @@ def test_a_batch_that_fails_is_tried_in_halves_by_the_same_process(claims, shelv
     assert tried == ["abcde", "abc", "de", "gh"]
 
 
+def test_a_batch_whose_record_is_damaged_begins_again_at_once(claims, shelves):
+    shelves.records = [record("bd", 2)]
+    one, legs = claims(batch_size=3), []
+    for leg in one:
+        legs.append(leg)
+        if len(legs) == 1:
+            one.begin_again(leg)
+            assert not one.goes_on(leg)
+        else:
+            one.settle(leg.names)
+            shelves.records = []
+    assert legs == [Leg(("b", "d"), 2, "bd-2"), Leg(("b", "d")), Leg(("a", "c", "e"))]
+
+
 def test_only_a_lack_of_memory_makes_later_batches_smaller(claims, shelves):
     for smaller, wanted in ((True, ["abcd", "ab", "cd", "ef", "gh"]), (False, ["abcd", "ab", "cd", "efgh"])):
         one, tried = claims("abcdefgh", batch_size=4, holder=f"{smaller}"), []

@@ -76,6 +76,26 @@ def test_a_damaged_or_missing_part_makes_a_batch_start_again(bank, tmp_path, los
         records.load(bank, KEY)
 
 
+def test_where_a_batch_goes_on_is_told_by_headers_alone(bank, monkeypatch):
+    save(bank, 1, 1)
+    save(bank, 2, 2)
+    monkeypatch.setattr(MotionBank, "load_inflight", None)
+    assert records.next_step(bank, KEY) == 2
+    assert records.next_step(bank, records.key_of(("c",), SETTINGS)) is None
+
+
+def test_what_has_a_records_header_and_is_no_state_is_told(bank):
+    save(bank, 1, 1)
+    tensors, metadata = bank.load_inflight(KEY)
+    for wrong in ({"guided": "one"}, {"guided": 1 << 40}, {"step": -1}):
+        bank.save_inflight(KEY, tensors, metadata | wrong)
+        assert records.next_step(bank, KEY) is None
+    bank.save_inflight(KEY, {"latents": tensors["latents"]}, metadata)
+    assert records.next_step(bank, KEY) == 1
+    with pytest.raises(EntryError, match=f"in-flight record '{KEY}' is not a whole state"):
+        records.load(bank, KEY)
+
+
 def test_dropping_leaves_nothing_and_touches_no_other(bank):
     save(bank, 2, 2)
     records.save(bank, ("c",), SETTINGS, replace(state_after(1, 1)), 0.0, steps=9, guided=True)

@@ -99,6 +99,18 @@ def test_stopped_by_the_trainers_limits_a_run_says_what_is_left(run, clips, whol
     assert hashes(tmp_path / "bank") == hashes(whole)
 
 
+@pytest.mark.parametrize("part", ["", ".guided0000"])
+def test_a_record_that_is_damaged_is_no_clips_fault(run, clips, whole, tmp_path, part):
+    """Its size is right, so that only its tensors say it: the batch is begun again."""
+    words = arguments("fit", tmp_path / "bank", manifest=clips)
+    assert run(*words, "--trainer.max_steps", "1") == 1
+    (file,) = (file for file in (tmp_path / "bank" / "inflight").iterdir() if file.name.endswith(f"{part}.safetensors") and (part or "guided" not in file.name))
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert run(*words) == 0
+    assert hashes(tmp_path / "bank") == hashes(whole) and MotionBank(tmp_path / "bank").failures() == {}
+
+
 def test_finished_entries_are_skipped(run, clips, whole, tmp_path, monkeypatch):
     monkeypatch.setattr("trainers.motion_optimization.guided_step", None)
     before = {file: file.stat().st_mtime_ns for file in (whole / "entries").iterdir()}
