@@ -131,6 +131,24 @@ class Clips:
         entries = set(self.bank) if self.signal is not None else self.tasks.keys()
         return {name for name in self.tasks if name in entries and self._has_video(name)}
 
+    def check_same(self, name: str) -> None:
+        """Raise ValueError where the bank's entry was made from another clip, prompt or seed, or by another method."""
+        task, metadata = self.tasks[name], asdict(self.bank.metadata(name))
+        size = self.references.size
+        wanted = self.method.provenance | {"size": (size.frames, size.height, size.width), "prompt": task.prompt, "seed": task.seed}
+        wanted |= {"negative_prompt": task.negative_prompt or "", "start": task.start, "stride": task.stride, "caption": task.caption}
+        wanted |= {"subject": task.subject, "caption_subject": task.caption_subject}
+        if Path(task.video).exists():
+            wanted["clip_sha256"] = self.references.sha256(task)
+        other = [f"{key} {metadata[key]!r} instead of {value!r}" for key, value in wanted.items() if metadata[key] != value]
+        if self.keep_reference and not self.bank.keeps_reference(name):
+            other.append("no reference latents instead of the clip's")
+        if other:
+            raise ValueError(
+                f"the bank has an entry {name!r} that was made with {', '.join(other)}. Give the clip another name, or name another bank; "
+                f"to make it again, remove entries/{name}.safetensors from the bank first."
+            )
+
     def failures(self) -> Mapping[str, Failure]:
         return self.bank.failures()
 
@@ -175,26 +193,8 @@ class Clips:
     def _is_finished(self, name: str) -> bool:
         """Whether nothing is left to do for a clip. Raises ValueError where its name is taken in the bank by something else."""
         if self.signal is not None and name in self.bank:
-            self._check_same(name)
+            self.check_same(name)
         return self.is_done(name)
-
-    def _check_same(self, name: str) -> None:
-        """Raise ValueError where the bank's entry was made from another clip, prompt or seed, or by another method."""
-        task, metadata = self.tasks[name], asdict(self.bank.metadata(name))
-        size = self.references.size
-        wanted = self.method.provenance | {"size": (size.frames, size.height, size.width), "prompt": task.prompt, "seed": task.seed}
-        wanted |= {"negative_prompt": task.negative_prompt or "", "start": task.start, "stride": task.stride, "caption": task.caption}
-        wanted |= {"subject": task.subject, "caption_subject": task.caption_subject}
-        if Path(task.video).exists():
-            wanted["clip_sha256"] = self.references.sha256(task)
-        other = [f"{key} {metadata[key]!r} instead of {value!r}" for key, value in wanted.items() if metadata[key] != value]
-        if self.keep_reference and not self.bank.keeps_reference(name):
-            other.append("no reference latents instead of the clip's")
-        if other:
-            raise ValueError(
-                f"the bank has an entry {name!r} that was made with {', '.join(other)}. Give the clip another name, or name another bank; "
-                f"to make it again, remove entries/{name}.safetensors from the bank first."
-            )
 
     def _is_ours(self, record: records.Record) -> bool:
         try:

@@ -23,7 +23,7 @@ from datamodules.manifest import MotionTask, read_manifest, tasks_of_videos
 from datamodules.pending import Pending
 from datamodules.references import References
 from datamodules.trajectory import Leg, Trajectory, share, turns
-from ditflow.bank import BankEntry, EntryError, MotionBank
+from ditflow.bank import BankEntry, BankError, EntryError, MotionBank
 from ditflow.bank.failures import Failures
 from ditflow.bank.folders import LocalFolder, open_folder
 from ditflow.grid import VideoSize
@@ -139,12 +139,22 @@ class MotionTaskModule(L.LightningDataModule):
         """Put the entries of a batch into the bank, but for those that an earlier run or another process has put there, and forget its record and
         that its clips ever failed."""
         for name, entry in entries.items():
-            if name not in self.bank:
-                self.bank.put(name, entry)
+            with reported(name, self.fail):
+                self._put(name, entry)
         for name in batch.leg.names:  # without a signal there are no entries
             Failures(open_folder(self.path)).forget(name)
         records.drop(self.bank, records.key_of(batch.leg.names, batch.settings))
         self.claims.settle(batch.leg.names)
+
+    def _put(self, name: str, entry: BankEntry) -> None:
+        """Where another process was done with the clip first, its entry stays, though bits differ between devices. ValueError where it means something else."""
+        try:
+            if name not in self.bank:
+                self.bank.put(name, entry)
+        except BankError:
+            if name not in self.bank:
+                raise
+            self.clips.check_same(name)
 
     def fail(self, name: str, error: Exception) -> None:
         """Report a clip or a video that cannot be done, so that the others can go on."""

@@ -250,6 +250,26 @@ def test_a_video_that_cannot_be_decoded_does_not_stop_the_others(run, clips, who
     assert hashes(tmp_path / "bank") == hashes(whole)
 
 
+@pytest.mark.parametrize("theirs", ["the same prompt", "another prompt"])
+def test_where_another_process_was_done_first_its_entry_stays(run, clips, whole, tmp_path, monkeypatch, capfd, theirs):
+    """It publishes between our look and our write, from a device that rounds otherwise."""
+    from dataclasses import replace
+
+    put = MotionBank.put
+
+    def second(bank, name, entry):
+        if name == "right":
+            metadata = entry.metadata if theirs == "the same prompt" else replace(entry.metadata, prompt=theirs)
+            put(bank, name, replace(entry, parameters=entry.parameters + 1e-3, metadata=metadata))
+        put(bank, name, entry)
+
+    monkeypatch.setattr(MotionBank, "put", second)
+    assert run(*arguments("fit", tmp_path / "bank", manifest=clips, batch_size=2)) == (0 if theirs == "the same prompt" else 1)
+    assert ("made with prompt 'another prompt' instead of 'a right cat'" in capfd.readouterr().err) == (theirs == "another prompt")
+    assert {name for name, sha in hashes(tmp_path / "bank").items() if sha == hashes(whole)[name]} == {"left", "still.life"}
+    assert (MotionBank(tmp_path / "bank").failures(), MotionBank(tmp_path / "bank").inflight()) == ({}, [])
+
+
 def test_killed_after_its_last_entry_a_run_is_brought_to_its_end_by_the_next(run, clips, whole, tmp_path, monkeypatch):
     """No clip is left to do then, but the index, and the list of what was asked for."""
     with monkeypatch.context() as killed:
