@@ -211,7 +211,6 @@ class MotionTaskModule(L.LightningDataModule):
         backbone = self.trainer.lightning_module.backbone
         height, width = self.size if self.size is not None else (backbone.spec.size.height, backbone.spec.size.width)
         size = VideoSize(self.frames if self.frames is not None else backbone.spec.size.frames, height, width)
-        backbone.spec.compression.latent_shape(size)  # refuses a size that does not divide into tokens
         return References(self.cache if self.cache is not None else self._beside("cache", "--data.cache"), backbone, size)
 
     def video_of(self, name: str) -> Path:

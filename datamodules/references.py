@@ -38,7 +38,7 @@ class EncodedClip:
 
 
 class References:
-    """The encoded clips and prompts of one backbone at one video size, kept in one folder. Raises ValueError for a size that holds no motion."""
+    """The encoded clips and prompts of one backbone at one video size, kept in one folder. Raises ValueError for a size that cannot be."""
 
     def __init__(self, folder: str | Path, backbone: Backbone, size: VideoSize) -> None:
         backbone.spec.compression.check_motion(size)

@@ -56,13 +56,14 @@ def test_what_is_kept_is_not_made_again(references, task, monkeypatch):
 
 def test_what_content_depends_on_is_kept_apart(references, task, clips, tmp_path):
     """Bytes, frames, size, backbone: each makes a file of its own."""
-    smaller, other = VideoSize(5, 32, 48), tiny_backbone("rotary-ddim")
+    smaller, other = VideoSize(8, 32, 48), tiny_backbone("rotary-ddim")
     for change in (replace(task, start=1), replace(task, video=str(clips.parent / "right.mp4")), task):
         references.clip(change)
-    References(references.folder, references.backbone, smaller).clip(replace(task, stride=2))
+    References(references.folder, references.backbone, smaller).clip(replace(task, start=2))
     References(references.folder, references.backbone, smaller).clip(task)
     References(references.folder, other, SIZE).clip(task)
     assert len(list(references.folder.glob("clip-*.safetensors"))) == 6
+    assert references.hash_of(replace(task, stride=2)) != references.hash_of(task)
 
 
 def test_a_damaged_file_is_made_again(references, task):
