@@ -90,7 +90,7 @@ class Compression:
         if latent < 2:
             raise ValueError(f"a video of {size.frames} frames holds no motion: it makes one latent frame, and two are needed. Use {2 * self.time} or more.")
         if (decoded := self.decoded_frames(latent)) != size.frames:
-            fitting = sorted(map(self.decoded_frames, range(2, latent + 2)), key=lambda frames: (abs(frames - size.frames), -frames))
+            fitting = sorted(map(self.decoded_frames, range(2, latent + 2)), key=lambda frames: abs(frames - size.frames))
             raise ValueError(f"a video of {size.frames} frames would come back with {decoded}: use {fitting[0]} or {fitting[1]}, which keep their length.")
 
     def grid_of(self, latents: Tensor) -> TokenGrid:

@@ -40,7 +40,7 @@ def test_no_frames_are_refused() -> None:
         COGVIDEOX.grid(VideoSize(0, 480, 720))
 
 
-@pytest.mark.parametrize(("frames", "decoded", "nearest"), [(21, 24, "24 or 17"), (18, 17, "17 or 16"), (10, 9, "9 or 8"), (12, 9, "9 or 16"), (5, 8, "8 or 9")])
+@pytest.mark.parametrize(("frames", "decoded", "nearest"), [(21, 24, "24 or 17"), (18, 17, "17 or 16"), (10, 9, "9 or 8"), (5, 8, "8 or 9")])
 def test_a_length_that_would_not_come_back_is_refused_with_the_nearest_that_do(frames: int, decoded: int, nearest: str) -> None:
     with pytest.raises(ValueError, match=f"a video of {frames} frames would come back with {decoded}: use {nearest}, which"):
         COGVIDEOX.check_motion(VideoSize(frames, 480, 720))
