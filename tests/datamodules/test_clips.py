@@ -30,7 +30,13 @@ def test_what_is_wrong_with_the_backbone_the_disk_or_the_device_stops_all(error)
 
 @pytest.mark.parametrize(
     ("frames", "width", "sentence"),
-    [(1, 48, "holds no motion"), (4, 48, "holds no motion"), (21, 48, "24: use 24 or 17"), (12, 48, "9: use 9 or 8"), (9, 50, "does not divide into tokens")],
+    [
+        (1, 48, "holds no motion"),
+        (4, 48, "holds no motion"),
+        (21, 48, "would come back with 24"),
+        (12, 48, "would come back with 9"),
+        (9, 50, "does not divide into tokens"),
+    ],
 )
 def test_a_size_that_cannot_be_is_refused(tmp_path, frames, width, sentence):
     with pytest.raises(ValueError, match=sentence):
