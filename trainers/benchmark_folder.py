@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ditflow import __version__
-from ditflow.files import make_folder, write_json
+from ditflow.files import expanded, make_folder, write_json
 
 SCHEMA = 1
 GROWING = ("methods", "metrics")
@@ -45,7 +45,7 @@ class RunFolder:
     """Paths and records of one benchmark."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).expanduser()
+        self.path = expanded(path)
 
     def reference(self, clip: str) -> Path:
         return self.path / "references" / f"{clip}.mp4"

@@ -9,7 +9,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,15 +18,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     from rich.filesize import decimal
     from rich.progress import track
 
+    from ditflow.files import expanded
     from ditflow.visual import write_page
     from trainers.report_page import page_of
     from trainers.report_run import read_run
 
-    run = read_run(Path(options.run).expanduser())
+    run = read_run(expanded(options.run))
     results = list(run.results())
     page = page_of(run, results, share=int(options.megabytes * 1e6 * 3 / 4 / (len(run.clips) + len(results))))  # base64 writes 3 bytes as 4
     page = replace(page, sections=track(page.sections, "embedding", total=len(run.clips), console=Console(stderr=True), transient=True))
-    out = Path(options.out).expanduser() if options.out else run.folder.path / "index.html"
+    out = expanded(options.out) if options.out else run.folder.path / "index.html"
     weight = write_page(out, page)
     if problems := sum(bool(result.problem) for result in results):
         print(f"{problems} of {len(results)} results are missing or lack something: the page says what, in their places.", file=sys.stderr)

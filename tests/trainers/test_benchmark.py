@@ -328,6 +328,7 @@ def test_the_most_memory_is_that_of_one_batch():
         (["--model.block", "99"], "method 'latents' cannot run: there is no block 99"),
         (["--trainer.moon", "1"], "method 'latents' cannot run: "),
         (["--out", "not-empty"], "not-empty is no folder of a benchmark, and not empty"),
+        (["--data.davis_root", "~nobody-of-that-name"], "~nobody-of-that-name"),
     ],
 )
 def test_a_mistake_is_one_sentence(run, words, tmp_path, monkeypatch, capfd, options, said):
