@@ -32,7 +32,7 @@ class Choices:
     guidance_scale: float | None
     guidance: GuidanceKind | None
     injection_blocks: list[int] | None
-    gradient_checkpointing: bool
+    gradient_checkpointing: bool | None
 
 
 class Method:
@@ -51,7 +51,7 @@ class Method:
             learning_rate=_or(choices.learning_rate, advice.learning_rates[variable if choices.update == "adam" else choices.update]),
             inner_steps=choices.inner_steps,
             injection_blocks=tuple(_or(choices.injection_blocks, advice.injection_blocks)),
-            checkpointing=choices.gradient_checkpointing,
+            checkpointing=_or(choices.gradient_checkpointing, advice.checkpointing),
             update=choices.update,
         )
         self.window = self.guidance.check(backbone, len(self.schedule))

@@ -85,7 +85,7 @@ class MotionOptimization(L.LightningModule):
         guidance: GuidanceKind | None = None,
         injection_blocks: list[int] | None = None,
         dtype: str | None = None,
-        gradient_checkpointing: bool = False,
+        gradient_checkpointing: bool | None = None,
         keep_reference: bool = False,
         finish: bool = False,
         fps: float = 8.0,

@@ -29,7 +29,7 @@ def choices_of(setup: str, backbone: str = "tiny-rope") -> Choices:
     given = {key: value for file in (CONFIGS / f"{backbone}.yaml", SETUPS[setup]) for key, value in yaml.safe_load(file.read_text())["model"].items()}
     for of_the_run in ("backbone", "dtype", "finish"):
         given.pop(of_the_run, None)
-    defaults = dict.fromkeys(Choices.__dataclass_fields__) | {"signal": "amf", "inner_steps": 5, "update": "adam", "gradient_checkpointing": False}
+    defaults = dict.fromkeys(Choices.__dataclass_fields__) | {"signal": "amf", "inner_steps": 5, "update": "adam"}
     return Choices(**defaults | given)
 
 
