@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ditflow.visual.curves import Chart, Curve
+from ditflow.visual.curves import Chart, Curve, Mark
 from ditflow.visual.flow_wheel import distance_colours, distance_scale, flow_colours, wheel
 from ditflow.visual.grids import contact_sheet, enlarged, png, still
 from ditflow.visual.page import Cell, Group, Page, Panel, Picture, Section, Table, write_page
@@ -13,6 +13,7 @@ __all__ = [
     "Chart",
     "Curve",
     "Group",
+    "Mark",
     "Page",
     "Panel",
     "Picture",

@@ -5,10 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import itemgetter
 
 import numpy
 
 POINTS = 96  # of a drawn curve: more cannot be seen and weigh
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How one thing, such as a method, is drawn wherever it is: its colour, and whether its lines are dashed and its dots hollow."""
+
+    colour: int
+    dashed: bool = False
 
 
 @dataclass(frozen=True)
@@ -17,7 +27,7 @@ class Curve:
 
     label: str
     values: tuple[float, ...]
-    colour: int | None = None
+    mark: Mark | None = None
 
     @property
     def finite(self) -> list[float]:
@@ -26,7 +36,7 @@ class Curve:
     def thinned(self) -> Curve:
         """The same curve with at most `POINTS` values: means of neighbours."""
         parts = numpy.array_split(numpy.asarray(self.values, dtype=float), min(len(self.values), POINTS)) if self.values else []
-        return Curve(self.label, tuple(float(part.mean()) for part in parts), self.colour)
+        return Curve(self.label, tuple(float(part.mean()) for part in parts), self.mark)
 
     def path(self, low: float, high: float, width: float, height: float) -> str:
         """An SVG path over the whole width, `low` at the bottom and `high` at the top."""
@@ -50,6 +60,22 @@ class Chart:
     @property
     def ticks(self) -> list[float]:
         return _ticks([value for curve in self.curves for value in curve.finite])
+
+    def ends(self, height: float, gap: float) -> list[tuple[Curve, float, float]]:
+        """Curves from top to bottom as they end: where each ends, and where its label goes, `gap` from its neighbours or as far as there is room."""
+        ticks = self.ticks
+        found = [(curve, height * (ticks[-1] - curve.finite[-1]) / (ticks[-1] - ticks[0])) for curve in self.curves if curve.finite]
+        found.sort(key=itemgetter(1))
+        labels = _apart([end for _, end in found], height, gap)
+        return [(curve, end, label) for (curve, end), label in zip(found, labels, strict=True)]
+
+
+def _apart(places: Sequence[float], height: float, gap: float) -> list[float]:
+    """Rising places in 0..height, pushed down and then up until they are apart."""
+    gap = min(gap, height / max(len(places) - 1, 1))
+    down = list(accumulate(places, lambda above, place: max(place, above + gap)))
+    up = list(accumulate(reversed(down), lambda below, place: min(place, below - gap), initial=height + gap))
+    return up[:0:-1]
 
 
 def _ticks(values: Sequence[float], count: int = 4) -> list[float]:

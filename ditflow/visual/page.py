@@ -19,9 +19,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from ditflow.files import atomic_file
-from ditflow.visual.curves import Chart, Curve
+from ditflow.visual.curves import Chart, Curve, Mark
 
-COLOURS = 12  # that page.css gives to methods; after these they come again
+COLOURS = 16  # that page.css gives to marks; after these they come again
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Cell:
     best: bool = False
     target: str = ""
     note: str = ""
-    colour: int | None = None
+    mark: Mark | None = None
 
 
 @dataclass(frozen=True)
@@ -69,16 +69,17 @@ class Panel:
     shown: int = 4
     notes: tuple[str, ...] = ()
     problem: str = ""
-    colour: int | None = None
+    mark: Mark | None = None
 
 
 @dataclass(frozen=True)
 class Group:
-    """Panels that share a prompt; `kind` is what a reader may choose among."""
+    """Panels that share a prompt; `kind` is what a reader may choose among. `anchor` is its address inside the page."""
 
     panels: tuple[Panel, ...]
     prompt: str = ""
     kind: str = ""
+    anchor: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,10 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """All that a page shows, from top to bottom. Sections may come one by one: only one of them is in memory at a time."""
+    """All that a page shows, from top to bottom. Sections may come one by one: only one of them is in memory at a time.
+
+    Of the `kinds` of groups one is shown at first, `kind`, or all where that is empty.
+    """
 
     title: str
     sections: Iterable[Section]
@@ -103,7 +107,8 @@ class Page:
     charts: tuple[Chart, ...] = ()
     legend: tuple[Panel, ...] = ()
     kinds: tuple[str, ...] = ()
-    labels: tuple[tuple[str, int | None], ...] = ()  # of panels, with their colours, among which a reader may choose
+    kind: str = ""
+    labels: tuple[tuple[str, Mark | None], ...] = ()  # of panels, among which a reader may choose
     appendix: tuple[Table, ...] = ()
 
 
@@ -120,7 +125,7 @@ def _template() -> Template:
     environment = Environment(
         loader=PackageLoader("ditflow.visual"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, enable_async=False
     )
-    environment.filters |= {"data": _data, "colour": _colour, "number": _number}
+    environment.filters |= {"data": _data, "mark": _mark, "number": _number}
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     environment.globals |= {"script": Markup(script), "style": Markup(style), "script_sha256": digest}
     return environment.get_template("page.html")
@@ -130,8 +135,8 @@ def _data(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def _colour(index: int | None) -> str:
-    return "" if index is None else f"c{index % COLOURS}"
+def _mark(mark: Mark | None) -> str:
+    return "" if mark is None else f"c{mark.colour % COLOURS}" + " dashed" * mark.dashed
 
 
 def _number(value: float | None) -> str:

@@ -6,23 +6,28 @@ import io
 import json
 import shutil
 import sys
+from dataclasses import replace
 
 import numpy
 import pytest
 import torch
+import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
-from ditflow.visual import flow_colours, still
+from ditflow.resources import home
+from ditflow.visual import Mark, flow_colours, still
+from ditflow.visual.page import COLOURS
 from tests.runs import KINDS, METHODS, write_run
 from trainers.benchmark_folder import Item
+from trainers.benchmark_methods import methods_of
 from trainers.cli import main as ditflow
 from trainers.report import main
 from trainers.report_page import loss_chart, page_of, section, tables
 from trainers.report_parts import motion_pictures, reach_of, reference_pictures
 from trainers.report_run import ReportError, read_flow, read_run
 
-COLOURS = {name: index for index, name in enumerate(METHODS)}
+MARKS = {name: Mark(index) for index, name in enumerate(METHODS)}
 SHARE = 10**6
 
 
@@ -43,31 +48,86 @@ def change(file, **fields) -> None:
 
 def panels(run, clip="pan"):
     read = read_run(run)
-    shown = section(read, clip, [result for result in read.results() if result.item.clip == clip], COLOURS, SHARE)
+    shown = section(read, clip, [result for result in read.results() if result.item.clip == clip], MARKS, SHARE)
     return {(panel.label, group.kind): panel for group in shown.groups for panel in group.panels}, shown.reference
 
 
 def test_means_are_over_clips_and_the_best_is_bold(whole):
     read = read_run(whole)
-    means, differences = tables(read, list(read.results()), COLOURS)
+    means, differences = tables(read, list(read.results()), MARKS)
     fidelity = means.columns.index("Motion fidelity")
     assert [row[fidelity].value for row in means.rows] == [pytest.approx((10 * m + 1.5) / 100) for m in range(2)]  # over 2 clips and 3 kinds
-    assert [row[fidelity].best for row in means.rows] == [False, True] and [row[-1].text for row in means.rows] == ["6", "6"]
-    leakage = means.columns.index("Leakage")  # lower is better; the backbone's for the first clip is unknown
-    assert [row[leakage].best for row in means.rows] == [True, False] and means.rows[0][leakage].value == pytest.approx(0.52)
+    assert [row[fidelity].best for row in means.rows] == [False, True]
     assert differences.rows[0][0].text == "backbone" and differences.rows[0][1].text == "-0.100" and differences.rows[0][1].best
 
 
 def test_nothing_is_better_where_all_are_equal(whole):
     read = read_run(whole)
-    means, _ = tables(read, list(read.results()), COLOURS)
+    means, _ = tables(read, list(read.results()), MARKS)
     memory = next(index for index, column in enumerate(means.columns) if "memory" in column)
     assert not any(row[memory].best or row[memory].share for row in means.rows)
 
 
+def test_means_say_their_intervals_and_the_number_of_videos(run):
+    change(run / "results/ditflow-latents/pan--scene.json", seconds=7.5, metrics={"motion_fidelity": None})
+    read = read_run(run)
+    means, differences = tables(read, list(read.results()), MARKS)
+    row = dict(zip(means.columns, means.rows[1], strict=True))
+    assert row["Seconds"].text == "3.3" and row["Seconds"].note == "2.5 to 4.2, n = 6"  # of the clips' means, 4.17 and 2.5
+    assert row["Forwards"].note == "n = 6"  # always the same
+    assert row["Motion fidelity"].note.endswith(", n = 5") and differences.rows[0][1].note.endswith(", n = 5")
+
+
+def test_leakage_with_a_caption_is_not_judged(whole):
+    """A caption describes the reference: looking like it is right there."""
+    read = read_run(whole)
+    means, differences = tables(read, list(read.results()), MARKS)
+    leakage = means.columns.index("Leakage")
+    cells = [row[leakage] for row in means.rows]
+    assert [cell.best for cell in cells] == [False, False] and [cell.note.split(", ")[1] for cell in cells] == ["n = 2", "n = 4"]
+    assert [cell.value for cell in cells] == [
+        pytest.approx(0.525),
+        pytest.approx(0.62),
+    ]  # of subjects and scenes; of the backbone one clip is unknown
+    for table in means, differences:
+        assert "lower is better for new prompts" in table.hints[table.columns.index("Leakage")] and "caption" not in table.hints[1]
+    found, _ = panels(whole, "zoom")
+    judged = {kind: dict(found["backbone", kind].numbers)["Leakage"].best for kind in KINDS}
+    assert judged == {"caption": False, "subject": True, "scene": True}
+
+
+def test_leakage_is_judged_where_all_prompts_are_new(run):
+    change(run / "run.json", prompt_kinds=["subject", "scene"])
+    read = read_run(run)
+    means, _ = tables(read, list(read.results()), MARKS)
+    leakage = means.columns.index("Leakage")
+    assert [row[leakage].best for row in means.rows] == [True, False] and means.hints[leakage] == "lower is better"
+
+
+def test_the_kind_that_is_shown_first_has_videos_of_all_methods(tmp_path):
+    read = read_run(write_run(tmp_path, ("pan",), (*METHODS, "smm-zero-shot")))
+    page = page_of(read, list(read.results()), SHARE)
+    assert page.kinds == KINDS and page.kind == "subject"  # zero-shot methods have none of captions
+    assert [mark for _, mark in page.labels] == [Mark(0), Mark(1), Mark(2, dashed=True)]
+    assert page_of(replace(read, kinds=("scene",)), [], SHARE).kinds == ()
+
+
+def test_a_row_of_all_numbers_leads_to_its_clip_and_prompt(whole):
+    read = read_run(whole)
+    page = page_of(read, list(read.results()), SHARE)
+    places = [group.anchor for shown in page.sections for group in shown.groups]
+    targets = {(row[0].text, row[2]): row[0].target for row in page.appendix[0].rows}
+    assert len(set(places)) == 6 and set(targets.values()) == set(places) and targets["zoom", "scene"] == "clip-2-3"
+
+
+def test_every_method_of_the_shipped_benchmark_has_a_colour_of_its_own():
+    shipped = yaml.safe_load((home("configs") / "benchmarks" / "synthetic.yaml").read_text(encoding="utf-8"))
+    assert len(methods_of(shipped["setups"], shipped["zero_shot"], "caption")) <= COLOURS
+
+
 def test_losses_are_relative_to_their_start(whole):
     read = read_run(whole)
-    (chart,) = loss_chart(read, list(read.results()), COLOURS)
+    (chart,) = loss_chart(read, list(read.results()), MARKS)
     (curve,) = chart.curves  # the backbone has none
     assert curve.label == "ditflow-latents" and curve.values[0] == 1 and curve.values[-1] == pytest.approx(2.718281828 ** (-19 / 12))
 

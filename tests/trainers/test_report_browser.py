@@ -1,4 +1,4 @@
-"""`ditflow report` in a real browser: what is planted stays text, videos share a clock and load when seen, tables sort, and it fits a phone."""
+"""`ditflow report` in a real browser: what is planted stays text, videos share a clock and load when seen, tables sort; it fits a phone, and a large run."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import re
 import pytest
 
 from tests.browser import Opened, browser
-from tests.runs import write_run
+from tests.runs import repeat_clip, write_run
 from trainers.report import main
 
 pytestmark = pytest.mark.browser
 PLANTED = '<img src=x onerror="window.owned=1"></script><script>window.owned=1</script>" onclick=\'window.owned=1\' {{ 7 * 7 }} &lt;'
 CLIPS = (PLANTED, "pan-right", "zoom", "rotate", "pan-down", "last")
 METHODS = ("backbone", "ditflow-latents")
+MANY = (*(f"method-{index}" for index in range(10)), "ditflow-latents", *(f"method-{index}-zero-shot" for index in range(3)))
 READY = "() => sight.size > 0 && [...sight].every(video => video.readyState >= 2)"
 TIMES = "() => [...sight].map(video => video.currentTime)"
 
@@ -29,6 +30,18 @@ def report(tmp_path_factory):
     folder = write_run(tmp_path_factory.mktemp("run"), CLIPS, METHODS, ("caption", "scene"), prompt=f"clouds {PLANTED}")
     assert main([str(folder)]) == 0
     return folder / "index.html"
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    folder = write_run(tmp_path_factory.mktemp("large"), ("clip-a",), MANY)
+    repeat_clip(folder, [f"clip-{letter}" for letter in "bcdefgh"])
+    assert main([str(folder)]) == 0
+    return folder / "index.html"
+
+
+def choose(page, kind: str) -> None:
+    page.locator(".kinds label").get_by_text(kind, exact=True).click()
 
 
 def to_the_videos(page) -> None:
@@ -100,6 +113,7 @@ def test_the_slider_stops_and_sets_videos_and_motion(driver, report):
 def test_only_videos_in_sight_hold_data(driver, report):
     with Opened(driver, report, height=600) as opened:
         page = opened.page
+        choose(page, "all")
         to_the_videos(page)
         assert page.evaluate("document.querySelectorAll('video').length") == len(CLIPS) * 5
         first = page.locator("section").first.locator("video").first
@@ -148,14 +162,106 @@ def test_what_is_looked_for_is_shown_alone(driver, report):
         sections = page.locator("section:visible")
         page.locator("#find").fill("ROT")
         assert sections.locator("h2").all_inner_texts() == ["rotate"] and page.locator("#found").inner_text() == "1 of 6 clips"
-        page.locator("#kind").select_option("scene")
+        choose(page, "scene")
         assert page.locator("section:visible .group:visible").count() == 1
         page.locator(".choose summary").click()
         page.locator(".choose label", has_text="backbone").click()
         assert page.locator("section:visible .panels .panel:visible strong").all_inner_texts() == ["ditflow-latents"]
         page.locator("#find").fill("")
-        page.locator("#kind").select_option("")
+        choose(page, "all")
         assert sections.count() == len(CLIPS) and page.locator("#found").inner_text() == ""
+
+
+def test_what_stays_the_same_is_not_written_again(driver, report):
+    """A screen reader may read aloud what is written."""
+    with Opened(driver, report) as opened:
+        page = opened.page
+        to_the_videos(page)
+        page.evaluate("""() => {
+            window.written = [];
+            const note = changes => changes.forEach(change => written.push(change.target.id));
+            new MutationObserver(note).observe(document.querySelector(".player"), { childList: true, characterData: true, subtree: true });
+        }""")
+        page.wait_for_function("() => written.length > 3")
+        assert set(page.evaluate("written")) == {"clock"} and page.locator("#clock").evaluate("clock => clock.tagName") == "SPAN"
+        page.locator("#toggle").click()
+        page.wait_for_function("() => written.includes('toggle')")
+        page.evaluate("() => { written.length = 0; }")
+        page.wait_for_timeout(300)
+        assert page.evaluate("written") == []
+
+
+def shown_kinds(page) -> set[str]:
+    return set(page.locator("section:visible .group:visible").evaluate_all("groups => groups.map(group => group.dataset.kind)"))
+
+
+def wait_until_on_top(page, anchor: str) -> None:
+    """The place is just below the bar of the player, and the clip is named in it."""
+    page.wait_for_function(
+        """anchor => {
+            const below = document.getElementById(anchor).getBoundingClientRect().top - document.querySelector(".player").getBoundingClientRect().bottom;
+            return below >= 0 && below < 80 && by("clip").value === document.getElementById(anchor).closest("section").id;
+        }""",
+        arg=anchor,
+    )
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_in_a_large_run_one_kind_is_shown_and_every_clip_is_one_choice_away(driver, large, width):
+    with Opened(driver, large, width=width) as opened:
+        page = opened.page
+        to_the_videos(page)
+        assert shown_kinds(page) == {"subject"} and page.locator("#found").inner_text() == ""  # zero-shot methods have no videos of captions
+        assert page.locator("section").first.locator(".panel:visible").count() == len(MANY) + 1
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        for clip in ("clip-h", "clip-c"):
+            page.locator("#clip").select_option(clip)
+            wait_until_on_top(page, page.locator("section", has_text=clip).get_attribute("id"))
+        choose(page, "scene")
+        assert shown_kinds(page) == {"scene"}
+        choose(page, "all")
+        assert shown_kinds(page) == {"caption", "subject", "scene"}
+
+
+@pytest.mark.parametrize("width", [400, 1000, 1280])
+@pytest.mark.parametrize(("kind", "off"), [("subject", 0), ("subject", 11), ("all", 0)])
+def test_a_clip_has_its_height_before_it_is_laid_out(driver, large, width, kind, off):
+    """So that the scroll bar is true. Panels grow with the window until there is room for one more in a row, hence a fifth."""
+    with Opened(driver, large, width=width) as opened:
+        page = opened.page
+        choose(page, kind)
+        page.locator(".choose input").evaluate_all(f"boxes => boxes.slice(0, {off}).forEach(box => box.click())")
+        skipped, foreseen, real = page.locator("section").last.evaluate("""section => {
+            const skipped = !section.querySelector("h2").checkVisibility({ contentVisibilityAuto: true }), foreseen = section.offsetHeight;
+            section.style.contentVisibility = "visible";
+            return [skipped, foreseen, section.offsetHeight];
+        }""")
+        assert skipped and 0.8 < foreseen / real < 1.2
+
+
+def test_a_link_to_what_is_filtered_out_shows_it(driver, large):
+    with Opened(driver, large) as opened:
+        page = opened.page
+        to_the_videos(page)
+        page.locator("#find").fill("clip-b")
+        assert page.locator("section:visible").count() == 1 and page.locator("#found").inner_text() == "1 of 8 clips"
+        page.locator("#clip").select_option("clip-f")
+        wait_until_on_top(page, "clip-6")
+        assert page.locator("#find").input_value() == "" and page.locator("section:visible").count() == 8 and shown_kinds(page) == {"subject"}
+        page.locator(".appendix summary").click()
+        row = page.locator(".appendix tbody tr", has_text="clip-d").filter(has_text="scene").first
+        for words in ("clip-b", "no such clip"):  # the second time the address is the same
+            page.locator("#find").fill(words)
+            row.locator("a").click()
+            wait_until_on_top(page, "clip-4-3")
+            assert shown_kinds(page) == {"scene"} and page.locator("section:visible").count() == 8
+
+
+def test_an_address_with_a_clip_opens_there(driver, large):
+    with Opened(driver, large) as opened:
+        opened.page.goto(f"{large.resolve().as_uri()}#clip-7-1")
+        wait_until_on_top(opened.page, "clip-7-1")
+        assert shown_kinds(opened.page) == {"caption"}
 
 
 @pytest.mark.parametrize("width", [390, 1440])
@@ -174,7 +280,21 @@ def test_it_fits_the_window_and_can_be_read(driver, report, width, scheme):
         page = opened.page
         to_the_videos(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        for selector in ("h1", "p", "caption", "td", "tbody th", "thead button", "#toggle", ".numbers dt", ".numbers dd", ".note", ".kind", ".pictures span"):
+        for selector in (
+            "h1",
+            "p",
+            "caption",
+            "td",
+            "tbody th",
+            "thead button",
+            "#toggle",
+            ".numbers dt",
+            ".numbers dd",
+            ".note",
+            ".kind",
+            ".kinds label:has(:checked)",
+            ".pictures span",
+        ):
             assert page.evaluate(contrast, selector) >= 4.5, selector
         dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(21, 22, 25)"
         assert dark is (scheme == "dark")

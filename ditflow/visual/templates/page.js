@@ -36,11 +36,13 @@ const films = (video, length) => {
   }
 };
 
+const write = (node, text) => { if (node.textContent !== text) node.textContent = text; }; // what stays must not be written: it would be read aloud again
+
 const show = length => {
-  by("toggle").textContent = clock.playing ? "Pause" : "Play";
+  write(by("toggle"), clock.playing ? "Pause" : "Play");
   by("time").max = length || 1;
   by("time").value = clock.at;
-  by("clock").textContent = length ? `${clock.at.toFixed(2)} / ${length.toFixed(2)} s` : "";
+  write(by("clock"), length ? `${clock.at.toFixed(2)} / ${length.toFixed(2)} s` : "");
 };
 
 const tick = now => {
@@ -67,11 +69,13 @@ const sort = header => {
   rows.append(...keyed.map(([, row]) => row));
 };
 
+const sections = [...document.querySelectorAll("section")];
+const kinds = [...document.querySelectorAll(".kinds input")];
+
 const filter = () => {
-  const words = by("find").value.toLowerCase().split(/\s+/).filter(Boolean), kind = by("kind") ? by("kind").value : "";
+  const words = by("find").value.toLowerCase().split(/\s+/).filter(Boolean), kind = kinds.find(box => box.checked)?.value;
   const off = new Set([...document.querySelectorAll(".choose input:not(:checked)")].map(box => box.value));
-  let found = 0;
-  for (const section of document.querySelectorAll("section")) {
+  for (const section of sections) {
     const heading = section.querySelector("h2").textContent;
     const groups = [...section.querySelectorAll(".group")];
     for (const group of groups) {
@@ -79,10 +83,37 @@ const filter = () => {
       group.hidden = (kind && group.dataset.kind !== kind) || !words.every(word => text.includes(word));
     }
     section.hidden = groups.every(group => group.hidden);
-    found += !section.hidden;
     for (const panel of section.querySelectorAll(".panels .panel")) panel.hidden = off.has(panel.dataset.label);
+    foresee(section, groups.filter(group => !group.hidden));
   }
-  by("found").textContent = words.length || kind ? `${found} of ${document.querySelectorAll("section").length} clips` : "";
+  const found = sections.filter(section => !section.hidden).length;
+  write(by("found"), found < sections.length ? `${found} of ${sections.length} clips` : "");
+};
+
+const foresee = (section, groups) => { // its height, before it is laid out
+  section.style.setProperty("--groups", groups.length);
+  section.style.setProperty("--panels", Math.max(0, ...groups.map(group => group.querySelectorAll(".panel:not([hidden])").length)));
+};
+
+const reveal = id => { // where a link leads, even if that is filtered out: by words, or as another kind of prompt
+  const place = document.getElementById(id);
+  if (!place) return;
+  if (place.closest("[hidden]")) { by("find").value = ""; filter(); }
+  if (place.closest("[hidden]")) {
+    for (const box of kinds) box.checked = box.value === (place.dataset.kind ?? "");
+    filter();
+  }
+  settle(place, 10);
+};
+
+const settle = (place, frames) => { // what is above it may be laid out only now, and be a little higher or lower than foreseen
+  place.scrollIntoView();
+  if (frames) requestAnimationFrame(() => settle(place, frames - 1));
+};
+
+const named = hash => decodeURIComponent(hash.slice(1));
+const here = entries => { // the clip in the upper part of the window is the chosen one
+  for (const { target, isIntersecting } of entries) if (isIntersecting || by("clip").value === target.id) by("clip").value = isIntersecting ? target.id : "";
 };
 
 const observer = new IntersectionObserver(entries => entries.forEach(entry => (entry.isIntersecting ? enter : leave)(entry.target)), { rootMargin: "150px" });
@@ -91,7 +122,15 @@ document.querySelectorAll("thead th").forEach(header => header.addEventListener(
 by("toggle").addEventListener("click", () => { clock.playing = !clock.playing; });
 by("time").addEventListener("input", event => { clock.playing = false; clock.at = Number(event.target.value); });
 by("speed").addEventListener("change", event => { clock.speed = Number(event.target.value); });
-for (const id of ["find", "kind"]) if (by(id)) by(id).addEventListener("input", filter);
-document.querySelectorAll(".choose input").forEach(box => box.addEventListener("input", filter));
+document.querySelectorAll("#find, .kinds input, .choose input").forEach(input => input.addEventListener("input", filter));
+by("clip").append(...sections.map(section => new Option(section.querySelector("h2").textContent, section.id)));
+by("clip").addEventListener("change", event => reveal(event.target.value));
+document.addEventListener("click", event => { const link = event.target.closest("a[href^='#']"); if (link) reveal(named(link.hash)); });
+addEventListener("hashchange", () => reveal(named(location.hash)));
 document.addEventListener("click", event => document.querySelectorAll(".choose[open]").forEach(menu => menu.contains(event.target) || menu.removeAttribute("open")));
+new ResizeObserver(([{ target }]) => document.documentElement.style.setProperty("--bar", `${target.offsetHeight}px`)).observe(document.querySelector(".player"));
+const upper = new IntersectionObserver(here, { rootMargin: "-30% 0px -69% 0px" });
+sections.forEach(section => upper.observe(section));
+filter();
+reveal(named(location.hash));
 requestAnimationFrame(tick);
