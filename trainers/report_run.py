@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from trainers.benchmark_folder import SCHEMA, Item, RunFolder
-from trainers.benchmark_tables import COST_LABELS
+from trainers.benchmark_tables import COST_LABELS, SHOWN
 
 
 class ReportError(ValueError):
@@ -102,7 +102,8 @@ def read_run(folder: Path) -> Run:
         raise ReportError(f"{path} has schema {data.get('schema')!r}, but this version reads {SCHEMA}: use the version that wrote it, or test anew.")
     rows = _rows(data, "methods", path)
     methods = {_text(row, "name", path): _text(row, "label", path) for row in rows}
-    measures = tuple(Measure(_text(row, "name", path), _text(row, "label", path), str(row.get("better"))) for row in _rows(data, "metrics", path))
+    metrics = sorted(_rows(data, "metrics", path), key=lambda row: row.get("name") not in SHOWN)  # panels show the first few: those of the first tables
+    measures = tuple(Measure(_text(row, "name", path), _text(row, "label", path), str(row.get("better"))) for row in metrics)
     clips, kinds = _names(data, "clips", path), _names(data, "prompt_kinds", path)
     for key, values in (("methods", methods), ("clips", clips), ("prompt_kinds", kinds)):
         if not values:
