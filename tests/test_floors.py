@@ -17,8 +17,15 @@ PACKAGES = ("ditflow", "datamodules", "trainers")
 
 FLOORS = {
     0: (
-        "ditflow.grid", "ditflow.schedule", "ditflow.positional", "ditflow.files",
-        "ditflow.resources", "ditflow.citations", "ditflow.recommended", "ditflow.quiet", "ditflow.state",
+        "ditflow.grid",
+        "ditflow.schedule",
+        "ditflow.positional",
+        "ditflow.files",
+        "ditflow.resources",
+        "ditflow.citations",
+        "ditflow.recommended",
+        "ditflow.quiet",
+        "ditflow.state",
     ),
     1: ("ditflow.taps", "ditflow.video"),
     2: ("ditflow.motion", "ditflow.backbones"),

@@ -163,4 +163,3 @@ def _rows(metric: Metric, samples: Sequence[Sample], fitted: Sequence[Sample]) -
     metric.reset()
     metric.update([*samples, *fitted] if metric.of_entries else samples)
     return metric.rows() * (len(samples) if metric.of_entries else 1)
-

@@ -21,9 +21,7 @@ COST_LABELS: dict[str, tuple[str, Callable[[float], str]]] = {
     "forward_equivalents": ("Forwards", "{:.0f}".format),
     "entry_bytes": ("Entry, KiB", lambda value: f"{value / 2**10:.0f}"),
 }
-ZERO_SHOT_NOTE = (
-    "Zero-shot methods have no videos of the prompts that their entries were optimised with: compare by kind of prompt, or by paired differences."
-)
+ZERO_SHOT_NOTE = "Zero-shot methods have no videos of the prompts that their entries were optimised with: compare by kind of prompt, or by paired differences."
 FIRST = ("method", "clip", "kind", "prompt", "seed", "zero_shot_from")
 ARROWS = {"higher": " (+)", "lower": " (-)", "none": ""}
 

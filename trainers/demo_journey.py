@@ -105,4 +105,3 @@ def plain_video(backbone: Backbone, metadata: EntryMetadata, name: str) -> Tenso
     text, negative = backbone.embed([metadata.prompt, metadata.negative_prompt]).split(1)
     schedule = backbone.schedule(metadata.steps, metadata.guidance_scale, metadata.guidance)
     return backbone.decode(sample(backbone, schedule, noise, text, negative, generators))[0]
-

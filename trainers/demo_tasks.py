@@ -71,4 +71,3 @@ def _task(clip: SyntheticClip, prompts: int, seed: int) -> Task:
     fitting = [prompt for prompt in World().prompts() if (" over " in prompt) == sprite and clip.palette not in prompt.split()]
     prompt, *new = random.Random(f"{clip.name} {seed}").sample(fitting, 1 + prompts)
     return Task(clip, prompt, tuple(new), seed, 1000 + seed)
-
