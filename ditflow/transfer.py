@@ -6,16 +6,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
-from typing import Any, TypeVar, cast
+from dataclasses import dataclass, replace
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from ditflow import __version__
 from ditflow.backbones import Backbone
-from ditflow.bank import BankEntry, EntryError, EntryMetadata
+from ditflow.bank import BankEntry, EntryError
+from ditflow.entries import Source, check_entry, entries_of
 from ditflow.grid import VideoSize
 from ditflow.guidance import Guidance, guided_step, start_guidance
 from ditflow.injection import nearest, reference_key_value
@@ -23,8 +22,7 @@ from ditflow.motion import AttentionMotionFlow
 from ditflow.recommended import Recommendation, recommended
 from ditflow.reference import reference_motion, reference_prompt, words_of
 from ditflow.sampling import clip_generator, denoise, initial_noise
-from ditflow.schedule import DenoisingSchedule, GuidanceKind, GuidanceWindow
-from ditflow.state import GuidanceState
+from ditflow.schedule import DenoisingSchedule, GuidanceKind
 from ditflow.variables import VARIABLES
 from ditflow.video import Clip
 
@@ -37,23 +35,6 @@ class Transfer:
 
     frames: Tensor
     entry: BankEntry
-
-
-@dataclass(frozen=True)
-class Source:
-    """Whose motion an entry holds, and what it was optimised with."""
-
-    clip: str
-    clip_sha256: str
-    prompt: str
-    negative_prompt: str
-    seed: int
-    tags: tuple[str, ...] = ()
-    start: int = 0
-    stride: int = 1
-    caption: str = ""
-    subject: str = ""
-    caption_subject: str = ""
 
 
 def extract_motion(backbone: Backbone, frames: Tensor, signal: AttentionMotionFlow | None = None) -> Tensor:
@@ -95,15 +76,14 @@ def transfer_motion(
     VAE and text encoder are freed while the clip's motion is optimised, which takes most of the memory, and are loaded again when they are needed.
     """
     _check_given("transfer_motion", clip, Clip, "a Clip, as read_video gives one")
-    backbone.spec.compression.check_motion(VideoSize(len(clip.frames), *clip.frames.shape[-2:]))
+    size = VideoSize(len(clip.frames), *clip.frames.shape[-2:])
+    backbone.spec.compression.check_motion(size)
     began, advice = time.monotonic(), _recommended(backbone)
     guidance, negative_prompt = _or(guidance, recommended_guidance(backbone)), _or(negative_prompt, advice.negative_prompt)
     schedule = backbone.schedule(_or(steps, advice.steps), _or(guidance_scale, advice.guidance_scale))
     if guidance.signal is None or not len(guidance.check(backbone, len(schedule))):
         guided = "guidance has no signal" if guidance.signal is None else f"window {guidance.window} of {len(schedule)} steps guides none of them"
         raise ValueError(f"{guided}, so there is no motion to take; for a plain video use ditflow.sampling.sample.")
-    frames, _, height, width = clip.frames.shape
-    size = VideoSize(frames, height, width)
     source = Source(clip.path.stem, clip.sha256, prompt, negative_prompt, seed, caption=caption, subject=subject, caption_subject=caption_subject)
     words = words_of(backbone, guidance.signal, [source])
     state = start_guidance(backbone, guidance, size, [source.clip], [seed])
@@ -174,77 +154,6 @@ def inject(
                 key_value = reference_key_value(backbone, reference_latents.to(noise)[None], noise, step, text, injection_blocks)
         latents, x0 = denoise(backbone, latents, step, text, negative, position=position, previous_x0=x0, generators=generators, key_value=key_value)
     return latents
-
-
-def check_entry(backbone: Backbone, entry: BankEntry) -> DenoisingSchedule:
-    """The schedule that an entry was optimised on. Raises EntryError unless its backbone, grid, tensors and timesteps are those of this backbone."""
-    metadata, spec = entry.metadata, backbone.spec
-    if metadata.backbone_fingerprint != spec.fingerprint:
-        raise EntryError(
-            f"the entry was optimised on {metadata.backbone!r}, not on {spec.name!r}. Load that backbone, or optimise {metadata.clip!r} on this one."
-        )
-    if metadata.variable not in VARIABLES:
-        known = ", ".join(VARIABLES)
-        raise EntryError(f"the entry holds {metadata.variable!r:.80}, which this version of ditflow does not know: it knows {known}. Update ditflow.")
-    VARIABLES[metadata.variable].check(backbone)
-    grid = spec.compression.grid(VideoSize(*metadata.size))
-    if metadata.grid != (grid.frames, grid.height, grid.width):
-        raise EntryError(f"the entry has {metadata.grid} tokens, but {metadata.size} pixels are {grid} tokens on {spec.name!r}. Optimise its clip again.")
-    _check_shapes(backbone, entry)
-    schedule = backbone.schedule(metadata.steps)
-    if schedule.timesteps[slice(*metadata.window)] != metadata.timesteps:
-        raise EntryError(
-            f"the entry was optimised at timesteps {metadata.timesteps} of a {metadata.scheduler}; {spec.scheduler} with {metadata.steps} steps has "
-            f"{schedule.timesteps[slice(*metadata.window)]}. Use the backbone with its own scheduler."
-        )
-    return schedule
-
-
-def _check_shapes(backbone: Backbone, entry: BankEntry) -> None:
-    """Raise EntryError unless an entry's tensors are as large as the backbone's."""
-    metadata, size = entry.metadata, VideoSize(*entry.metadata.size)
-    latents = torch.empty(1, *backbone.spec.compression.latent_shape(size), device="meta")
-    parameter = VARIABLES[metadata.variable].initial(backbone, latents, size)[0]
-    pairs = {metadata.variable: (entry.parameters[0], parameter), "reference latents": (entry.reference_latents, latents[0])}
-    for name, (have, want) in pairs.items():
-        if have is not None and have.shape != want.shape:
-            shapes = f"{name} of shape {tuple(have.shape)}, and those of {backbone.spec.name!r} have {tuple(want.shape)}"
-            raise EntryError(f"the entry of {metadata.clip!r:.80} has {shapes}: it is damaged, or was not made by ditflow. Optimise its clip again.")
-
-
-def entries_of(
-    backbone: Backbone, guidance: Guidance, schedule: DenoisingSchedule, size: VideoSize, state: GuidanceState, sources: Sequence[Source], seconds: float
-) -> list[BankEntry]:
-    """What the guided steps have optimised, an entry for each clip of the batch. `seconds` were spent on all of them together."""
-    assert guidance.signal is not None, "nothing was optimised"
-    window, grid, spec = GuidanceWindow.of(guidance.window, len(schedule)), backbone.spec.compression.grid(size), backbone.spec
-    parameters, losses = torch.stack(state.history, dim=1), torch.stack(state.losses, dim=-1)  # (B, G, ...), (K, B, G)
-    common: dict[str, Any] = dict(
-        ditflow=__version__,
-        backbone=spec.name,
-        backbone_fingerprint=spec.fingerprint,
-        grid=(grid.frames, grid.height, grid.width),
-        size=(size.frames, size.height, size.width),
-        window=(window.start, window.stop),
-        timesteps=schedule.timesteps[window.start : window.stop],
-        steps=len(schedule),
-        scheduler=spec.scheduler,
-        guidance_scale=schedule.guidance_scale,
-        guidance=schedule.guidance,
-        signal=guidance.signal.describe(),
-        variable=guidance.variable,
-        update=guidance.update,
-        learning_rate=guidance.learning_rate,
-        inner_steps=guidance.inner_steps,
-        injection_blocks=guidance.injection_blocks,
-        dtype=str(backbone.dtype).removeprefix("torch."),
-        seconds=seconds / len(sources),
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-    return [
-        BankEntry(EntryMetadata(losses=tuple(losses[:, row].T.tolist()), **common, **asdict(source)), parameters[row].contiguous())
-        for row, source in enumerate(sources)
-    ]
 
 
 def recommended_guidance(backbone: Backbone) -> Guidance:

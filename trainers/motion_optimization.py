@@ -23,11 +23,12 @@ from datamodules.generations import Generation
 from datamodules.manifest import WORDS
 from ditflow.backbones import Backbone, load_backbone
 from ditflow.bank import BankEntry
+from ditflow.entries import Source, entries_of
 from ditflow.guidance import Update, guided_step, start_guidance
 from ditflow.reference import Reference, reference_motion
 from ditflow.schedule import GuidanceKind
 from ditflow.state import GuidanceState
-from ditflow.transfer import Source, entries_of, inject_motion
+from ditflow.transfer import inject_motion
 from trainers.method import Choices, Method, VariableKind
 from trainers.strategies import IndependentStrategy
 

@@ -22,13 +22,14 @@ from torch.nn import functional
 
 from datamodules.synthetic import SyntheticClip, World, obeys
 from ditflow.backbones import Backbone, load_backbone
+from ditflow.entries import Source, entries_of
 from ditflow.guidance import Guidance, guided_step, start_guidance
 from ditflow.metrics import motion_cosine
 from ditflow.motion.amf import AttentionMotionFlow
 from ditflow.recommended import recommended
 from ditflow.reference import reference_motion
 from ditflow.sampling import clip_generator, denoise, initial_noise, sample
-from ditflow.transfer import Source, entries_of, inject, recommended_guidance
+from ditflow.transfer import inject, recommended_guidance
 
 BATCH = 8
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ditflow.backbones.cogvideox import CogVideoX, spec_of
 from ditflow.backbones.encoders import Encoders
+from ditflow.entries import Source, entries_of
 from ditflow.grid import VideoSize
 from ditflow.guidance import Guidance, guided_step
 from ditflow.metrics import Tracks, motion_fidelity
@@ -27,7 +28,7 @@ from ditflow.metrics.motion_fidelity import published_similarity
 from ditflow.motion import AttentionMotionFlow, MotionFeature, MotionSignal, SpatialMarginalMean
 from ditflow.reference import reference_motion
 from ditflow.state import GuidanceState
-from ditflow.transfer import Source, entries_of, inject
+from ditflow.transfer import inject
 from ditflow.variables import VARIABLES
 
 DATA = Path(__file__).parents[1] / "data" / "parity"

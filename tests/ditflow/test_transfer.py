@@ -13,10 +13,11 @@ from torch import Tensor
 
 from ditflow.backbones import BackboneError, load_backbone
 from ditflow.bank import BankEntry, EntryError
+from ditflow.entries import Source, check_entry, entries_of
 from ditflow.guidance import Guidance, start_guidance
 from ditflow.motion import AttentionMotionFlow
 from ditflow.sampling import clip_generator, initial_noise, sample
-from ditflow.transfer import Source, Transfer, check_entry, entries_of, extract_motion, inject, inject_motion, recommended_guidance, transfer_motion
+from ditflow.transfer import Transfer, extract_motion, inject, inject_motion, recommended_guidance, transfer_motion
 from ditflow.video import Clip
 from tests.registry import PAIRS, SIZE, VARIABLES, tiny_backbone, tiny_folder
 
