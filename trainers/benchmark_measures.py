@@ -80,15 +80,17 @@ class Measurer:
             self.folder.write_result(item, self._known(method, clip, item, mine, [row.error for row in mine.values() if row.error]))
 
     def _seen(self, method: Method, clip: BenchmarkClip, item: Item) -> Tensor | None:
-        """A video's frames, with the motion that the backbone sees in it written beside; None for one that cannot be read, and its result says so."""
+        """A video's frames; None for one that cannot be read. Of the method's own, the motion that the backbone sees is written beside, or the reason."""
+        own = item.method == method.name
         try:
             frames = read_video(self.folder.video(item)).frames
-            self._write_flow(self.folder.video(item), frames)
+            if own:
+                self._write_flow(self.folder.video(item), frames)
             return frames
         except StorageError:
             raise
         except (ValueError, OSError) as error:
-            if item.method == method.name:
+            if own:
                 self._leave_out(method, clip, item, f"{error} Remove the file, and the same command makes it again.")
             return None
 
