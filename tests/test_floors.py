@@ -42,12 +42,13 @@ FLOORS = {
 FACE = "ditflow"
 
 # Rooms that are one idea in several files: these may read each other, as long as no circle comes of it.
-SHARED = ("ditflow.bank", "ditflow.metrics", "datamodules", "trainers")
+SHARED = ("ditflow.bank", "ditflow.metrics", "ditflow.video", "datamodules", "trainers")
 
 # Elsewhere siblings meet only through base.py, and in the __init__.py that collects them, but for these.
 ATTENTION = ("ditflow.motion.attention",)  # how several signals read scores
 WITHIN = {
     "ditflow.backbones.cogvideox": ("ditflow.backbones.encoders",),
+    "ditflow.backbones.encoders": ("ditflow.backbones.convolution",),
     "ditflow.motion.amf": ATTENTION,
     "ditflow.motion.motionclone": ATTENTION,
     "ditflow.motion.motionflow": ATTENTION,
@@ -56,7 +57,6 @@ WITHIN = {
 
 # Where a dependency may be named.
 HOMES = {
-    "decord": ("ditflow.video",),
     "av": ("ditflow.video",),
     "diffusers": ("ditflow.taps", "ditflow.backbones", "datamodules.pretraining", "trainers.backbone_pretraining"),
     "transformers": ("ditflow.quiet", "ditflow.backbones", "ditflow.metrics", "trainers.backbone_pretraining", "trainers.clip_pretraining"),

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ditflow.backbones.base import BackboneError
+from ditflow.backbones.convolution import DirectConvolution
 from ditflow.quiet import no_progress_bars
 
 PARTS = {"vae": "VAE", "text_encoder": "text encoder"}  # what a subfolder is called in an error, where not by its own name
@@ -42,7 +43,8 @@ class Encoders:
         """uint8 (B, T, C, Y, X) -> float32 (B, F, C, Hl, Wl)."""
         vae = self._load_vae()
         pixels = frames.to(self.device).float().div(127.5).sub(1).transpose(1, 2)  # (B, C, T, Y, X) in [-1, 1]
-        latents = torch.cat([vae.encode(clip[None].to(self.dtype)).latent_dist.mode() for clip in pixels])
+        with DirectConvolution():
+            latents = torch.cat([vae.encode(clip[None].to(self.dtype)).latent_dist.mode() for clip in pixels])
         return latents.float().mul(vae.config.scaling_factor).transpose(1, 2)
 
     @torch.no_grad()
@@ -50,7 +52,8 @@ class Encoders:
         """float (B, F, C, Hl, Wl) -> uint8 (B, T, C, Y, X)."""
         vae = self._load_vae()
         scaled = latents.to(self.device).float().div(vae.config.scaling_factor).transpose(1, 2)
-        pixels = torch.cat([vae.decode(clip[None].to(self.dtype)).sample for clip in scaled])
+        with DirectConvolution():
+            pixels = torch.cat([vae.decode(clip[None].to(self.dtype)).sample for clip in scaled])
         return pixels.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).transpose(1, 2)
 
     @torch.no_grad()
