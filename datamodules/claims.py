@@ -6,7 +6,7 @@ from its record. Nobody waits for anybody, but for rank 0, which stays until eve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -29,6 +29,9 @@ class Library(Protocol):
     """The clips, as the bank has them at this moment."""
 
     def is_done(self, name: str) -> bool: ...
+
+    def alike(self, name: str) -> Hashable:
+        """Clips are worked on together where this is the same for all."""
 
     def failures(self) -> Mapping[str, Failure]: ...
 
@@ -109,7 +112,8 @@ class Claims:
         for name in list(self.left):
             if len(taken) == self._batch_size:
                 break
-            if self._take(name):
+            fits = not taken or self._library.alike(name) == self._library.alike(taken[0])
+            if fits and self._take(name):
                 taken.append(name)
         return Leg(tuple(taken)) if taken else None
 

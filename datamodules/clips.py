@@ -8,7 +8,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -32,6 +32,7 @@ from ditflow.reference import reference_prompt, words_of
 
 # The disk, the backbone or the device, not the clip: everything else would fail too
 BROKEN = (StorageError, BackboneError, getattr(torch, "AcceleratorError", StorageError))
+SLOW = 2.0  # seconds of planning after which a bar is shown
 Fail = Callable[[str, Exception], None]
 T = TypeVar("T")
 
@@ -60,6 +61,7 @@ class MotionBatch:
     settings: str
     size: VideoSize
     sha256: tuple[str, ...]  # of the clips' files
+    containers: tuple[str, ...]  # of their frames
     latents: Tensor  # (B, F, C, Hl, Wl) float32, of the reference clips
     text: Tensor  # (B, L, E)
     negative: Tensor  # (B, L, E)
@@ -95,7 +97,7 @@ class Clips:
     def plan(self, limit: int) -> Plan:
         """What is left; writes nothing. Clips whose name in the bank means something else are not tried, nor those that have failed `limit` times."""
         failures, todo, failed = self.bank.failures(), list[str](), dict[str, Exception]()
-        for name in self.tasks:
+        for name in tqdm(self.tasks, desc="Planning", unit="clip", leave=False, delay=SLOW):
             with reported(name, failed.__setitem__):
                 if self._is_finished(name):
                     continue
@@ -103,7 +105,8 @@ class Clips:
                     reason = failures[name].reason
                     raise ValueError(f"it has failed {limit} times ({reason}); remove failed/{name}.json from the bank to try it again")
                 todo.append(name)
-        return Plan(tuple(todo), {name: failures[name].attempts for name in todo if name in failures}, {name: str(why) for name, why in failed.items()})
+        attempts = {name: failures[name].attempts for name in todo if name in failures}
+        return Plan(tuple(todo), attempts, {name: one_line(why) for name, why in failed.items()})
 
     def sweep(self, todo: Collection[str]) -> None:
         """Drop the records of batches that are done: a run that was killed just then left them."""
@@ -116,11 +119,18 @@ class Clips:
         for name in tqdm(names, desc="Encoding", unit="clip", leave=False, file=sys.stdout, disable=not (names and bar)):
             between()
             with reported(name, fail):
-                task = self.tasks[name]
-                self.references.clip(task)
-                words_of(self.references.backbone, self.signal, [task])
-                self.references.text([task.prompt, task.negative_prompt or "", reference_prompt(self.signal, task)])
+                self.references.clip(self.tasks[name])
+                self.references.text(self._texts(self.tasks[name]))
         self.references.backbone.release_encoders()
+
+    def check(self, names: Collection[str], fail: Fail) -> None:
+        """Report the clips that `encode` would, by reading what it would read; nothing is encoded or kept."""
+        for name in tqdm(names, desc="Reading", unit="clip", leave=False, disable=not names):
+            with reported(name, fail):
+                task = self.tasks[name]
+                if not self.references.has(task):
+                    self.references.read(task)
+                self._texts(task)
 
     def is_done(self, name: str) -> bool:
         """Whether the clip is in the bank, with its video if one is wanted. Without a signal there are no entries, and the video is all."""
@@ -134,10 +144,11 @@ class Clips:
     def check_same(self, name: str) -> None:
         """Raise ValueError where the bank's entry was made from another clip, prompt or seed, or by another method."""
         task, metadata = self.tasks[name], asdict(self.bank.metadata(name))
-        size = self.references.size
-        wanted = self.method.provenance | {"size": (size.frames, size.height, size.width), "prompt": task.prompt, "seed": task.seed}
-        wanted |= {"negative_prompt": task.negative_prompt or "", "start": task.start, "stride": task.stride, "caption": task.caption}
-        wanted |= {"subject": task.subject, "caption_subject": task.caption_subject}
+        wanted = self.method.provenance | {"prompt": task.prompt, "seed": task.seed, "negative_prompt": task.negative_prompt or ""}
+        wanted |= {"start": task.start, "stride": task.stride, "fps": task.fps or 0.0}
+        wanted |= {word: getattr(task, word) for word in WORDS}
+        if (size := self.alike(name)) is not None:
+            wanted["size"] = (size.frames, size.height, size.width)
         if Path(task.video).exists():
             wanted["clip_sha256"] = self.references.sha256(task)
         other = [f"{key} {metadata[key]!r} instead of {value!r}" for key, value in wanted.items() if metadata[key] != value]
@@ -151,6 +162,12 @@ class Clips:
 
     def failures(self) -> Mapping[str, Failure]:
         return self.bank.failures()
+
+    def alike(self, name: str) -> VideoSize | None:
+        """Clips are optimised together where this is the same for all: the size of their video, None where that cannot be told."""
+        with suppress(ValueError, OSError):
+            return self.references.size_of(self.tasks[name])
+        return None
 
     def begun(self) -> list[records.Record]:
         """Batches that were begun as they would be now, the furthest first."""
@@ -170,8 +187,9 @@ class Clips:
             leg=leg,
             tasks=tasks,
             settings=self._settings(leg.names),
-            size=self.references.size,
+            size=self.references.size_of(tasks[0]),
             sha256=tuple(clip.sha256 for clip in clips),
+            containers=tuple(clip.container for clip in clips),
             latents=torch.stack([clip.latents for clip in clips]),
             text=self.references.text([task.prompt for task in tasks]),
             negative=self.references.text([task.negative_prompt or "" for task in tasks]),
@@ -186,6 +204,11 @@ class Clips:
         negative = self.method.negative_prompt if task.negative_prompt is None else task.negative_prompt
         unread = {} if self.signal is not None and self.signal.subjects is not None else dict.fromkeys(WORDS, "")
         return replace(task, negative_prompt=negative, **unread)
+
+    def _texts(self, task: MotionTask) -> list[str]:
+        """What is embedded for a clip. Raises ValueError for a text without the words that the signal reads."""
+        words_of(self.references.backbone, self.signal, [task])
+        return [task.prompt, task.negative_prompt or "", reference_prompt(self.signal, task)]
 
     def _has_video(self, name: str) -> bool:
         return self.video_of is None or self.video_of(name).exists()
@@ -216,3 +239,8 @@ def reported(what: T, fail: Callable[[T, Exception], None]) -> Iterator[None]:
         raise
     except (ValueError, OSError, RuntimeError) as error:
         fail(what, error)
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, without line breaks; the name of its class where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

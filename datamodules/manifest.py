@@ -30,7 +30,8 @@ class ManifestError(ValueError):
 
 @dataclass(frozen=True)
 class MotionTask:
-    """One reference clip to take the motion from. `start` and `stride` count the clip's own frames; `negative_prompt` None is the recommended one.
+    """One reference clip to take the motion from. `start` and `stride` count the clip's own frames; with `fps`, frames are
+    taken by time instead, so many a second. `negative_prompt` None is the recommended one.
 
     For signals that read words: `caption` says what the clip shows; `subject` are words of the prompt, `caption_subject` of the caption, empty where the
     signal knows them.
@@ -47,6 +48,7 @@ class MotionTask:
     caption: str = ""
     subject: str = ""
     caption_subject: str = ""
+    fps: float | None = None
 
 
 @dataclass(frozen=True)
@@ -59,20 +61,37 @@ class Pairing:
     name: str | None = None
 
 
-def read_manifest(path: str | Path, *, negative_prompt: str | None = None, seed: int = 0) -> list[MotionTask]:
-    """The clips of a manifest, with absolute paths, and with this negative prompt and seed where it gives none."""
+def read_manifest(
+    path: str | Path, *, negative_prompt: str | None = None, seed: int = 0, fps: float | None = None
+) -> list[MotionTask]:
+    """The clips of a manifest, with absolute paths.
+
+    Where it gives none, they have this negative prompt, seed and, unless they give a stride, frames a second.
+    """
     path = expanded(path)
-    rows = _rows(path, required={"video", "prompt"}, optional={"name", "negative_prompt", "start", "stride", "seed", "tags", *WORDS})
+    optional = {"name", "negative_prompt", "start", "stride", "fps", "seed", "tags", *WORDS}
+    rows = _rows(path, required={"video", "prompt"}, optional=optional)
     defaults = {"negative_prompt": negative_prompt, "seed": seed}
+    by_time = {"fps": fps} if fps is not None else {}
+    rows = [(line, row if "stride" in row else by_time | row) for line, row in rows]
     return _unique([_task(defaults | row, f"{path} line {line}", path.parent) for line, row in rows], f"{path}")
 
 
-def tasks_of_videos(pattern: str, prompt: str, *, negative_prompt: str | None = None, seed: int = 0, caption: str = "") -> list[MotionTask]:
+def tasks_of_videos(
+    pattern: str,
+    prompt: str,
+    *,
+    negative_prompt: str | None = None,
+    seed: int = 0,
+    fps: float | None = None,
+    caption: str = "",
+) -> list[MotionTask]:
     """One task for each file that the pattern matches, in alphabetical order."""
     found = sorted(glob(str(expanded(pattern)), recursive=True))
     if not found:
         raise ManifestError(f"no file matches {pattern!r}: give a pattern such as 'clips/*.mp4', in quotes.")
-    tasks = [MotionTask(_slug(file), str(Path(file).absolute()), prompt, negative_prompt, seed=seed, caption=caption) for file in found]
+    common: Any = dict(prompt=prompt, negative_prompt=negative_prompt, seed=seed, fps=fps, caption=caption)
+    tasks = [MotionTask(_slug(file), str(Path(file).absolute()), **common) for file in found]
     return _unique([_checked(task, repr(pattern)) for task in tasks], repr(pattern))
 
 
@@ -165,6 +184,9 @@ def _task(row: dict[str, Any], where: str, folder: Path) -> MotionTask:
     start = _integer(row, "start", 0, where)
     if stride < 1 or start < 0:
         raise ManifestError(f"{where}: start is {start} and stride is {stride}, but they must be at least 0 and 1.")
+    fps = _rate(row, where)
+    if fps is not None and stride != 1:
+        raise ManifestError(f"{where}: stride is {stride} and fps is {fps:g}: both say which frames to take, so give one of them.")
     tags = row.get("tags", [])
     words = {word: row.get(word, "") for word in WORDS}
     texts = [row["prompt"], *words.values()]
@@ -177,6 +199,7 @@ def _task(row: dict[str, Any], where: str, folder: Path) -> MotionTask:
         negative_prompt=row["negative_prompt"],
         start=start,
         stride=stride,
+        fps=fps,
         seed=_integer(row, "seed", 0, where),
         tags=tuple(str(tag).strip() for tag in (tags.split(";") if isinstance(tags, str) else tags)),
         **words,
@@ -222,6 +245,19 @@ def _integer(row: dict[str, Any], key: str, default: Any, where: str) -> Any:
         return int(str(value))
     except ValueError:
         raise ManifestError(f"{where}: {key} is {value!r}, but it must be a whole number.") from None
+
+
+def _rate(row: dict[str, Any], where: str) -> float | None:
+    value = row.get("fps")
+    if value is None or value == "":
+        return None
+    try:
+        check_values({"fps": (rate := float(str(value)))}, where)
+    except ValueError:
+        rate = 0.0
+    if not rate > 0:
+        raise ManifestError(f"{where}: fps is {value!r:.80}, but it must be a finite number above 0.")
+    return rate
 
 
 def _slug(video: str) -> str:

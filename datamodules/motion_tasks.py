@@ -5,11 +5,12 @@ The bank says what is finished, so a run that was stopped goes on when it is sta
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -35,13 +36,16 @@ class MotionTaskModule(L.LightningDataModule):
     Args:
         bank: Folder or URL of the motion bank; `fit` makes it where it is missing.
         out: Folder for videos; by default `videos` in the bank.
-        manifest: CSV or JSONL file of the clips, with columns video, prompt, and optionally name, negative_prompt, start, stride, seed, tags (split by ';'),
-            and for signals that read words caption, subject, caption_subject.
+        manifest: CSV or JSONL file of the clips, with columns video, prompt, and optionally name, negative_prompt, start, stride
+            or fps, seed, tags (split by ';'), and for signals that read words caption, subject, caption_subject.
         videos: Pattern such as 'clips/*.mp4', instead of a manifest.
         prompt: What the optimised video shows, for all clips of `videos`.
         caption: What the clips of `videos` show, for signals that read words.
         negative_prompt: What it should not show, where the manifest does not say; by default as recommended, and for `predict` the entry's own.
-        frames: Frames taken of each clip; by default as many as the backbone was trained for.
+        frames: Frames taken of each clip; by default as many as the backbone was trained for. With auto, a shorter clip gives as
+            many as it has and the backbone takes.
+        fps: Frames taken a second, whatever a clip's own rate; by default frames are taken by number. For clips whose row in the
+            manifest has neither fps nor stride.
         size: Height and width in pixels that frames are resized to; by default the backbone's.
         seed: For clips without one in the manifest.
         batch_size: Clips optimised together; results do not depend on it, memory does.
@@ -64,7 +68,8 @@ class MotionTaskModule(L.LightningDataModule):
         prompt: str = "",
         caption: str = "",
         negative_prompt: str | None = None,
-        frames: int | None = None,
+        frames: int | Literal["auto"] | None = None,
+        fps: float | None = None,
         size: tuple[int, int] | None = None,
         seed: int = 0,
         batch_size: int = 1,
@@ -77,11 +82,13 @@ class MotionTaskModule(L.LightningDataModule):
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}, but at least one clip is optimised at a time.")
+        if fps is not None and not 0 < fps < math.inf:
+            raise ValueError(f"fps is {fps:g}, but it must be a finite number above 0.")
         if attempts < 1:
             raise ValueError(f"attempts is {attempts}, but a clip is tried once at least.")
         self.path, self.out, self.cache = bank, out, cache
         self.manifest, self.videos, self.prompt, self.caption, self.negative_prompt = manifest, videos, prompt, caption, negative_prompt
-        self.frames, self.size, self.seed, self.batch_size = frames, size, seed, batch_size
+        self.frames, self.fps, self.size, self.seed, self.batch_size = frames, fps, size, seed, batch_size
         self.entries, self.prompts, self.seeds, self.attempts = entries, prompts, seeds, attempts
         self.tasks: list[MotionTask] = []
         self.generations: list[Generation] = []
@@ -210,8 +217,9 @@ class MotionTaskModule(L.LightningDataModule):
         """The encoder of clips and prompts, at the size asked for."""
         backbone = self.trainer.lightning_module.backbone
         height, width = self.size if self.size is not None else (backbone.spec.size.height, backbone.spec.size.width)
-        size = VideoSize(self.frames if self.frames is not None else backbone.spec.size.frames, height, width)
-        return References(self.cache if self.cache is not None else self._beside("cache", "--data.cache"), backbone, size)
+        size = VideoSize(self.frames if isinstance(self.frames, int) else backbone.spec.size.frames, height, width)
+        folder = self.cache if self.cache is not None else self._beside("cache", "--data.cache")
+        return References(folder, backbone, size, auto=self.frames == "auto")
 
     def video_of(self, name: str) -> Path:
         """The video of a clip that is finished, not only guided."""
@@ -230,7 +238,7 @@ class MotionTaskModule(L.LightningDataModule):
     def _read_tasks(self) -> list[MotionTask]:
         if (self.manifest is None) == (self.videos is None):
             raise ValueError("name the clips either by --data.manifest clips.csv or by --data.videos 'clips/*.mp4'.")
-        defaults: Any = {"negative_prompt": self.negative_prompt, "seed": self.seed}
+        defaults: Any = {"negative_prompt": self.negative_prompt, "seed": self.seed, "fps": self.fps}
         if self.manifest is not None:
             return read_manifest(self.manifest, **defaults)
         return tasks_of_videos(str(self.videos), self.prompt, caption=self.caption, **defaults)

@@ -11,14 +11,14 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from datamodules.manifest import MotionTask
@@ -26,23 +26,32 @@ from ditflow.backbones import Backbone
 from ditflow.files import atomic_file, make_folder
 from ditflow.grid import VideoSize
 from ditflow.resources import shipped
-from ditflow.video import read_video, video_sha256
+from ditflow.video import READER, Clip, TooShortError, VideoError, read_video, video_length, video_sha256
+
+Notes = dict[str, str]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class EncodedClip:
-    """Scaled latents (F, C, Hl, Wl) float32, and the sha256 of the file that they come from."""
+    """Scaled latents (F, C, Hl, Wl) float32, the sha256 of the file that they come from, and what its frames lay in."""
 
     latents: Tensor
     sha256: str
+    container: str
 
 
 class References:
-    """The encoded clips and prompts of one backbone at one video size, kept in one folder. Raises ValueError for a size that cannot be."""
+    """The encoded clips and prompts of one backbone at one video size, kept in one folder.
 
-    def __init__(self, folder: str | Path, backbone: Backbone, size: VideoSize) -> None:
+    With `auto`, a clip that is shorter than that gives as many frames as it has and the backbone takes. Raises ValueError
+    for a size that cannot be.
+    """
+
+    def __init__(self, folder: str | Path, backbone: Backbone, size: VideoSize, *, auto: bool = False) -> None:
         backbone.spec.compression.check_motion(size)
-        self.folder, self.backbone, self.size = Path(folder), backbone, size
+        self.folder, self.backbone, self.size, self.auto = Path(folder), backbone, size, auto
+        self._frames: dict[str, int] = {}  # of each clip, by what they depend on
         self._seen: dict[str, tuple[list[list[Any]], str]] = {}  # of each clip's files, and the sha256 that they had then
         self._encoders = [backbone.spec.name, backbone.spec.fingerprint, str(backbone.dtype), _files_of(backbone.spec.name)]
 
@@ -55,35 +64,69 @@ class References:
 
     def hash_of(self, task: MotionTask) -> str:
         """Of the clip's bytes and the frames that the task takes from it."""
-        return _hash([self.sha256(task), task.start, task.stride, str(self.size)])
+        return _hash([READER, self.sha256(task), task.start, task.stride, task.fps, str(self.size_of(task))])
+
+    def size_of(self, task: MotionTask) -> VideoSize:
+        """The size at which a clip is taken. Raises VideoError for a clip that cannot be read or is too short."""
+        if not self.auto:
+            return self.size
+        key = _hash([self.sha256(task), task.start, task.stride, task.fps])
+        if key not in self._frames:
+            self._frames[key] = self._longest(task, video_length(task.video, start=task.start, stride=task.stride, fps=task.fps))
+        return replace(self.size, frames=self._frames[key])
+
+    def has(self, task: MotionTask) -> bool:
+        """Whether the clip is encoded already, so that it need not be read. Raises VideoError for a clip that is not there."""
+        return self._file("clip", self.hash_of(task)).exists()
+
+    def read(self, task: MotionTask) -> Clip:
+        """The frames that are taken from a clip. Raises VideoError for a clip that cannot be read or is too short."""
+        size = self.size_of(task)
+        where: Any = {"start": task.start, "stride": task.stride, "fps": task.fps}
+        try:
+            return read_video(task.video, frames=size.frames, size=(size.height, size.width), **where)
+        except TooShortError as error:
+            fitting = self._longest(task, error.fit)
+            raise VideoError(f"{error} For this backbone, use --data.frames {fitting}, or auto.") from error
 
     def clip(self, task: MotionTask) -> EncodedClip:
         """Raises VideoError for a clip that cannot be read or is too short."""
-        return EncodedClip(self._kept("clip", self.hash_of(task), partial(self._encode, task)), self.sha256(task))
+        latents, notes = self._kept("clip", self.hash_of(task), partial(self._encode, task))
+        return EncodedClip(latents, self.sha256(task), notes["container"])
 
     def text(self, prompts: Sequence[str]) -> Tensor:
         """Prompt embeddings (B, L, E), made one by one, so that none depends on its neighbours."""
-        return torch.stack([self._kept("text", _hash([prompt]), partial(self._embed, prompt)) for prompt in prompts])
+        return torch.stack([self._kept("text", _hash([prompt]), partial(self._embed, prompt))[0] for prompt in prompts])
 
-    def _encode(self, task: MotionTask) -> Tensor:
-        size = (self.size.height, self.size.width)
-        clip = read_video(task.video, frames=self.size.frames, start=task.start, stride=task.stride, size=size)
-        return self.backbone.encode(clip.frames[None])[0]
+    def _encode(self, task: MotionTask) -> tuple[Tensor, Notes]:
+        clip = self.read(task)
+        return self.backbone.encode(clip.frames[None])[0], {"container": clip.container}
 
-    def _embed(self, prompt: str) -> Tensor:
-        return self.backbone.embed([prompt])[0]
+    def _embed(self, prompt: str) -> tuple[Tensor, Notes]:
+        return self.backbone.embed([prompt])[0], {}
 
-    def _kept(self, kind: str, content: str, make: Callable[[], Tensor]) -> Tensor:
-        file = self.folder / f"{kind}-{_hash([content, *self._encoders])}.safetensors"
-        with suppress(FileNotFoundError, SafetensorError):
-            return load_file(file)[kind]
-        tensor = self._with_room(make).cpu().contiguous()
+    def _longest(self, task: MotionTask, frames: int) -> int:
+        """Raises VideoError where so few frames are no video for the backbone."""
+        try:
+            return self.backbone.spec.compression.longest(min(frames, self.size.frames))
+        except ValueError as error:
+            raise VideoError(f"{task.video} is too short: {error}") from None
+
+    def _file(self, kind: str, content: str) -> Path:
+        return self.folder / f"{kind}-{_hash([content, *self._encoders])}.safetensors"
+
+    def _kept(self, kind: str, content: str, make: Callable[[], tuple[Tensor, Notes]]) -> tuple[Tensor, Notes]:
+        file = self._file(kind, content)
+        with suppress(FileNotFoundError, SafetensorError), safe_open(file, "pt") as kept:
+            return kept.get_tensor(kind), kept.metadata() or {}
+        made, notes = self._with_room(make)
+        tensor = made.cpu().contiguous()
         make_folder(self.folder)
         with atomic_file(file) as stream:
-            stream.write(save({kind: tensor}))
-        return tensor
+            stream.write(save({kind: tensor}, notes or None))
+        return tensor, notes
 
-    def _with_room(self, make: Callable[[], Tensor]) -> Tensor:
+    def _with_room(self, make: Callable[[], T]) -> T:
         """Where the memory does not hold both encoders, the one that is not needed goes first."""
         with suppress(torch.OutOfMemoryError):
             return make()

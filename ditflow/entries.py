@@ -23,7 +23,10 @@ from ditflow.variables import VARIABLES
 
 @dataclass(frozen=True)
 class Source:
-    """Whose motion an entry holds, and what it was optimised with."""
+    """Provenance of a bank entry: the clip its motion comes from and how its frames were taken, and the prompt and seed used to optimise it.
+
+    `fps` 0 means that frames were taken by `stride`; `container` and `reader` are empty where the frames were not read from a file.
+    """
 
     clip: str
     clip_sha256: str
@@ -33,6 +36,9 @@ class Source:
     tags: tuple[str, ...] = ()
     start: int = 0
     stride: int = 1
+    fps: float = 0.0
+    container: str = ""
+    reader: str = ""
     caption: str = ""
     subject: str = ""
     caption_subject: str = ""

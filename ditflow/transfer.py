@@ -7,7 +7,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -84,7 +84,9 @@ def transfer_motion(
     if guidance.signal is None or not len(guidance.check(backbone, len(schedule))):
         guided = "guidance has no signal" if guidance.signal is None else f"window {guidance.window} of {len(schedule)} steps guides none of them"
         raise ValueError(f"{guided}, so there is no motion to take; for a plain video use ditflow.sampling.sample.")
-    source = Source(clip.path.stem, clip.sha256, prompt, negative_prompt, seed, caption=caption, subject=subject, caption_subject=caption_subject)
+    said: dict[str, Any] = {"caption": caption, "subject": subject, "caption_subject": caption_subject}
+    said |= {"container": clip.container, "reader": clip.reader}
+    source = Source(clip.path.stem, clip.sha256, prompt, negative_prompt, seed, **said)
     words = words_of(backbone, guidance.signal, [source])
     state = start_guidance(backbone, guidance, size, [source.clip], [seed])
     text, negative, seen = backbone.embed([prompt, negative_prompt, reference_prompt(guidance.signal, source)]).split(1)

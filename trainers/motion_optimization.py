@@ -29,6 +29,8 @@ from ditflow.reference import Reference, reference_motion
 from ditflow.schedule import GuidanceKind
 from ditflow.state import GuidanceState
 from ditflow.transfer import inject_motion
+from ditflow.video import READER
+from trainers import cores
 from trainers.method import Choices, Method, VariableKind
 from trainers.strategies import IndependentStrategy
 
@@ -107,7 +109,9 @@ class MotionOptimization(L.LightningModule):
 
     @cached_property
     def backbone(self) -> Backbone:
-        return load_backbone(self.name, device=self.trainer.strategy.root_device, dtype=self.number_format)
+        backbone = load_backbone(self.name, device=self.trainer.strategy.root_device, dtype=self.number_format)
+        cores.settle(backbone)
+        return backbone
 
     @cached_property
     def method(self) -> Method:
@@ -192,10 +196,13 @@ class MotionOptimization(L.LightningModule):
             Source(
                 clip=task.name,
                 clip_sha256=sha256,
+                container=container,
+                reader=READER,
                 negative_prompt=task.negative_prompt or "",
+                fps=task.fps or 0.0,
                 **{name: getattr(task, name) for name in ("prompt", "seed", "tags", "start", "stride", *WORDS)},
             )
-            for task, sha256 in zip(batch.tasks, batch.sha256, strict=True)
+            for task, sha256, container in zip(batch.tasks, batch.sha256, batch.containers, strict=True)
         ]
         entries = entries_of(self.backbone, method.guidance, method.schedule, batch.size, work.state, sources, work.seconds)
         kept = batch.latents.cpu().unbind() if self.keep_reference else [None] * len(entries)

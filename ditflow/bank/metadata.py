@@ -45,6 +45,9 @@ FIELDS: dict[str, Check] = {
     "clip_sha256": SHA256,
     "start": integer(0, 1 << 32),
     "stride": integer(1, 1 << 32),
+    "fps": number(0, 1e9),
+    "container": text(64),
+    "reader": text(64),
     "losses": many(many(number(-1e30, 1e30), 0, 1 << 16), 1, 1 << 16),
     "seconds": number(0, 1e12),
     "date": iso_date,
@@ -54,7 +57,10 @@ FIELDS: dict[str, Check] = {
     "subject": text(1 << 16),
     "caption_subject": text(1 << 16),
 }
-LATER: dict[str, Any] = {"update": "adam", "caption": "", "subject": "", "caption_subject": ""}  # not in older entries; left out where this is meant
+LATER: dict[str, Any] = {  # not in older entries; left out where this is meant
+    "update": "adam", "caption": "", "subject": "", "caption_subject": "",
+    "fps": 0.0, "container": "", "reader": "",
+}
 
 # per variable, the shape of its parameter at one step; None: any length. Variables that are not named here are checked by who uses them.
 LAYOUTS: dict[str, tuple[int | str | None, ...]] = {
@@ -75,6 +81,8 @@ class EntryMetadata:
         steps: of the whole schedule. signal: name and arguments. variable: what was optimised. learning_rate: first and last of the window.
         inner_steps: updates at each guided step. injection_blocks: whose keys and values came from the clip. dtype: of the backbone.
         clip: the reference clip's name. start, stride: its first frame and the step to the next, in frames of its file.
+        fps: frames a second that were taken instead, 0 where the stride was. container: what the clip's frames lay in, such as "avi".
+        reader: how its frames were counted; empty in entries of before, whose frames may be others than a player shows.
         update: adam, sgd or score. caption, subject, caption_subject: of the clip, for signals that read words; the subject is that of the prompt.
         losses: per guided step, the loss before each inner update. seconds: what it took, its share of a batch. date: ISO 8601.
     Raises: EntryError when a field has another type or an impossible value, or fields contradict each other.
@@ -109,6 +117,9 @@ class EntryMetadata:
     date: str
     tags: tuple[str, ...] = ()
     update: str = "adam"
+    fps: float = 0.0
+    container: str = ""
+    reader: str = ""
     caption: str = ""
     subject: str = ""
     caption_subject: str = ""

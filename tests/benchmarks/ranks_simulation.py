@@ -61,6 +61,9 @@ class Library:
     records: dict[str, Record] = field(default_factory=dict)
     steps: Counter[tuple[str, int]] = field(default_factory=Counter)
 
+    def alike(self, name: str) -> None:
+        """All clips are of one size."""
+
     def is_done(self, name: str) -> bool:
         return name in self.done
 

@@ -21,6 +21,10 @@ class Shelves:
         self.failed: dict[str, Failure] = {}
         self.records: list[Record] = []
         self.broken: set[str] = set()
+        self.sizes: dict[str, int] = {}
+
+    def alike(self, name):
+        return self.sizes.get(name)
 
     def is_done(self, name):
         return name in self.done

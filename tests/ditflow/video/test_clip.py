@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 
 from ditflow.files import StorageError
-from ditflow.video import FOLDER_FPS, VideoError, read_video, write_video
+from ditflow.video import VideoError, read_video, write_video
+from ditflow.video.pictures import FOLDER_FPS
 
 
 def smooth_frames(count: int = 30, height: int = 48, width: int = 64) -> torch.Tensor:
@@ -51,7 +52,7 @@ def test_round_trip(clip, frames):
 
 
 @pytest.mark.parametrize(("count", "height", "width", "fps"), [(25, 64, 64, 8), (1, 2, 2, 1), (49, 50, 98, 24), (30, 240, 360, 30000 / 1001)])
-def test_decord_and_av_decode_the_same_pixels(tmp_path, count, height, width, fps):
+def test_pixels_are_those_of_the_decoder(tmp_path, count, height, width, fps):
     write_video(tmp_path / "clip.mp4", smooth_frames(count, height, width), fps)
     clip = read_video(tmp_path / "clip.mp4")
     assert torch.equal(clip.frames, decoded_by_av(tmp_path / "clip.mp4")) and clip.fps == pytest.approx(fps, rel=1e-6)
@@ -266,7 +267,7 @@ def test_frames_that_are_damaged_inside(clip):
     middle = data.index(b"mdat") + 4 + 1500
     data[middle : middle + 400] = bytes(400)
     clip.write_bytes(data)
-    with pytest.raises(VideoError, match="is damaged or was cut off: not all of its frames 0 to"):
+    with pytest.raises(VideoError, match=r"is damaged or was cut off: frame \d+, \d\.\d\d s"):
         read_video(clip)
 
 

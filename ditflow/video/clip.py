@@ -1,0 +1,192 @@
+"""Reading a clip: which file or folder, which frames, at which size.
+
+Legend: T frames, C = 3 channels RGB, Y rows, X columns. The frames of a clip are those that a player
+shows, in its order. They are resized as the published preprocessing does: PIL's bicubic filter, straight
+to the size asked for, without crop or regard to the aspect ratio.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ditflow.files import expanded
+from ditflow.video.decoding import file_source
+from ditflow.video.pictures import animation_source, folder_source, is_animation, pictures_of
+from ditflow.video.selection import SelectionError, by_stride, by_time, interval, is_variable
+from ditflow.video.source import Picture, Source, VideoError
+
+READER = "display order"  # another name wherever the same clip would give other frames
+
+
+class TooShortError(VideoError):
+    """A clip with fewer frames than asked for. `fit`: how many it gives, from the same start on."""
+
+    def __init__(self, sentence: str, fit: int) -> None:
+        super().__init__(sentence)
+        self.fit = fit
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """Frames of a reference clip.
+
+    Attributes:
+        frames: uint8 (T, C, Y, X), RGB.
+        fps: rate of these frames, the stride taken into account.
+        path: where they come from.
+        sha256: of the file's bytes; of a folder, over its pictures in order.
+        container: what they lie in: FFmpeg's name for it, such as "avi", or "folder".
+        reader: how they were counted.
+    """
+
+    frames: Tensor
+    fps: float
+    path: Path
+    sha256: str
+    container: str = ""
+    reader: str = ""
+
+
+def read_video(
+    path: str | os.PathLike[str],
+    *,
+    frames: int | None = None,
+    start: int = 0,
+    stride: int = 1,
+    fps: float | None = None,
+    size: tuple[int, int] | None = None,
+) -> Clip:
+    """Read the frames start, start + stride, ... of a clip.
+
+    A clip is a video file, an animated gif, webp or png, or a folder of pictures in the natural order of
+    their names. Its frames are counted from 0 in the order in which players show them; edit lists and
+    rotation are honoured.
+
+    Args:
+        frames: how many; None takes all from `start` on.
+        fps: frames a second, instead of a stride: the frames nearest to times[start] + k / fps.
+        size: (height, width) in pixels; None keeps the clip's own.
+    Raises:
+        VideoError: the file is missing, empty, cut off, damaged or no video.
+        TooShortError: it holds fewer frames than asked for.
+    Warns: the clip's rate varies, and frames are taken by number.
+    """
+    path = expanded(path)
+    _check_numbers(frames, start, stride, fps, size)
+    sha256, source = video_sha256(path), _source(path)
+    indices = _chosen(path, source, frames, start, stride, fps)
+    taken = _taken(path, source, indices, size)
+    rate = _rate(source, indices, stride) if fps is None else fps
+    return Clip(taken, rate, path, sha256, source.container, READER)
+
+
+def video_length(path: str | os.PathLike[str], *, start: int = 0, stride: int = 1, fps: float | None = None) -> int:
+    """How many frames `read_video` gives from `start` on. No picture is decoded. Raises VideoError."""
+    path = expanded(path)
+    _check_numbers(None, start, stride, fps, None)
+    return len(_chosen(path, _source(path), None, start, stride, fps))
+
+
+def video_sha256(path: str | os.PathLike[str]) -> str:
+    """Of a file's bytes; of a folder, over its pictures in order. Nothing is decoded.
+
+    Raises: VideoError where there is nothing to read.
+    """
+    path = expanded(path)
+    _check_there(path)
+    try:
+        return _sha256(path)
+    except PermissionError as error:
+        raise VideoError(f"{path} may not be read: permission is denied.") from error
+
+
+def _check_numbers(frames: int | None, start: int, stride: int, fps: float | None, size: tuple[int, int] | None) -> None:
+    given = (("frames", 1 if frames is None else frames, 1), ("start", start, 0), ("stride", stride, 1), ("size", min(size or (1,)), 1))
+    for name, value, least in given:
+        if value < least:
+            raise VideoError(f"{name} must be at least {least}, not {value}.")
+    if fps is not None and not 0 < fps < float("inf"):
+        raise VideoError(f"fps must be a finite number above 0, not {fps:g}.")
+    if fps is not None and stride != 1:
+        raise VideoError(f"stride={stride} and fps={fps:g} both say which frames to take: give one of them.")
+
+
+def _check_there(path: Path) -> None:
+    if not (path.is_file() or path.is_dir()):
+        raise VideoError(f"There is no file or folder {path}.")
+
+
+def _source(path: Path) -> Source:
+    _check_there(path)
+    try:
+        if path.is_dir():
+            return folder_source(path)
+        return animation_source(path) if is_animation(path) else file_source(path)
+    except PermissionError as error:
+        raise VideoError(f"{path} may not be read: permission is denied.") from error
+
+
+def _chosen(path: Path, source: Source, frames: int | None, start: int, stride: int, fps: float | None) -> list[int]:
+    """The indices of the frames asked for, rising; by time one may come more than once."""
+    times = source.times
+    try:
+        if fps is not None:
+            return by_time(times, frames, start, fps)
+        indices = by_stride(len(times), frames, start, stride)
+    except SelectionError as error:
+        raise (TooShortError(f"{path} {error}", error.fit) if error.fit else VideoError(f"{path} {error}")) from None
+    if is_variable(times[start : indices[-1] + 1]):
+        rate = 1 / interval(times)
+        warnings.warn(
+            f"{path} has a variable frame rate, so every {'frame' if stride == 1 else f'{stride} frames'} is not an equal step of "
+            f"time. Take frames by time with fps, such as fps={rate / stride:.3g}.",
+            stacklevel=3,
+        )
+    return indices
+
+
+def _taken(path: Path, source: Source, indices: Sequence[int], size: tuple[int, int] | None) -> Tensor:
+    """The frames, uint8 (T, C, Y, X). Memory holds them once, and one picture more."""
+    times, pixels, shape = Counter(indices), bytearray(), None
+    for picture, count in zip(source.decode(list(times)), times.values(), strict=True):
+        frame = np.ascontiguousarray(_resized(picture, size).transpose(2, 0, 1))
+        if shape not in (None, frame.shape):
+            raise VideoError(f"{path} has frames of different sizes: make all of one size, or ask for one with size=(height, width).")
+        shape = frame.shape
+        for _ in range(count):
+            pixels += frame.data
+    assert shape is not None, "at least one frame is asked for"
+    return torch.frombuffer(pixels, dtype=torch.uint8).view(-1, *shape)
+
+
+def _resized(picture: Picture, size: tuple[int, int] | None) -> Picture:
+    if size is None:
+        return picture
+    return np.asarray(Image.fromarray(picture).resize(size[::-1], Image.Resampling.BICUBIC))
+
+
+def _rate(source: Source, indices: Sequence[int], stride: int) -> float:
+    """Frames a second of every `stride`-th frame: as stated, but as measured where these few differ."""
+    first, last = source.times[indices[0]], source.times[indices[-1]]
+    measured = (len(indices) - 1) / (last - first) if last > first else 0.0
+    stated = source.rate / stride
+    agrees = not measured or len(indices) == len(source.times) or abs(stated / measured - 1) < 0.01
+    return stated if stated and agrees else measured
+
+
+def _sha256(path: Path) -> str:
+    if path.is_dir():
+        return hashlib.sha256("".join(map(_sha256, pictures_of(path))).encode()).hexdigest()
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,247 @@
+"""Video files, by FFmpeg's libraries (PyAV): the frames that a player shows.
+
+They are those of `ffmpeg -i FILE -map 0:v:0 -fps_mode passthrough`. A file is read twice. First its
+packets, without decoding: they tell when each frame is shown, and whether the container is whole. Then its
+pictures, in order, each of which must come at its time: from the start, or from a key frame that no later
+frame looks behind. So no frame is taken for another one, and what cannot be decoded is an error.
+"""
+
+# Y X pixel rows and columns, C = 3 channels RGB
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from itertools import accumulate, chain, count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ditflow.video.selection import is_variable
+from ditflow.video.source import Picture, Source, VideoError
+from ditflow.video.whole import check_whole, has_gaps
+
+MAX_PIXELS = 1 << 26  # of a frame: 8192 x 8192
+STRICT = {"err_detect": "explode+crccheck+bitstream+buffer+careful"}  # damage is an error, never concealed
+REPAIR = "To keep what can still be shown, run: ffmpeg -i FILE -c:v libx264 REPAIRED.mp4"
+
+
+@dataclass(frozen=True)
+class Packet:
+    """A coded frame: when it is shown and decoded, in ticks of the stream, where the file says so."""
+
+    shown: int | None
+    decoded: int | None
+    key: bool
+
+
+@dataclass(frozen=True)
+class Index:
+    """What is known of the frames before they are decoded.
+
+    Attributes:
+        times: when each is shown, in seconds.
+        ticks: their time stamps, in ticks of the stream; None where the file has none to rely on.
+        key: time stamp of the first coded frame, where that is a key frame. What is shown before it may refer to
+            frames that were cut away.
+        doors: frames that decoding can begin at.
+    """
+
+    times: Sequence[float] = ()
+    ticks: Sequence[int | None] | None = None
+    key: int | None = None
+    doors: tuple[int, ...] = (0,)
+
+    def has_lost(self, frame: Any) -> bool:
+        """Whether a frame refers to others that were cut away, so that nobody can show it."""
+        return frame.is_corrupt and self.key is not None and (frame.pts is None or frame.pts < self.key)
+
+    def place(self, number: int) -> str:
+        return f"frame {number}, {self.times[number]:.2f} s" if number < len(self.times) else "its end"
+
+
+def file_source(path: Path) -> Source:
+    """Raises VideoError for what is no video, and for a container that is damaged or was cut off."""
+    check_whole(path)
+    with _complaints() as messages, _opened(path) as (container, stream):
+        packets = list(_packets(path, container, stream))
+        name, base, claimed, channel = container.format.name, stream.time_base, stream.frames, stream.id
+        rate = stream.average_rate or stream.guessed_rate
+    if said := [words for _, who, words in messages if who == name]:
+        raise _damaged(path, " ".join(said[0].split()))
+    if not packets:
+        raise VideoError(f"{path} is not a video that can be decoded, or it was cut off: it holds no frame.")
+    index = _timeless(path, packets, base, claimed) if name == "avi" else _index(path, packets, base, rate)
+    if name == "mpegts" and is_variable(index.times) and has_gaps(path, channel, len(packets)):
+        raise _damaged(path, "frames are missing")
+    return Source(name.split(",")[0], index.times, float(rate or 0), partial(_pictures, path, index))
+
+
+def _packets(path: Path, container: Any, stream: Any) -> Iterator[Packet]:
+    """Those of frames that are shown: not what an edit list cuts away, nor what others are only predicted from."""
+    with _failing(path, "it cannot be read to its end"):
+        for packet in container.demux(stream):
+            if packet.is_corrupt:
+                raise _damaged(path, "a frame is incomplete")
+            hidden = stream.codec_context.name == "vp8" and packet.size and not memoryview(packet)[0] & 0x10
+            if packet.size and not packet.is_discard and not hidden:
+                yield Packet(packet.pts, packet.dts, packet.is_keyframe)
+
+
+def _index(path: Path, packets: Sequence[Packet], base: Fraction, rate: Fraction | None) -> Index:
+    """Where not all packets tell when they are shown, or some cannot be decoded since the file was cut out of another one, decoding tells it."""
+    first = packets[0].shown if packets[0].key else None
+    ticks = sorted(packet.shown for packet in packets if packet.shown is not None)
+    if len(ticks) < len(packets):
+        seen = [frame.pts for _, frame in _decoded(path, Index(key=first))]
+        known = [tick for tick in seen if tick is not None]
+        if len(known) < len(seen) or known != sorted(known):
+            return Index([float(number / rate) if rate else 0.0 for number in range(len(seen))], seen)
+        return Index([float((tick - known[0]) * base) for tick in known], known, first)
+    if first is not None and first > ticks[0]:
+        begins = next((frame.pts for _, frame in _decoded(path, Index(key=first))), ticks[0])
+        ticks = [tick for tick in ticks if tick >= min(begins, first)]
+    return Index([float((tick - ticks[0]) * base) for tick in ticks], ticks, first, _doors(packets, ticks))
+
+
+def _doors(packets: Sequence[Packet], ticks: list[int]) -> tuple[int, ...]:
+    """The first frame, and each key frame of which all that is coded before it is shown before it, and all that is coded behind it behind it."""
+    lost = len(packets) - len(ticks)
+    latest = accumulate((packet.shown or 0 for packet in packets), max)
+    return 0, *(
+        number - lost
+        for number, (packet, last) in enumerate(zip(packets, latest, strict=True))
+        if packet.key and number > lost and last == packet.shown == ticks[number - lost]
+    )
+
+
+def _timeless(path: Path, packets: Sequence[Packet], base: Fraction, claimed: int) -> Index:
+    """AVI numbers its frames in the order in which they are decoded, and does not say when they are shown (FFmpeg guesses, and may be wrong).
+    Both orders have the same steps of time."""
+    numbers = [packet.decoded or 0 for packet in packets]
+    if numbers[-1] + 1 < claimed:
+        raise _damaged(path, f"it holds {numbers[-1] + 1} of the {claimed} frames that its header claims")
+    return Index([float((number - numbers[0]) * base) for number in numbers])
+
+
+def _pictures(path: Path, index: Index, indices: Sequence[int]) -> Iterator[Picture]:
+    """Raises VideoError where a frame up to the last of these is damaged, missing or out of turn, or where their size changes."""
+    wanted, sizes = list(indices), dict[tuple[int, int], None]()
+    for number, frame in _from_door(path, index, indices[0]):
+        if number == wanted[0]:
+            del wanted[0]
+            sizes[frame.width, frame.height] = None
+            if len(sizes) > 1:
+                change = " to ".join(f"{width}x{height}" for width, height in sizes)
+                raise VideoError(f"{path} changes from {change} pixels at {index.place(number)}. Take frames before or behind it, or give all one size.")
+            yield _upright(path, frame)
+        if not wanted:
+            return
+    raise _damaged(path, f"{index.place(wanted[0])} is missing")
+
+
+def _from_door(path: Path, index: Index, first: int) -> Iterator[tuple[int, Any]]:
+    """Frames with their numbers, from the last door before the first one wanted; from the start where FFmpeg does not find that door."""
+    frames = _decoded(path, index, index.doors[bisect_right(index.doors, first) - 1])
+    try:
+        return chain([next(frames)], frames)
+    except (VideoError, StopIteration):
+        return _decoded(path, index)
+
+
+def _upright(path: Path, frame: Any) -> Picture:
+    """The picture as a player shows it: turned and mirrored as the file's display matrix says."""
+    picture: Picture = frame.to_ndarray(format="rgb24")
+    matrix = next((np.frombuffer(data, np.int32) for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
+    if matrix is None:
+        return picture
+    a, b, c, d = (int(matrix[place]) for place in (0, 1, 3, 4))  # a point (x, y) is shown at (a x + c y, b x + d y)
+    if (a == d == 0) == (b == c == 0):
+        raise VideoError(f"{path} is shown turned by an angle that is no quarter turn: turn it first, with ffmpeg -i FILE TURNED.mp4.")
+    right, down = (a, d) if a else (c, b)
+    return (picture if a else picture.swapaxes(0, 1))[:: 1 if down > 0 else -1, :: 1 if right > 0 else -1]
+
+
+def _decoded(path: Path, index: Index, door: int = 0) -> Iterator[tuple[int, Any]]:
+    """All frames from a door on, with their numbers, in display order.
+
+    Raises VideoError, with the place, at the first that is damaged, missing or out of turn.
+    """
+    from av.codec.context import Flags
+
+    with _opened(path) as (container, stream):
+        stream.thread_type = "AUTO"
+        stream.codec_context.options = STRICT
+        stream.codec_context.flags |= Flags.output_corrupt  # else a damaged frame is left out without a word
+        if door and index.ticks is not None:
+            container.seek(index.ticks[door], stream=stream)
+        frames = container.decode(stream)
+        for number in count(door):
+            with _failing(path, index.place(number)):
+                frame = next((frame for frame in frames if number or not index.has_lost(frame)), None)
+            if frame is None:
+                return
+            if frame.is_corrupt:
+                raise _damaged(path, f"{index.place(number)} cannot be decoded whole")
+            if index.ticks is not None and list(index.ticks[number : number + 1]) != [frame.pts]:
+                raise _damaged(path, f"{index.place(number)} is missing or out of turn")
+            yield number, frame
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
+    """A file and its first video; a picture of its cover is none."""
+    import av
+    from av.stream import Disposition
+
+    try:
+        container = av.open(str(path.resolve()), options=STRICT)  # absolute: "concat:a|b" is never taken for a protocol
+    except (av.FFmpegError, ValueError, OverflowError) as error:
+        raise VideoError(f"{path} is not a video that can be decoded, or it was cut off.") from error
+    with container:
+        streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+        if not streams:
+            raise VideoError(f"{path} holds no video.")
+        _check_claims(path, streams[0])
+        yield container, streams[0]
+
+
+def _check_claims(path: Path, stream: Any) -> None:
+    """Refuse a header whose numbers are absurd, before memory is taken for them."""
+    if stream.codec_context is None:
+        raise VideoError(f"{path} is not a video that can be decoded, or it was cut off: its codec is unknown.")
+    frames, pixels = stream.frames, stream.width * stream.height
+    if frames > path.stat().st_size or not 0 < pixels <= MAX_PIXELS:
+        raise VideoError(f"{path} is damaged: its header claims {frames} frames of {pixels} pixels.")
+
+
+@contextmanager
+def _failing(path: Path, place: str) -> Iterator[None]:
+    import av
+
+    try:
+        yield
+    except (av.FFmpegError, OverflowError, UnicodeDecodeError) as error:
+        raise _damaged(path, f"{place} ({error.strerror if isinstance(error, OSError) else error})") from error
+
+
+def _damaged(path: Path, what: str) -> VideoError:
+    return VideoError(f"{path} is damaged or was cut off: {what}. {REPAIR}")
+
+
+@contextmanager
+def _complaints() -> Iterator[list[tuple[int, str, str]]]:
+    """What FFmpeg's libraries report as errors meanwhile, as (level, who, words): a demuxer leaves out what it cannot read and says so here alone."""
+    import av.logging
+
+    before = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture() as messages:
+            yield messages
+    finally:
+        av.logging.set_level(before)

@@ -1,0 +1,96 @@
+"""Animations (gif, webp, png) and folders of pictures, by PIL."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageSequence
+
+from ditflow.video.source import Picture, Source, VideoError
+
+PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+ANIMATIONS = {".gif", ".webp", ".png", ".apng"}
+FOLDER_FPS = 8.0  # pictures carry no rate: CogVideoX's is taken
+SHORTEST = 10  # milliseconds: animations that say less are shown at 10 frames a second, as browsers do
+BROKEN = (
+    *(OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error, Image.DecompressionBombError),
+)  # PIL on a bad file
+
+
+def is_animation(path: Path) -> bool:
+    return path.suffix.lower() in ANIMATIONS
+
+
+def animation_source(path: Path) -> Source:
+    """Raises VideoError for a file that cannot be decoded, and for a picture that does not move."""
+    container, durations = _durations(path)
+    if len(durations) == 1 and path.suffix.lower() in PICTURES:
+        raise VideoError(f"{path} is one picture, not a video. Put the pictures of a clip into a folder, and name the folder.")
+    times = [0.0, *accumulate(durations[:-1])]
+    return Source(container, times, len(durations) / sum(durations), partial(_animated, path))
+
+
+def folder_source(path: Path) -> Source:
+    """Raises VideoError for a folder without pictures."""
+    files = pictures_of(path)
+    if not files:
+        raise VideoError(f"The folder {path} holds no pictures ({' '.join(sorted(PICTURES))}).")
+    return Source("folder", [index / FOLDER_FPS for index in range(len(files))], FOLDER_FPS, partial(_still, files))
+
+
+def pictures_of(folder: Path) -> list[Path]:
+    """Visible pictures in natural order: frame2 before frame10."""
+    files = [file for file in folder.iterdir() if file.suffix.lower() in PICTURES and not file.name.startswith(".")]
+    return sorted(files, key=lambda file: ([(word, int(number or 0)) for word, number in re.findall(r"(\D*)(\d*)", file.name)], file.name))
+
+
+def _durations(path: Path) -> tuple[str, list[float]]:
+    """The format's name, and how long each frame is shown, in seconds. Decodes all, so that damage is found."""
+    with _opened(path) as image:
+        durations = []
+        for frame in _frames(path, image):
+            milliseconds = frame.info.get("duration", 0)
+            durations.append((milliseconds if milliseconds > SHORTEST else 100) / 1000)
+        return str(image.format).lower(), durations
+
+
+def _animated(path: Path, indices: Sequence[int]) -> Iterator[Picture]:
+    wanted = set(indices)
+    with _opened(path) as image:
+        for index, frame in enumerate(_frames(path, image)):
+            if index in wanted:
+                yield np.asarray(frame.convert("RGB"))
+
+
+def _frames(path: Path, image: Image.Image) -> Iterator[Image.Image]:
+    try:
+        for frame in ImageSequence.Iterator(image):
+            frame.load()
+            yield frame
+    except BROKEN as error:
+        raise VideoError(f"{path} is damaged or was cut off: not all of its frames can be decoded.") from error
+
+
+def _opened(path: Path) -> Image.Image:
+    try:
+        return Image.open(path)
+    except BROKEN as error:
+        raise VideoError(f"{path} is not an animation that can be decoded, or it was cut off.") from error
+
+
+def _still(files: Sequence[Path], indices: Sequence[int]) -> Iterator[Picture]:
+    for file in (files[index] for index in indices):
+        try:
+            with Image.open(file) as image:
+                picture = image.convert("RGB")
+        except BROKEN as error:
+            raise VideoError(f"{file} is not a picture that can be decoded, or it was cut off.") from error
+        if image.mode.startswith(("I", "F")):
+            raise VideoError(f"{file} has more than 8 bits a channel: convert the pictures to 8 bits.")
+        yield np.asarray(picture)

@@ -1,0 +1,72 @@
+"""Which frames of a clip are taken: every n-th, or those nearest to equal steps of time."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+from statistics import median
+
+TICK = 0.00101  # seconds: Matroska and Flash round times to milliseconds, so that 16 and 17 ms alternate at a constant 60 frames a second
+
+
+class SelectionError(ValueError):
+    """The clip has no such frames. Begins with a verb, for the clip's name to stand before it. `fit`: how many frames would fit, from the same start."""
+
+    def __init__(self, words: str, fit: int = 0) -> None:
+        super().__init__(words)
+        self.fit = fit
+
+
+def by_stride(count: int, frames: int | None, start: int, stride: int) -> list[int]:
+    """Indices start, start + stride, ... of a clip of `count` frames; `frames` None takes as many as there are."""
+    _check_start(count, start)
+    fit = (count - start - 1) // stride + 1
+    if frames is not None and frames > fit:
+        need, smaller = start + (frames - 1) * stride + 1, (count - start - 1) // (frames - 1)
+        other = f", or stride={smaller}" if smaller else ""
+        asked = f"frames={frames} from start={start} with stride={stride} need {need}"
+        raise SelectionError(f"has {count} frames, but {asked}. frames={fit} would fit{other}.", fit)
+    return list(range(start, start + (fit if frames is None else frames) * stride, stride))
+
+
+def by_time(times: Sequence[float], frames: int | None, start: int, fps: float) -> list[int]:
+    """Indices of the frames nearest to times[start] + k / fps, for k = 0, 1, ...; of two as near, the earlier one.
+
+    The clip ends half an interval after its last frame: later moments are nearer to a frame that it does not have.
+    """
+    _check_start(len(times), start)
+    lasts = times[-1] - times[start] + interval(times) / 2
+    fit = max(1, math.ceil(lasts * fps - 1e-6))
+    if frames is not None and frames > fit:
+        slower = math.ceil((frames - 1) / lasts * 100 + 1e-6) / 100
+        lasts = times[-1] - times[start] + interval(times)
+        asked = f"frames={frames} at fps={fps:g} need {frames / fps:.2f} s"
+        raise SelectionError(f"lasts {lasts:.2f} s from start={start}, but {asked}. frames={fit} would fit, or fps={slower:g}.", fit)
+    return [nearest(times, times[start] + k / fps) for k in range(fit if frames is None else frames)]
+
+
+def nearest(times: Sequence[float], moment: float) -> int:
+    """The index of the time nearest to a moment; of two as near, the earlier one."""
+    after = bisect_left(times, moment - 1e-9)
+    if after == 0:
+        return 0
+    if after == len(times) or moment - times[after - 1] <= times[after] - moment + 1e-9:
+        return after - 1
+    return after
+
+
+def interval(times: Sequence[float]) -> float:
+    """Seconds from one frame to the next: the median, 0 for a single frame."""
+    return median(b - a for a, b in zip(times, times[1:], strict=False)) if len(times) > 1 else 0.0
+
+
+def is_variable(times: Sequence[float]) -> bool:
+    """Whether some intervals between frames differ from the others, by more than rounding does."""
+    typical = interval(times)
+    return any(abs(b - a - typical) > max(TICK, typical / 10) for a, b in zip(times, times[1:], strict=False))
+
+
+def _check_start(count: int, start: int) -> None:
+    if start >= count:
+        raise SelectionError(f"has {count} frames, so none starts at start={start}: the last is {count - 1}.")

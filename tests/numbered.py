@@ -1,0 +1,91 @@
+"""Videos whose frames carry their number as pixels, so that the right answer needs no decoder.
+
+A frame is 4 columns x 3 rows of squares, black or white: six bits of its number, then the same bits inverted. A frame that is grey, torn or made of two
+others has no number.
+"""
+
+# T frames, C = 3 colours, Y X pixel rows and columns
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+from torch import Tensor
+
+BITS, ROWS, COLUMNS = 6, 3, 4
+DARK, BRIGHT = 32, 224  # far enough apart for a poor encoder, and off the ends of the range
+
+
+def numbered(number: int, height: int = 48, width: int = 64) -> np.ndarray:
+    """Frame of a number from 0 to 63: uint8 (Y, X, C)."""
+    bits = [number >> bit & 1 for bit in range(BITS)]
+    squares = np.array(bits + [1 - bit for bit in bits], np.uint8).reshape(ROWS, COLUMNS)
+    rows, columns = np.arange(height) * ROWS // height, np.arange(width) * COLUMNS // width
+    grey = np.where(squares[rows][:, columns] == 1, BRIGHT, DARK).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=-1)
+
+
+def numbers(frames: Tensor) -> list[int | None]:
+    """The numbers of frames uint8 (T, C, Y, X); None for what shows none."""
+    return [_number(frame) for frame in frames.permute(0, 2, 3, 1).numpy()]
+
+
+def _number(frame: np.ndarray) -> int | None:
+    height, width, _ = frame.shape
+    levels = [
+        np.median(frame[height * row // ROWS : height * (row + 1) // ROWS, width * column // COLUMNS : width * (column + 1) // COLUMNS])
+        for row in range(ROWS)
+        for column in range(COLUMNS)
+    ]
+    if any(80 < level < 176 for level in levels):
+        return None
+    bits = [level >= 176 for level in levels]
+    if any(bit == inverse for bit, inverse in zip(bits[:BITS], bits[BITS:], strict=True)):
+        return None
+    return sum(bit << place for place, bit in enumerate(bits[:BITS]))
+
+
+def write_numbered(
+    path: Path,
+    codec: str,
+    count: int = 40,
+    *,
+    rate: Fraction | int = 25,
+    size: tuple[int, int] = (48, 64),
+    pixels: str = "yuv420p",
+    options: dict[str, str] | None = None,
+    container: dict[str, str] | None = None,
+    times: Sequence[int] | None = None,
+    form: str | None = None,
+    before: Callable[[Any], object] = lambda output: None,
+    edit: Callable[[Any, Any], object] = lambda output, stream: None,
+    frames: Iterable[np.ndarray] | None = None,
+) -> Path:
+    """Write `count` numbered frames with PyAV. `times` are those of the frames, in milliseconds, where the rate varies; `before` adds streams that come
+    before the video's, and `edit` changes the stream before it is opened."""
+    with av.open(str(path), "w", format=form, options=container or {}) as output:
+        before(output)
+        stream = output.add_stream(codec, rate=rate)
+        stream.height, stream.width, stream.pix_fmt = *size, pixels
+        stream.codec_context.thread_count = 1
+        stream.options = options or {}
+        if times is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        edit(output, stream)
+        for index, picture in enumerate(frames if frames is not None else (numbered(number, *size) for number in range(count))):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            if times is not None:
+                frame.pts, frame.time_base = times[index], Fraction(1, 1000)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
+
+
+def shown(numbers_: Iterable[int], size: tuple[int, int] = (48, 64)) -> Tensor:
+    """What frames of these numbers look like, uint8 (T, C, Y, X)."""
+    return torch.from_numpy(np.stack([numbered(number, *size) for number in numbers_])).permute(0, 3, 1, 2)
