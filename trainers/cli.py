@@ -52,7 +52,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if arguments[0] not in COMMANDS:
         return _refuse(f"ditflow has no command {arguments[0]!r}: it has {', '.join(COMMANDS)}.")
+    _keep_threads()
     return _one_sentence(lambda: COMMANDS[arguments[0]](arguments))
+
+
+def _keep_threads() -> None:
+    """A program that calls `main` and has PyTorch already keeps its number of threads.
+
+    Processes that are started from here see that number, too.
+    """
+    if torch := sys.modules.get("torch"):
+        os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
 
 
 def _one_sentence(command: Callable[[], int]) -> int:

@@ -11,11 +11,12 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
@@ -27,6 +28,7 @@ from ditflow.grid import VideoSize
 from ditflow.resources import shipped
 from ditflow.sampling import clip_generator, initial_noise, sample
 from ditflow.video import write_video
+from trainers import cores
 from trainers.demo_report import report
 from trainers.demo_tasks import FPS, Task, write_inputs
 
@@ -54,21 +56,37 @@ class Journey:
         CONSOLE.rule(f"1 of 5: {len(self.tasks)} held-out clips of a synthetic world")
         write_inputs(self.folder, self.tasks)
         CONSOLE.rule("2 of 5: their motion into a bank")
-        self._timed("optimised", (task.optimised for task in self.tasks), lambda: self._fit(fit_arguments))
+        self._timed("optimised", [task.optimised for task in self.tasks], lambda: self._fit(fit_arguments))
         CONSOLE.rule("3 of 5: new videos from the bank, with new prompts")
-        self._timed("injected", (file for task in self.tasks for file in task.injected.values()), self._predict)
+        self._timed("injected", self._injected, self._predict)
         CONSOLE.rule("4 of 5: plain videos, without guidance, to compare with")
         backbone = load_backbone(self.backbone)
-        self._timed("plain", (task.plain for task in self.tasks), lambda: self._plain(backbone))
+        cores.settle(backbone)
+        self._timed("plain", [task.plain for task in self.tasks], lambda: self._plain(backbone))
         CONSOLE.rule("5 of 5: how they move")
         report(self.folder, backbone, self.tasks, self._seconds(), CONSOLE)
 
     def _fit(self, arguments: Sequence[str]) -> None:
         data = ["--data.manifest", str(self.folder / "clips.csv"), "--out", str(self.folder / "videos/optimised")]
-        self._ditflow("fit", *data, "--model.finish", "true", "--model.fps", str(FPS), *arguments)
+        shared = self._shared([task.optimised for task in self.tasks])
+        self._ditflow("fit", *data, "--model.finish", "true", "--model.fps", str(FPS), *shared, *arguments)
 
     def _predict(self) -> None:
-        self._ditflow("predict", "--data.prompts", str(self.folder / "prompts.csv"), "--out", str(self.folder / "videos/injected"), "--model.fps", str(FPS))
+        data = ["--data.prompts", str(self.folder / "prompts.csv"), "--out", str(self.folder / "videos/injected")]
+        self._ditflow("predict", *data, "--model.fps", str(FPS), *self._shared(self._injected))
+
+    @property
+    def _injected(self) -> list[str]:
+        return [file for task in self.tasks for file in task.injected.values()]
+
+    def _missing(self, files: Sequence[str]) -> int:
+        return sum(not (self.folder / file).exists() for file in files)
+
+    def _shared(self, files: Sequence[str]) -> list[str]:
+        """Without a GPU several processes make what is missing, each on a thread of its own."""
+        if torch.cuda.is_available() or (processes := cores.processes(self._missing(files))) == 1:
+            return []
+        return ["--trainer.accelerator", "cpu", "--trainer.devices", str(processes)]
 
     def _plain(self, backbone: Backbone) -> None:
         bank = MotionBank(self.folder / "bank")
@@ -83,9 +101,9 @@ class Journey:
         CONSOLE.print(f"$ {shlex.join(words)}", style="bold", soft_wrap=True, markup=False, highlight=False)
         subprocess.run([sys.executable, "-m", "trainers.cli", *words[1:]], check=True)
 
-    def _timed(self, kind: str, files: Iterable[str], make: Callable[[], None]) -> None:
+    def _timed(self, kind: str, files: Sequence[str], make: Callable[[], None]) -> None:
         """Make what is missing, and keep the seconds that each video took; of those made before, the seconds kept then stand."""
-        missing = sum(not (self.folder / file).exists() for file in files)
+        missing = self._missing(files)
         if not missing:
             CONSOLE.print("all there already")
             return

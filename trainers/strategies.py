@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric.utilities.distributed import _init_dist_connection, _set_num_threads_if_needed
+from lightning.fabric.utilities.distributed import _init_dist_connection
 from lightning.fabric.utilities.seed import reset_seed
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from lightning.pytorch.trainer.states import TrainerFn
 
+from trainers import cores
 from trainers.checkpoints import RecordIO
 
 RENDEZVOUS = datetime.timedelta(hours=1)  # for all to come, and then for the plan of a large library
@@ -40,7 +41,7 @@ class Launcher(_SubprocessScriptLauncher):
         if self.num_processes * self.num_nodes > 1 and not self.cluster_environment.creates_processes_externally:
             self._call_children_scripts()
             threading.Thread(target=self._guard, daemon=True).start()
-        _set_num_threads_if_needed(num_processes=self.num_processes)
+        cores.divide(self.num_processes)
         return function(*arguments, **options)
 
     def wait(self) -> dict[int, int]:

@@ -3,8 +3,9 @@
 PyTorch takes oneDNN's kernel for a float32 convolution of one sample if channels x frames x rows is
 above 20,480. Columns do not count, a rule made for images. Below it, `slow_conv3d` copies its input
 27 times for a kernel of 3 x 3 x 3. Decoding 25 frames of 64 x 64 then takes 1.2 GB in blocks of up
-to 108 MB. The C library gives such blocks back to the system at each free and takes them again, page
-by page: 240,000 page faults a video, and nine tenths of the decoder's time. oneDNN needs none of it.
+to 108 MB. The C library gives such blocks back to the system at each free and takes them again,
+page by page: 240,000 page faults a video, and nine tenths of the decoder's time. oneDNN needs none
+of it.
 """
 
 # B batch, C channels, T frames, Y X rows and columns

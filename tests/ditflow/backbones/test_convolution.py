@@ -23,7 +23,8 @@ def largest_block(function, *arguments) -> int:
     """Bytes of the largest block that PyTorch takes meanwhile."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         function(*arguments)
-    return max(event.nbytes() for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]")
+    events = profiled.profiler.kineto_results.events()
+    return max(event.nbytes() for event in events if event.name() == "[memory]")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,8 @@ def test_gradients_go_through():
     for context in (DirectConvolution(), torch.enable_grad()):
         inputs = normal(1, 8, 5, 8, 8).requires_grad_()
         with context:
-            conv3d(inputs, weight, None, (1, 1, 1), (0, 1, 1), (1, 1, 1), 1).square().sum().backward()
+            output = conv3d(inputs, weight, None, (1, 1, 1), (0, 1, 1), (1, 1, 1), 1)
+        output.square().sum().backward()
         gradients.append(inputs.grad)
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-2)  # of gradients up to 1,500
 
@@ -72,7 +74,7 @@ def test_gradients_go_through():
     ("inputs", "weight", "padding"),
     [
         (normal(1, 8, 4, 8, 8), normal(4, 8, 1, 1, 1), (0, 0, 0)),
-        (normal(1, 8, 4, 8, 8, dtype=torch.float64), normal(4, 8, 3, 3, 3, dtype=torch.float64), (1, 1, 1)),
+        (normal(1, 8, 4, 8, 8).double(), normal(4, 8, 3, 3, 3).double(), (1, 1, 1)),
         (normal(1, 8, 4, 8, 8), normal(4, 8, 3, 3, 3), "same"),
         (normal(8, 4, 8, 8), normal(4, 8, 3, 3, 3), (1, 1, 1)),
     ],
