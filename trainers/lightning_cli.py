@@ -40,6 +40,12 @@ QUIET = (  # warnings that say nothing here
 )
 
 
+MEASURE = (
+    "With --dry_run: time one block of the backbone on this device, for about a minute at most, "
+    "and say how long all of it will take."
+)
+
+
 class MotionCLI(LightningCLI):
     """The two commands take the same YAML. Both know --bank and --out, which go to the data, and --dry_run, whose exit code is `code`."""
 
@@ -74,6 +80,7 @@ class MotionCLI(LightningCLI):
         parser.add_argument("--bank", type=str, required=True, help="Folder or URL of the motion bank; `fit` makes it where it is missing.")
         parser.add_argument("--out", type=str | None, default=None, help="Folder for videos; by default `videos` in the bank.")
         parser.add_argument("--dry_run", action="store_true", help="Print what would be done and what it would cost, and write nothing.")
+        parser.add_argument("--measure", action="store_true", help=MEASURE)
         parser.link_arguments("bank", "data.bank")
         parser.link_arguments("out", "data.out")
 
@@ -81,12 +88,15 @@ class MotionCLI(LightningCLI):
         """Lightning would unpickle the file for settings; ours has none."""
 
     def before_instantiate_classes(self) -> None:
+        if self._get(self.config, "measure") and not self._get(self.config, "dry_run"):
+            given = "--measure belongs to --dry_run, which is not given"
+            raise ValueError(f"{given}. Add --dry_run, or leave --measure out.")
         if self._get(self.config, "trainer").enable_progress_bar is False:
             self.trainer_defaults["callbacks"] = [callback for callback in self.trainer_defaults["callbacks"] if not isinstance(callback, LibraryBar)]
 
     def fit(self, **arguments: Any) -> None:
         if self._get(self.config, "dry_run"):
-            self.code = plan_fit(self.trainer, self.model, self.datamodule)
+            self.code = plan_fit(*self._parts)
             return
         began = time.monotonic()
         self.trainer.fit(**arguments)
@@ -94,13 +104,18 @@ class MotionCLI(LightningCLI):
 
     def predict(self, **arguments: Any) -> None:
         if self._get(self.config, "dry_run"):
-            self.code = plan_predict(self.trainer, self.model, self.datamodule)
+            self.code = plan_predict(*self._parts)
             return
         before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a video takes minutes and leaves nothing half-done: no reason to wait for its end
         try:
             self.trainer.predict(**arguments, return_predictions=False)
         finally:
             signal.signal(signal.SIGTERM, before)
+
+    @property
+    def _parts(self) -> tuple[Trainer, MotionOptimization, MotionTaskModule, bool]:
+        """What a plan is made of; the last says whether to measure."""
+        return self.trainer, self.model, self.datamodule, self._get(self.config, "measure")
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -1,9 +1,16 @@
-"""`--dry_run`: what `fit` or `predict` would do and what it would cost, and nothing written. The backbone's weights are not read."""
+"""`--dry_run`: what `fit` or `predict` would do and what it would cost, and nothing is written.
+
+The backbone's weights are not read. Each number says how it is known: counted, estimated, or
+measured on this device, which is done only where `--measure` asks for it.
+"""
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -12,20 +19,33 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
+from tqdm import tqdm
 
 from datamodules import records
+from datamodules.clips import one_line, reported
+from datamodules.generations import Generation
 from datamodules.motion_tasks import MotionTaskModule
-from ditflow.backbones import sketch_backbone
+from ditflow.backbones import Backbone, sketch_backbone
+from ditflow.bank import EntryError, EntryMetadata
+from ditflow.entries import check_entry
+from ditflow.grid import VideoSize
+from ditflow.guidance import Guidance
 from trainers import costs
 from trainers.motion_optimization import MotionOptimization
-from trainers.progress_view import ROWS, console_of, duration, plain
+from trainers.probe import measure_forward
+from trainers.progress_view import console_of, duration, plain
 
-Rows = list[tuple[str, str]]
+Rows = list[tuple[str, str, str]]  # a name, how its value is known, the value
+FORWARDS = "forward passes of one sample through the whole transformer"
 
 
 @dataclass(frozen=True)
 class Work:
-    """What is left of a library. `begun` are (names, next step) of batches that go on; `failed` gives the reasons of clips that cannot be done."""
+    """What is left of a library.
+
+    `begun` are (names, next step) of batches that go on. `failed` says why clips cannot be done.
+    Only clips that are `alike`, of one size, share a batch.
+    """
 
     asked: int
     left: tuple[str, ...]
@@ -33,67 +53,88 @@ class Work:
     failed: dict[str, str]
     batch_size: int
     steps: int
+    alike: Callable[[str], Hashable] = lambda name: None
 
     @property
     def batches(self) -> list[tuple[int, int]]:
         """(clips, steps) of each batch, those that go on first."""
-        rest = len(set(self.left) - {name for names, _ in self.begun for name in names})
-        fresh = [self.batch_size] * (rest // self.batch_size) + [rest % self.batch_size] * (rest % self.batch_size > 0)
-        return [(len(names), self.steps - step) for names, step in self.begun] + [(clips, self.steps) for clips in fresh]
+        rest = set(self.left) - {name for names, _ in self.begun for name in names}
+        fresh = [
+            min(self.batch_size, clips - first)
+            for clips in Counter(map(self.alike, rest)).values()
+            for first in range(0, clips, self.batch_size)
+        ]
+        going_on = [(len(names), self.steps - step) for names, step in self.begun]
+        return going_on + [(clips, self.steps) for clips in fresh]
 
     @property
     def clip_steps(self) -> int:
         return sum(clips * steps for clips, steps in self.batches)
 
 
-def plan_fit(trainer: Trainer, module: MotionOptimization, data: MotionTaskModule) -> int:
-    """Print the plan of `fit`; 1 where clips cannot be done, as `fit` itself would return."""
+def plan_fit(
+    trainer: Trainer, module: MotionOptimization, data: MotionTaskModule, measure: bool
+) -> int:
+    """Print the plan of `fit` and each clip that it would refuse; 1 where there is one."""
     _sketch(trainer, module, data)
     data.setup("fit")
+    backbone, method, size = module.backbone, module.method, data.clips.references.size
+    _print([("method", "", str(method)), *_costs(backbone, size, data.batch_size, method.guidance)])
+    pace = _pace(trainer, backbone, size, measure)
     work = _work(module, data)
     forwards = _forwards_of_a_clip(module) * work.clip_steps / work.steps
-    rows = [
-        ("method", str(module.method)),
-        ("clips", f"{work.asked} asked for, {work.asked - len(work.left) - len(work.failed)} done, {len(work.begun)} in flight, {len(work.left)} to do"),
-        ("batches", f"{len(work.batches)} of at most {work.batch_size} clips"),
-        ("steps", f"{sum(steps for _, steps in work.batches)}, {work.steps} for each new batch"),
-        *_costs(trainer, module, data, forwards),
-        ("bank", data.path),
-    ]
-    _print(rows, [f"{name}: {reason}" for name, reason in work.failed.items()])
-    return 1 if work.failed else 0
+    passes = f"{forwards:.4g} {FORWARDS}; a backward pass counts as two"
+    rows = [*_counts(work), ("work", "counted", passes), pace.row(forwards)]
+    _print([*rows, ("bank", "", data.path)])
+    return _conclude(work.failed)
 
 
-def plan_predict(trainer: Trainer, module: MotionOptimization, data: MotionTaskModule) -> int:
-    """Print the plan of `predict`."""
+def plan_predict(
+    trainer: Trainer, module: MotionOptimization, data: MotionTaskModule, measure: bool
+) -> int:
+    """Print the plan of `predict` and each video that it would refuse; 1 where there is one."""
     _sketch(trainer, module, data)
     data.setup("predict")
-    left = [generation for generation in data.generations if not generation.file.exists()]
-    steps = {name: module.choices.steps or data.bank.metadata(name).steps for name in {generation.entry for generation in left}}
-    denoising = sum(steps[generation.entry] for generation in left)
-    rows = [
-        ("videos", f"{len(data.generations)} asked for, {len(data.generations) - len(left)} there, {len(left)} to make"),
-        ("steps", f"{denoising}"),
-        *_costs(trainer, module, data, 2.0 * denoising),
-        ("folder", str(data.video_folder)),
-    ]
-    _print(rows, [])
-    return 0
+    left = [video for video in data.generations if not video.file.exists()]
+    entries = _entries(data, left)
+    size = _largest(data, entries.values())
+    _print(_costs(module.backbone, size, 1, None))
+    pace = _pace(trainer, module.backbone, size, measure)
+    failed = _refused(module, data, left)
+    todo = [video for video in left if video.file.stem not in failed]
+    steps = sum(module.choices.steps or entries[video.entry].steps for video in todo)
+    videos = f"{len(data.generations)} asked for, {len(data.generations) - len(left)} there"
+    counts = {
+        "videos": f"{videos}, {len(todo)} to make{_and_refused(failed)}",
+        "steps": f"{steps}",
+        "work": f"{2 * steps} {FORWARDS}",
+    }
+    rows = [(name, "counted", value) for name, value in counts.items()]
+    _print([*rows, pace.row(2.0 * steps), ("folder", "", str(data.video_folder))])
+    return _conclude(failed)
 
 
 def _sketch(trainer: Trainer, module: MotionOptimization, data: MotionTaskModule) -> None:
-    """Let module and data see each other and a backbone without weights, as the Trainer does with one that has them."""
+    """Let module and data see each other and a backbone without weights.
+
+    The Trainer does so with one that has them.
+    """
     module.trainer = data.trainer = trainer
     trainer.strategy.connect(module)
     module.setup("")
-    dtype = module.number_format or ("float32" if trainer.strategy.root_device.type == "cpu" else "bfloat16")
-    module.backbone = sketch_backbone(module.name, dtype=dtype)
+    default = "float32" if trainer.strategy.root_device.type == "cpu" else "bfloat16"
+    module.backbone = sketch_backbone(module.name, dtype=module.number_format or default)
 
 
 def _work(module: MotionOptimization, data: MotionTaskModule) -> Work:
+    """What is left for `fit`, once every clip that it would read has been read."""
     plan = data.clips.plan(data.attempts)
-    begun = [(record.names, record.step) for record in _disjoint(data.clips.begun(), set(plan.todo))]
-    return Work(len(data.tasks), plan.todo, tuple(begun), dict(plan.failed), data.batch_size, module.iterations)
+    failed = dict(plan.failed)
+    data.clips.check(plan.todo, lambda name, error: failed.update({name: one_line(error)}))
+    left = tuple(name for name in plan.todo if name not in failed)
+    begun = [(record.names, record.step) for record in _disjoint(data.clips.begun(), set(left))]
+    sizes = data.batch_size, module.iterations
+    return Work(len(data.tasks), left, tuple(begun), failed, *sizes, data.clips.alike)
 
 
 def _disjoint(begun: Iterable[records.Record], left: set[str]) -> Iterable[records.Record]:
@@ -106,38 +147,119 @@ def _disjoint(begun: Iterable[records.Record], left: set[str]) -> Iterable[recor
 
 
 def _forwards_of_a_clip(module: MotionOptimization) -> float:
-    """Up to the step that `fit` ends at; what comes after it is plain denoising with two passes a step."""
+    """Up to the step that `fit` ends at. What comes after it is two passes a step."""
     method = module.method
     whole = method.guidance.forward_equivalents(method.schedule, module.backbone.spec.blocks)
     return whole - 2 * (len(method.schedule) - module.iterations)
 
 
-def _costs(trainer: Trainer, module: MotionOptimization, data: MotionTaskModule, forwards: float) -> Rows:
-    """Work, memory and time."""
-    device, ranks, size = trainer.strategy.root_device, trainer.world_size, data.references().size
-    guidance = module.method.guidance if data.tasks else None
-    needed = costs.memory(module.backbone, size, data.batch_size if data.tasks else 1, guidance)
-    forward = costs.seconds_of_a_forward(module.name, size, device, module.backbone.dtype)
+def _counts(work: Work) -> Rows:
+    done = work.asked - len(work.left) - len(work.failed)
+    begun, left = f"{len(work.begun)} in flight", f"{len(work.left)} to do"
+    clips = f"{work.asked} asked for, {done} done, {begun}, {left}{_and_refused(work.failed)}"
+    steps = sum(steps for _, steps in work.batches)
     return [
-        ("work", f"{forwards:.4g} forward passes of one sample through the whole transformer"),
-        ("memory", f"about {decimal(int(needed))} on each device, besides the encoders, which come first and go"),
-        ("time", f"{duration(forwards * forward / ranks)} on {ranks} x {_name(device)}, at {forward:.3g} s for a forward pass there"),
+        ("clips", "counted", clips),
+        ("batches", "counted", f"{len(work.batches)} of at most {work.batch_size} clips"),
+        ("steps", "counted", f"{steps}, {work.steps} for each new batch"),
     ]
 
 
-def _name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+def _and_refused(failed: Mapping[str, str]) -> str:
+    return f", {len(failed)} refused" if failed else ""
+
+
+def _entries(data: MotionTaskModule, left: Sequence[Generation]) -> dict[str, EntryMetadata]:
+    """Of the entries that videos come from, without those that are damaged."""
+    found = {}
+    for name in dict.fromkeys(generation.entry for generation in left):
+        with suppress(EntryError):
+            found[name] = data.bank.metadata(name)
+    return found
+
+
+def _largest(data: MotionTaskModule, entries: Iterable[EntryMetadata]) -> VideoSize:
+    """The size of the largest video that will be made; the backbone's where there is none."""
+    sizes = (entry.size for entry in entries)
+    largest = max(sizes, key=math.prod, default=None)
+    return data.references().size if largest is None else VideoSize(*largest)
+
+
+def _refused(
+    module: MotionOptimization, data: MotionTaskModule, left: Sequence[Generation]
+) -> dict[str, str]:
+    """Videos that `predict` would refuse, and why. Reads each entry as `predict` does."""
+    failed: dict[str, Exception] = {}
+    names = dict.fromkeys(generation.entry for generation in left)
+    for name in tqdm(names, desc="Reading", unit="entry", leave=False, disable=not names):
+        with reported(name, failed.__setitem__):
+            check_entry(module.backbone, data.bank[name])
+    lost = [generation for generation in left if generation.entry in failed]
+    return {generation.file.stem: one_line(failed[generation.entry]) for generation in lost}
+
+
+def _costs(backbone: Backbone, size: VideoSize, batch_size: int, guidance: Guidance | None) -> Rows:
+    """What is known of a backbone before a clip or an entry has been read."""
+    operations = costs.operations(backbone, size, backbone.spec.blocks)
+    dtype, weights = str(backbone.dtype).removeprefix("torch."), decimal(costs.weights(backbone))
+    needed = decimal(int(costs.memory(backbone, size, batch_size, guidance)))
+    besides = "on each device, besides the encoders, which come first and go"
+    return [
+        ("operations", "counted", f"{operations:.4g} in a forward pass of one sample of {size}"),
+        ("weights", "counted", f"{weights}: {backbone.weights:.4g} numbers in {dtype}"),
+        ("memory", "estimated", f"about {needed} {besides}"),
+    ]
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long forward passes take on the devices of a run: `seconds`, None if not measured."""
+
+    devices: str
+    ranks: int
+    seconds: float | None
+
+    def row(self, forwards: float) -> tuple[str, str, str]:
+        if self.seconds is None:
+            add = "add --measure to time one block of the backbone on this device"
+            return ("time", "not measured", add)
+        said = f"{duration(forwards * self.seconds / self.ranks)} on {self.devices}"
+        return ("time", "estimated", f"{said}, from the work and the pass that was measured")
+
+
+def _pace(trainer: Trainer, backbone: Backbone, size: VideoSize, measure: bool) -> Pace:
+    """Measure a forward pass and print its seconds, if that is asked for."""
+    device, ranks = trainer.strategy.root_device, trainer.world_size
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    measured = measure_forward(backbone, size, device) if measure else None
+    if measured is not None:
+        ended = "" if measured.seen == size else f", since time was up before {size}"
+        block = f"one of {backbone.spec.blocks} blocks on {measured.seen}{ended}"
+        _print([("pass", "measured", f"{measured.seconds:.3g} s on {name}, by {block}")])
+    return Pace(f"{ranks} x {name}", ranks, None if measured is None else measured.seconds)
 
 
 @rank_zero_only
-def _print(rows: Rows, problems: list[str]) -> None:
-    console = console_of(sys.stdout)
+def _print(rows: Rows) -> None:
+    """At once, also where nobody but a pipe reads: what comes next may take its time."""
     table = Table(show_header=False, box=None)
-    for name, value in rows:
-        table.add_row(Text(name, style="bold"), Text(plain(value), overflow="fold"))
-    console.print(table)
-    for problem in problems[:ROWS]:
-        console.print(Text(f"cannot be done: {plain(problem)}"))
-    if len(problems) > ROWS:
-        console.print(Text(f"… and {len(problems) - ROWS} more"))
-    console.print("Nothing was written: this was a dry run.")
+    for width in (10, 12, None):  # tables that follow each other stand in line
+        table.add_column(min_width=width)
+    for name, how, value in rows:
+        said = Text(plain(value), overflow="fold")
+        table.add_row(Text(name, style="bold"), Text(how, style="dim"), said)
+    console_of(sys.stdout).print(table)
+    sys.stdout.flush()
+
+
+def _conclude(failed: Mapping[str, str]) -> int:
+    """Name all that cannot be done, each on a line of its own. Returns the exit code."""
+    _say(f"cannot be done: {name}: {reason}" for name, reason in failed.items())
+    _say(["Nothing was written: this was a dry run."])
+    return 1 if failed else 0
+
+
+@rank_zero_only
+def _say(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(plain(line), flush=True)
