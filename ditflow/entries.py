@@ -79,8 +79,14 @@ def entries_of(
     ]
 
 
-def check_entry(backbone: Backbone, entry: BankEntry) -> DenoisingSchedule:
-    """The schedule that an entry was optimised on. Raises EntryError unless its backbone, grid, tensors and timesteps are those of this backbone."""
+def check_entry(
+    backbone: Backbone, entry: BankEntry, injection_blocks: Sequence[int] = ()
+) -> DenoisingSchedule:
+    """The schedule that an entry was optimised on.
+
+    Raises EntryError unless its backbone, grid, tensors and timesteps are those of this backbone, and
+    where it lacks what `injection_blocks` are to take their keys and values from.
+    """
     metadata, spec = entry.metadata, backbone.spec
     if metadata.backbone_fingerprint != spec.fingerprint:
         raise EntryError(
@@ -100,6 +106,10 @@ def check_entry(backbone: Backbone, entry: BankEntry) -> DenoisingSchedule:
             f"the entry was optimised at timesteps {metadata.timesteps} of a {metadata.scheduler}; {spec.scheduler} with {metadata.steps} steps has "
             f"{schedule.timesteps[slice(*metadata.window)]}. Use the backbone with its own scheduler."
         )
+    if injection_blocks and entry.reference_latents is None:
+        lacks = f"the entry of {metadata.clip!r} holds no reference latents"
+        raise EntryError(f"{lacks} for key and value injection. Optimise it again and keep them.")
+    backbone.check_blocks(injection_blocks)
     return schedule
 
 

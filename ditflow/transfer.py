@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ditflow.backbones import Backbone
-from ditflow.bank import BankEntry, EntryError
+from ditflow.bank import BankEntry
 from ditflow.entries import Source, check_entry, entries_of
 from ditflow.grid import VideoSize
 from ditflow.guidance import Guidance, guided_step, start_guidance
@@ -119,7 +119,7 @@ def inject_motion(
 
     VAE and text encoder stay loaded for the next video; where memory is short, `backbone.release_encoders()` frees them between two.
     """
-    check_entry(backbone, entry)  # before anything is loaded for it
+    check_entry(backbone, entry, injection_blocks)  # before anything is loaded for it
     metadata = entry.metadata
     kind = _or(guidance, cast(GuidanceKind, metadata.guidance))
     schedule = backbone.schedule(_or(steps, metadata.steps), _or(guidance_scale, metadata.guidance_scale), kind)
@@ -140,10 +140,8 @@ def inject(
     injection_blocks: Sequence[int] = (),
 ) -> Tensor:
     """From initial noise to clean latents (B, F, C, Hl, Wl) with the motion of an entry; `text` and `negative` are (b, L, .)."""
-    optimised, start, reference_latents = check_entry(backbone, entry), entry.metadata.window[0], entry.reference_latents
-    if injection_blocks and reference_latents is None:
-        raise EntryError(f"the entry of {entry.metadata.clip!r} holds no reference latents for key and value injection. Optimise it again and keep them.")
-    backbone.check_blocks(injection_blocks)
+    optimised = check_entry(backbone, entry, injection_blocks)
+    start, reference_latents = entry.metadata.window[0], entry.reference_latents
     latents, x0 = noise, None
     for step in schedule:
         position, key_value = None, None

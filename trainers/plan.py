@@ -188,12 +188,18 @@ def _largest(data: MotionTaskModule, entries: Iterable[EntryMetadata]) -> VideoS
 def _refused(
     module: MotionOptimization, data: MotionTaskModule, left: Sequence[Generation]
 ) -> dict[str, str]:
-    """Videos that `predict` would refuse, and why. Reads each entry as `predict` does."""
+    """Videos that `predict` would refuse, and why. Reads each entry as `predict` does.
+
+    Raises BackboneError for a number of steps that the backbone cannot take.
+    """
+    if module.choices.steps is not None:
+        module.backbone.schedule(module.choices.steps)
     failed: dict[str, Exception] = {}
     names = dict.fromkeys(generation.entry for generation in left)
+    blocks = module.choices.injection_blocks or ()
     for name in tqdm(names, desc="Reading", unit="entry", leave=False, disable=not names):
         with reported(name, failed.__setitem__):
-            check_entry(module.backbone, data.bank[name])
+            check_entry(module.backbone, data.bank[name], blocks)
     lost = [generation for generation in left if generation.entry in failed]
     return {generation.file.stem: one_line(failed[generation.entry]) for generation in lost}
 

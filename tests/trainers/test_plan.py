@@ -247,22 +247,39 @@ def test_the_plan_of_predict(run, clips, tmp_path):
 
 
 def test_an_entry_that_predict_refuses_is_named_with_its_sentence(run, clips, tmp_path):
-    """One is damaged, and on another backbone none will do."""
+    """One is damaged; none has what is to be injected, and none will do on another backbone."""
     assert run(*arguments("fit", tmp_path / "bank", manifest=clips))[0] == 0
     file = tmp_path / "bank" / "entries" / "left.safetensors"
     data = bytearray(file.read_bytes())
     data[-9] ^= 1
     file.write_bytes(data)
     (tmp_path / "prompts.txt").write_text("a dog\n")
-    for kind, names in (("rotary", {"left"}), ("sinusoidal", set(NAMES))):
+    injected = ["--model.injection_blocks", "[0]"]  # from reference latents, which no entry has
+    for kind, options, names in (
+        ("rotary", [], {"left"}),
+        ("rotary", injected, set(NAMES)),
+        ("sinusoidal", [], set(NAMES)),
+    ):
         predict = arguments("predict", tmp_path / "bank", kind, prompts="prompts.txt")
-        predict += ["--out", str(tmp_path / kind)]
+        predict += ["--out", str(tmp_path / f"{kind}{len(options)}"), *options]
         before = files(tmp_path)
         code, planned = run(*predict, "--dry_run")
         assert (code, files(tmp_path)) == (1, before)
         assert {name.partition("-a-dog-")[0] for name in refused(planned)} == names
         run(*predict)
         assert refused(run.errors) == refused(planned)
+
+
+def test_steps_that_predict_refuses_are_refused_in_the_same_words(run, clips, tmp_path):
+    assert run(*arguments("fit", tmp_path / "bank", manifest=clips))[0] == 0
+    (tmp_path / "prompts.txt").write_text("a dog\n")
+    predict = arguments("predict", tmp_path / "bank", prompts="prompts.txt")
+    predict += ["--model.steps", "5000"]
+    assert run(*predict, "--dry_run")[0] == 2
+    planned = run.errors
+    assert run(*predict)[0] == 2
+    assert planned.splitlines()[-1] == run.errors.splitlines()[-1]
+    assert "5000 denoising steps were asked for" in planned
 
 
 def test_what_does_not_fit_is_refused_in_a_dry_run_too(run, clips, tmp_path, capfd):
