@@ -7,14 +7,13 @@ others has no number.
 # T frames, C = 3 colours, Y X pixel rows and columns
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
-import torch
 from torch import Tensor
 
 BITS, ROWS, COLUMNS = 6, 3, 4
@@ -47,7 +46,7 @@ def _number(frame: np.ndarray) -> int | None:
     bits = [level >= 176 for level in levels]
     if any(bit == inverse for bit, inverse in zip(bits[:BITS], bits[BITS:], strict=True)):
         return None
-    return sum(bit << place for place, bit in enumerate(bits[:BITS]))
+    return sum(int(bit) << place for place, bit in enumerate(bits[:BITS]))
 
 
 def write_numbered(
@@ -59,17 +58,17 @@ def write_numbered(
     size: tuple[int, int] = (48, 64),
     pixels: str = "yuv420p",
     options: dict[str, str] | None = None,
-    container: dict[str, str] | None = None,
     times: Sequence[int] | None = None,
     form: str | None = None,
-    before: Callable[[Any], object] = lambda output: None,
     edit: Callable[[Any, Any], object] = lambda output, stream: None,
-    frames: Iterable[np.ndarray] | None = None,
+    full: bool = False,
 ) -> Path:
-    """Write `count` numbered frames with PyAV. `times` are those of the frames, in milliseconds, where the rate varies; `before` adds streams that come
-    before the video's, and `edit` changes the stream before it is opened."""
-    with av.open(str(path), "w", format=form, options=container or {}) as output:
-        before(output)
+    """Write `count` numbered frames with PyAV.
+
+    `times` are those of the frames, in milliseconds, where the rate varies. `edit` changes the stream before it is opened. `full` says that
+    pixels use the full range.
+    """
+    with av.open(str(path), "w", format=form) as output:
         stream = output.add_stream(codec, rate=rate)
         stream.height, stream.width, stream.pix_fmt = *size, pixels
         stream.codec_context.thread_count = 1
@@ -77,15 +76,12 @@ def write_numbered(
         if times is not None:
             stream.codec_context.time_base = Fraction(1, 1000)
         edit(output, stream)
-        for index, picture in enumerate(frames if frames is not None else (numbered(number, *size) for number in range(count))):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        for index in range(count):
+            frame = av.VideoFrame.from_ndarray(numbered(index, *size), format="rgb24")
+            if full:
+                frame = frame.reformat(format=pixels, dst_color_range="JPEG")
             if times is not None:
                 frame.pts, frame.time_base = times[index], Fraction(1, 1000)
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
     return path
-
-
-def shown(numbers_: Iterable[int], size: tuple[int, int] = (48, 64)) -> Tensor:
-    """What frames of these numbers look like, uint8 (T, C, Y, X)."""
-    return torch.from_numpy(np.stack([numbered(number, *size) for number in numbers_])).permute(0, 3, 1, 2)

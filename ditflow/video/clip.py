@@ -139,21 +139,28 @@ def _source(path: Path) -> Source:
 
 def _chosen(path: Path, source: Source, frames: int | None, start: int, stride: int, fps: float | None) -> list[int]:
     """The indices of the frames asked for, rising; by time one may come more than once."""
-    times = source.times
     try:
         if fps is not None:
-            return by_time(times, frames, start, fps)
-        indices = by_stride(len(times), frames, start, stride)
+            indices = by_time(source.times, frames, start, fps)
+        else:
+            indices = by_stride(len(source.times), frames, start, stride)
     except SelectionError as error:
         raise (TooShortError(f"{path} {error}", error.fit) if error.fit else VideoError(f"{path} {error}")) from None
-    if is_variable(times[start : indices[-1] + 1]):
-        rate = 1 / interval(times)
-        warnings.warn(
-            f"{path} has a variable frame rate, so every {'frame' if stride == 1 else f'{stride} frames'} is not an equal step of "
-            f"time. Take frames by time with fps, such as fps={rate / stride:.3g}.",
-            stacklevel=3,
-        )
+    if advice := _advice(source.times[start : indices[-1] + 1], stride, fps):
+        warnings.warn(f"{path} {advice}", stacklevel=3)
     return indices
+
+
+def _advice(times: Sequence[float], stride: int, fps: float | None) -> str:
+    """What to think of where these are the times of the frames, from the first taken to the last."""
+    rate = 1 / interval(times) if interval(times) else 0.0
+    if fps is not None:
+        return f"has about {rate:.3g} frames a second, so fps={fps:g} takes some of them twice." if 0 < 1.01 * rate < fps else ""
+    if not is_variable(times):
+        return ""
+    taken = "frame" if stride == 1 else f"{stride} frames"
+    better = f"fps, such as fps={rate / stride:.3g}"
+    return f"has a variable frame rate, so every {taken} is not an equal step of time. Take frames by time with {better}."
 
 
 def _taken(path: Path, source: Source, indices: Sequence[int], size: tuple[int, int] | None) -> Tensor:
@@ -181,7 +188,8 @@ def _rate(source: Source, indices: Sequence[int], stride: int) -> float:
     first, last = source.times[indices[0]], source.times[indices[-1]]
     measured = (len(indices) - 1) / (last - first) if last > first else 0.0
     stated = source.rate / stride
-    agrees = not measured or len(indices) == len(source.times) or abs(stated / measured - 1) < 0.01
+    varies = len(indices) == len(source.times) and is_variable(source.times)  # then what is stated is their mean
+    agrees = not measured or varies or abs(stated / measured - 1) < 0.01
     return stated if stated and agrees else measured
 
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from itertools import accumulate, chain, count
+from itertools import accumulate, chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import numpy as np
 
 from ditflow.video.selection import is_variable
 from ditflow.video.source import Picture, Source, VideoError
-from ditflow.video.whole import check_whole, has_gaps
+from ditflow.video.whole import check_whole, loses_frames
 
 MAX_PIXELS = 1 << 26  # of a frame: 8192 x 8192
 STRICT = {"err_detect": "explode+crccheck+bitstream+buffer+careful"}  # damage is an error, never concealed
@@ -46,8 +46,8 @@ class Index:
     Attributes:
         times: when each is shown, in seconds.
         ticks: their time stamps, in ticks of the stream; None where the file has none to rely on.
-        key: time stamp of the first coded frame, where that is a key frame. What is shown before it may refer to
-            frames that were cut away.
+        key: time stamp of the first coded frame, where the file was cut out of another one: frames that are shown
+            before it may refer to others that are gone.
         doors: frames that decoding can begin at.
     """
 
@@ -56,9 +56,11 @@ class Index:
     key: int | None = None
     doors: tuple[int, ...] = (0,)
 
-    def has_lost(self, frame: Any) -> bool:
-        """Whether a frame refers to others that were cut away, so that nobody can show it."""
-        return frame.is_corrupt and self.key is not None and (frame.pts is None or frame.pts < self.key)
+    def expects(self, number: int, tick: int | None) -> bool:
+        """Whether a frame of this time stamp may be the one of this number."""
+        if self.ticks is not None:
+            return number < len(self.ticks) and self.ticks[number] == tick
+        return number > 0 or self.key is None or tick is None or tick <= self.key
 
     def place(self, number: int) -> str:
         return f"frame {number}, {self.times[number]:.2f} s" if number < len(self.times) else "its end"
@@ -76,7 +78,7 @@ def file_source(path: Path) -> Source:
     if not packets:
         raise VideoError(f"{path} is not a video that can be decoded, or it was cut off: it holds no frame.")
     index = _timeless(path, packets, base, claimed) if name == "avi" else _index(path, packets, base, rate)
-    if name == "mpegts" and is_variable(index.times) and has_gaps(path, channel, len(packets)):
+    if name == "mpegts" and loses_frames(path, channel, len(packets), regular=not is_variable(index.times)):
         raise _damaged(path, "frames are missing")
     return Source(name.split(",")[0], index.times, float(rate or 0), partial(_pictures, path, index))
 
@@ -105,6 +107,8 @@ def _index(path: Path, packets: Sequence[Packet], base: Fraction, rate: Fraction
     if first is not None and first > ticks[0]:
         begins = next((frame.pts for _, frame in _decoded(path, Index(key=first))), ticks[0])
         ticks = [tick for tick in ticks if tick >= min(begins, first)]
+    else:
+        first = None
     return Index([float((tick - ticks[0]) * base) for tick in ticks], ticks, first, _doors(packets, ticks))
 
 
@@ -123,8 +127,8 @@ def _timeless(path: Path, packets: Sequence[Packet], base: Fraction, claimed: in
     """AVI numbers its frames in the order in which they are decoded, and does not say when they are shown (FFmpeg guesses, and may be wrong).
     Both orders have the same steps of time."""
     numbers = [packet.decoded or 0 for packet in packets]
-    if numbers[-1] + 1 < claimed:
-        raise _damaged(path, f"it holds {numbers[-1] + 1} of the {claimed} frames that its header claims")
+    if claimed - numbers[-1] > max([1, *(b - a for a, b in pairwise(numbers))]):
+        raise _damaged(path, f"it ends at {numbers[-1] + 1} of the {claimed} frames that its header claims")
     return Index([float((number - numbers[0]) * base) for number in numbers])
 
 
@@ -171,25 +175,40 @@ def _decoded(path: Path, index: Index, door: int = 0) -> Iterator[tuple[int, Any
 
     Raises VideoError, with the place, at the first that is damaged, missing or out of turn.
     """
+    number = door
+    for frame in _frames(path, index, door):
+        if frame is None or frame.is_corrupt:
+            if number == 0 and index.key is not None:
+                continue  # it may refer to what was cut away; that none is missing is seen at the first sound one
+            raise _damaged(path, f"near {index.place(number)}")  # threads find damage a few frames ahead
+        if not index.expects(number, frame.pts):
+            raise _damaged(path, f"{index.place(number)} is missing or out of turn")
+        yield number, frame
+        number += 1
+
+
+def _frames(path: Path, index: Index, door: int) -> Iterator[Any]:
+    """What the decoder gives, None where it fails."""
+    import av
     from av.codec.context import Flags
 
     with _opened(path) as (container, stream):
         stream.thread_type = "AUTO"
-        stream.codec_context.options = STRICT
+        stream.codec_context.options = STRICT if index.key is None else {}  # whose first frame refers to what is gone, too
         stream.codec_context.flags |= Flags.output_corrupt  # else a damaged frame is left out without a word
         if door and index.ticks is not None:
             container.seek(index.ticks[door], stream=stream)
-        frames = container.decode(stream)
-        for number in count(door):
-            with _failing(path, index.place(number)):
-                frame = next((frame for frame in frames if number or not index.has_lost(frame)), None)
-            if frame is None:
+        packets = container.demux(stream)
+        while True:
+            try:
+                packet = next(packets, None)
+                frames = packet.decode() if packet is not None else []
+            except (av.FFmpegError, OverflowError):
+                yield None
+                continue
+            if packet is None:
                 return
-            if frame.is_corrupt:
-                raise _damaged(path, f"{index.place(number)} cannot be decoded whole")
-            if index.ticks is not None and list(index.ticks[number : number + 1]) != [frame.pts]:
-                raise _damaged(path, f"{index.place(number)} is missing or out of turn")
-            yield number, frame
+            yield from frames
 
 
 @contextmanager
@@ -235,13 +254,20 @@ def _damaged(path: Path, what: str) -> VideoError:
 
 @contextmanager
 def _complaints() -> Iterator[list[tuple[int, str, str]]]:
-    """What FFmpeg's libraries report as errors meanwhile, as (level, who, words): a demuxer leaves out what it cannot read and says so here alone."""
-    import av.logging
+    """What FFmpeg's libraries report as errors meanwhile, as (level, who, words).
 
-    before = av.logging.get_level()
-    av.logging.set_level(av.logging.ERROR)
+    A demuxer leaves out what it cannot read, and says so here alone.
+    """
+    from av import logging
+
+    level, skips = logging.get_level(), logging.get_skip_repeated()
+    logging.set_level(logging.ERROR)
+    logging.set_skip_repeated(False)
     try:
-        with av.logging.Capture() as messages:
+        with logging.Capture() as messages:
+            logging.log(logging.ERROR, "ditflow", "begin")  # with which PyAV tells what it still kept back
+            messages.clear()
             yield messages
     finally:
-        av.logging.set_level(before)
+        logging.set_skip_repeated(skips)
+        logging.set_level(level)

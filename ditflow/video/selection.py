@@ -36,13 +36,13 @@ def by_time(times: Sequence[float], frames: int | None, start: int, fps: float) 
     The clip ends half an interval after its last frame: later moments are nearer to a frame that it does not have.
     """
     _check_start(len(times), start)
-    lasts = times[-1] - times[start] + interval(times) / 2
-    fit = max(1, math.ceil(lasts * fps - 1e-6))
+    span, step = times[-1] - times[start], interval(times)
+    fit = max(1, math.ceil((span + step / 2) * fps - 1e-6))
     if frames is not None and frames > fit:
-        slower = math.ceil((frames - 1) / lasts * 100 + 1e-6) / 100
-        lasts = times[-1] - times[start] + interval(times)
         asked = f"frames={frames} at fps={fps:g} need {frames / fps:.2f} s"
-        raise SelectionError(f"lasts {lasts:.2f} s from start={start}, but {asked}. frames={fit} would fit, or fps={slower:g}.", fit)
+        faster = math.ceil(100 * (frames - 1) / (span + step / 2) + 1e-6) / 100 if step else math.inf
+        other = f", or fps={faster:g}" if faster * step <= 1 else ""  # a higher one would take frames twice
+        raise SelectionError(f"lasts {span + step:.2f} s from start={start}, but {asked}. frames={fit} would fit{other}.", fit)
     return [nearest(times, times[start] + k / fps) for k in range(fit if frames is None else frames)]
 
 

@@ -1,4 +1,4 @@
-"""Files that were cut off: their containers claim more bytes than there are. A decoder, reading ahead, may or may not notice."""
+"""Whether a container is whole, by its own claims. A decoder, reading ahead, may or may not notice."""
 
 from __future__ import annotations
 
@@ -6,35 +6,85 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ditflow.video.source import VideoError
 
-TS_PACKET, TS_SYNC, TS_EMPTY = 188, 0x47, 0x1FFF  # of an MPEG transport stream: bytes, first byte, channel that only fills
-BOXES = (b"moov", b"mdat", b"moof")
-UNKNOWN = 0xFFFFFFFF  # the size of an AVI that was written to a pipe
+BOXES = (b"moov", b"mdat", b"moof")  # of mp4 and mov
+PIPED = 0xFFFFFFFF  # the size of an AVI that was written to a pipe
+EBML, SEGMENT, UNKNOWN = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67", (1 << 56) - 1  # of Matroska and WebM
+PACKET, SYNC, STUFFING = 188, 0x47, 0x1FFF  # of a transport stream: bytes, the first byte, the channel that only fills
 
 
 def check_whole(path: Path) -> None:
-    """Raises VideoError for an empty file, and for an mp4, mov or avi that was cut off."""
+    """Raises VideoError for an empty file, and for one whose container claims more bytes than there are."""
     end = path.stat().st_size
     if not end:
         raise VideoError(f"{path} is empty.")
     with open(path, "rb") as file:
         name, claimed = _claim(file, end)
     if claimed > end:
-        raise VideoError(f"{path} was cut off: it has {end} bytes, and its {name} reaches to byte {claimed}. Copy or download it again.")
+        raise VideoError(
+            f"{path} was cut off: it has {end} bytes, and its {name} reaches to byte {claimed}. Copy or download it again."
+        )
+
+
+def loses_frames(path: Path, video: int, frames: int, *, regular: bool) -> bool:
+    """Whether frames of an MPEG transport stream (ISO/IEC 13818-1, 2.4.3) are lost.
+
+    Two signs of three say so, for each alone may have a harmless cause: packets are missing, as a channel's counter of
+    four bits tells; the `video`'s channel begins more units of data than the `frames` that were found; and these do not
+    come at a `regular` rate.
+    """
+    data = np.memmap(path, np.uint8, mode="r")
+    packets = data[: len(data) // PACKET * PACKET].reshape(-1, PACKET)
+    if len(packets) < 2 or not (packets[:2, 0] == SYNC).all():
+        return False  # packets of another length, as cameras write them
+    channel = (packets[:, 1].astype(int) & 0x1F) << 8 | packets[:, 2]
+    begun = ((channel == video) & (packets[:, 1] & 0x40 > 0)).sum()
+    missing = len(data) % PACKET > 0 or (packets[:, 0] != SYNC).any() or _skips(packets, channel)
+    return int(missing) + int(begun > frames) + int(not regular) >= 2
+
+
+def _skips(packets: NDArray[np.uint8], channel: NDArray[np.int_]) -> bool:
+    """Whether the counter of a channel skips a value without having said that it would."""
+    counted = (packets[:, 3] & 0x10 > 0) & (channel != STUFFING)
+    announced = (packets[:, 3] & 0x20 > 0) & (packets[:, 4] > 0) & (packets[:, 5] & 0x80 > 0)
+    for number in np.unique(channel[counted]):
+        of = counted & (channel == number)
+        if ((np.diff(packets[of, 3] & 0x0F) % 16 > 1) & ~announced[of][1:]).any():
+            return True
+    return False
 
 
 def _claim(file: BinaryIO, end: int) -> tuple[str, int]:
-    head = file.read(12)
+    """What claims to reach furthest, and how far."""
+    head = file.read(64)
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         size = int.from_bytes(head[4:8], "little")
-        return "RIFF chunk", 0 if size == UNKNOWN else size + 8
-    return _last_box(file, end)
+        return "RIFF chunk", 0 if size == PIPED else 8 + size
+    return ("segment", _segment(head)) if head[:4] == EBML else _boxes(file, end)
 
 
-def _last_box(file: BinaryIO, end: int) -> tuple[str, int]:
-    """The first box of a mp4 or mov that ends behind the file's end, or the last one that was found, and where it ends."""
+def _segment(head: bytes) -> int:
+    """Where the segment of a Matroska file ends; 0 where it does not say."""
+    header, place = _number(head, 4)
+    place += header
+    if head[place : place + 4] != SEGMENT:
+        return 0
+    size, begin = _number(head, place + 4)
+    return begin + size if size < UNKNOWN else 0
+
+
+def _number(data: bytes, place: int) -> tuple[int, int]:
+    """A number of Matroska's, whose leading zero bits say how many bytes it has, and the place behind it."""
+    length = 9 - data[place].bit_length() if place < len(data) else 0
+    value = int.from_bytes(data[place : place + length], "big") - (1 << 7 * length)
+    return value, place + length
+
+
+def _boxes(file: BinaryIO, end: int) -> tuple[str, int]:
+    """The first box of an mp4 or mov that reaches behind the file's end."""
     place = 0
     while place < end:
         file.seek(place)
@@ -46,21 +96,3 @@ def _last_box(file: BinaryIO, end: int) -> tuple[str, int]:
             break
         place += length
     return "", 0
-
-
-def has_gaps(path: Path, video: int, frames: int) -> bool:
-    """Whether packets of an MPEG transport stream are lost (ISO/IEC 13818-1, 2.4.3): their counters, four bits for each channel, skip a value, or
-    the video's channel announces more units than the `frames` that were found in it."""
-    data = np.memmap(path, np.uint8, mode="r")
-    packets = data[: len(data) // TS_PACKET * TS_PACKET].reshape(-1, TS_PACKET)
-    if len(data) < 2 * TS_PACKET or data[0] != TS_SYNC or data[TS_PACKET] != TS_SYNC:
-        return False  # another length of packet, as cameras write it
-    channel = (packets[:, 1].astype(int) & 0x1F) << 8 | packets[:, 2]
-    units = (channel == video) & (packets[:, 1] & 0x40 > 0)
-    counted = (packets[:, 3] & 0x10 > 0) & (channel != TS_EMPTY)
-    excused = (packets[:, 3] & 0x20 > 0) & (packets[:, 4] > 0) & (packets[:, 5] & 0x80 > 0)
-    for number in np.unique(channel[counted]):
-        of = counted & (channel == number)
-        if ((np.diff(packets[of, 3] & 0x0F) % 16 > 1) & ~excused[of][1:]).any():
-            return True
-    return bool(units.sum() > frames or (packets[:, 0] != TS_SYNC).any() or len(data) % TS_PACKET)
