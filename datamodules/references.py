@@ -72,7 +72,7 @@ class References:
             return self.size
         key = _hash([self.sha256(task), task.start, task.stride, task.fps])
         if key not in self._frames:
-            self._frames[key] = self._longest(task, video_length(task.video, start=task.start, stride=task.stride, fps=task.fps))
+            self._frames[key] = self._longest(task)
         return replace(self.size, frames=self._frames[key])
 
     def has(self, task: MotionTask) -> bool:
@@ -86,8 +86,7 @@ class References:
         try:
             return read_video(task.video, frames=size.frames, size=(size.height, size.width), **where)
         except TooShortError as error:
-            fitting = self._longest(task, error.fit)
-            raise VideoError(f"{error} For this backbone, use --data.frames {fitting}, or auto.") from error
+            raise VideoError(f"{error} {self._advice(error.fit)}") from error
 
     def clip(self, task: MotionTask) -> EncodedClip:
         """Raises VideoError for a clip that cannot be read or is too short."""
@@ -105,12 +104,20 @@ class References:
     def _embed(self, prompt: str) -> tuple[Tensor, Notes]:
         return self.backbone.embed([prompt])[0], {}
 
-    def _longest(self, task: MotionTask, frames: int) -> int:
-        """Raises VideoError where so few frames are no video for the backbone."""
+    def _longest(self, task: MotionTask) -> int:
+        """The most frames that the clip has and the backbone takes. Raises VideoError where it takes none so short."""
+        frames = video_length(task.video, start=task.start, stride=task.stride, fps=task.fps)
         try:
             return self.backbone.spec.compression.longest(min(frames, self.size.frames))
         except ValueError as error:
             raise VideoError(f"{task.video} is too short: {error}") from None
+
+    def _advice(self, frames: int) -> str:
+        """What to do with a clip that has so many frames, but not as many as asked for."""
+        compression = self.backbone.spec.compression
+        if frames < (least := compression.decoded_frames(2)):
+            return f"This backbone takes no clip of fewer than {least} frames."
+        return f"For this backbone, use --data.frames {compression.longest(frames)}, or auto."
 
     def _file(self, kind: str, content: str) -> Path:
         return self.folder / f"{kind}-{_hash([content, *self._encoders])}.safetensors"

@@ -19,9 +19,13 @@ from ditflow.bank import BankError, MotionBank
 from trainers import bank_status, bank_upkeep
 from trainers.bank_list import list_entries
 from trainers.bank_words import count, reported
-from trainers.progress_view import console_of, plain
+from trainers.progress_view import ROWS, console_of, plain
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
+UNKNOWN_FRAMES = (
+    "Earlier versions did not write down how a clip's frames were read, and read other frames than a player shows from some "
+    "AVI, MPEG-TS, MKV and WebM files and from MP4 files that were cut without encoding them anew. Fit such a clip again."
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,6 +50,8 @@ def show_entry(bank: MotionBank, arguments: argparse.Namespace, console: Console
         if field != "losses":
             table.add_row(Text(field, style="bold"), Text(plain(value if isinstance(value, str) else repr(value)), overflow="fold"))
     console.print(table)
+    if not metadata.reader:
+        console.print(Text(f"\n{UNKNOWN_FRAMES}"))
     losses = list(chain.from_iterable(metadata.losses))
     if losses:
         console.print(Text(f"\nloss of {len(losses)} updates in steps {metadata.window[0]} to {metadata.window[1] - 1}", style="bold"))
@@ -59,7 +65,18 @@ def verify_bank(bank: MotionBank, arguments: argparse.Namespace, console: Consol
         problems = bank.verify()
     if not problems:
         console.print(f"{count(len(bank), 'entry', 'entries')}, all sound")
+    if unknown := [name for name in bank if _is_silent(bank, name)]:
+        names = ", ".join(unknown[:ROWS]) + (f" and {len(unknown) - ROWS} more" if len(unknown) > ROWS else "")
+        console.print(Text(f"{count(len(unknown), 'entry', 'entries')} without a word on how frames were read: {names}\n{UNKNOWN_FRAMES}"))
     return reported(problems)
+
+
+def _is_silent(bank: MotionBank, name: str) -> bool:
+    """Whether a sound entry does not say how its clip's frames were read."""
+    try:
+        return not bank.metadata(name).reader
+    except BankError:
+        return False
 
 
 def loss_curve(values: Sequence[float], width: int = 72, height: int = 8) -> list[str]:

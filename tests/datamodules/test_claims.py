@@ -58,6 +58,17 @@ def claims(shelves, bank):
     return claims
 
 
+def test_clips_of_different_sizes_are_not_worked_on_together(claims, shelves):
+    """They are taken in order, each with the next ones like it."""
+    shelves.sizes = {"a": 25, "b": 24, "c": 25, "d": 24, "e": 25}
+    taken = []
+    for leg in (work := claims(batch_size=2)):
+        taken.append("".join(leg.names))
+        shelves.done.update(leg.names)
+        work.settle(leg.names)
+    assert taken == ["ac", "bd", "e"]
+
+
 def record(names: str, step: int) -> Record:
     return Record(f"{names}-{step}", tuple(names), "settings", step, 9, 1.0, ())
 

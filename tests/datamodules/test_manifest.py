@@ -52,6 +52,12 @@ def test_manifest_may_begin_with_a_byte_order_mark_and_hold_line_breaks(write):
         ("clips.csv", "video,prompt,name\na.mp4,red,../x\n", "the name '../x' is not one of"),
         ("clips.csv", "video,prompt,start\na.mp4,red,soon\n", "line 2: start is 'soon', but it must be a whole number"),
         ("clips.csv", "video,prompt,stride\na.mp4,red,0\n", "stride is 0"),
+        ("clips.csv", "video,prompt,fps\na.mp4,red,fast\n", "line 2: fps is 'fast', but it must be a finite number above 0"),
+        ("clips.csv", "video,prompt,fps\na.mp4,red,0\n", "line 2: fps is '0', but it must be a finite number above 0"),
+        ("clips.csv", "video,prompt,fps\na.mp4,red,inf\n", "fps is 'inf'"),
+        ("clips.csv", "video,prompt,fps\na.mp4,red,nan\n", "fps is 'nan'"),
+        ("clips.jsonl", '{"video": "a.mp4", "prompt": "", "fps": true}\n', "fps is True"),
+        ("clips.csv", "video,prompt,fps,stride\na.mp4,red,8,2\n", "line 2: stride is 2 and fps is 8: both say which frames to take"),
         ("clips.csv", "video,prompt\na.mp4,red\nb/a.mp4,blue\n", "names two clips 'a'"),
         ("clips.csv", b"video,prompt\na.mp4,\xff\xfe\n", "is not UTF-8 text"),
         ("clips.csv", "video,prompt, prompt\na.mp4,red,blue\n", "line 1: it has the column 'prompt' more than once"),
@@ -73,6 +79,13 @@ def test_bad_manifests(write, name, text, sentence):
     with pytest.raises(ManifestError) as error:
         read_manifest(write(name, text))
     assert sentence in str(error.value)
+
+
+def test_frames_a_second(write):
+    """A row's own stride or rate comes before what is asked for all."""
+    path = write("clips.csv", "video,prompt,fps,stride\na.mp4,red,8,\nb.mp4,red,,2\nc.mp4,red,,\nd.mp4,red,12.5,1\n")
+    assert [(task.fps, task.stride) for task in read_manifest(path)] == [(8.0, 1), (None, 2), (None, 1), (12.5, 1)]
+    assert [(task.fps, task.stride) for task in read_manifest(path, fps=16)] == [(8.0, 1), (None, 2), (16, 1), (12.5, 1)]
 
 
 def test_null_means_none(write):

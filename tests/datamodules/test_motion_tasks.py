@@ -19,6 +19,7 @@ from ditflow.guidance import Guidance
 from ditflow.motion import AttentionMotionFlow
 from ditflow.video import VideoError, read_video, video_sha256
 from tests.clips import NAMES, write_clips
+from tests.numbered import numbers, write_numbered
 from tests.registry import SIZE, tiny_backbone
 
 
@@ -64,6 +65,57 @@ def test_what_content_depends_on_is_kept_apart(references, task, clips, tmp_path
     References(references.folder, other, SIZE).clip(task)
     assert len(list(references.folder.glob("clip-*.safetensors"))) == 6
     assert references.hash_of(replace(task, stride=2)) != references.hash_of(task)
+
+
+def test_frames_by_time(references, task):
+    """fps is a part of what is asked for: other frames, another file, the same latents as from the frames themselves."""
+    timed = replace(task, fps=4.0, video=str(task.video))
+    clip = read_video(task.video, fps=4.0)
+    assert references.hash_of(timed) != references.hash_of(task) and len(clip.frames) == 6
+    with pytest.raises(VideoError, match=r"lasts 1.38 s from start=0, but .* frames=6 would fit.* takes no clip of fewer than 8 frames"):
+        references.clip(timed)
+
+
+def numbered_task(folder, count: int, **changes) -> MotionTask:
+    path = write_numbered(folder / f"{count}.mp4", "libx264", count, size=(SIZE.height, SIZE.width))
+    return MotionTask(f"clip{count}", str(path), "a cat", **changes)
+
+
+@pytest.mark.parametrize(("count", "taken"), [(9, 9), (40, 9), (8, 8), (10, 9)])
+def test_auto_takes_what_the_clip_has_and_the_backbone_takes(references, tmp_path, count, taken):
+    auto = References(tmp_path / "cache", references.backbone, SIZE, auto=True)
+    task = numbered_task(tmp_path, count)
+    assert auto.size_of(task) == replace(SIZE, frames=taken)
+    assert numbers(auto.read(task).frames) == list(range(taken))
+    assert auto.clip(task).latents.shape[0] == SIZE.frames // 4 + SIZE.frames % 4 - (taken == 8)
+
+
+def test_auto_with_stride_and_fps(references, tmp_path):
+    auto = References(tmp_path / "cache", references.backbone, VideoSize(25, 32, 48), auto=True)
+    assert numbers(auto.read(numbered_task(tmp_path, 40, stride=2)).frames) == list(range(0, 34, 2))
+    assert numbers(auto.read(numbered_task(tmp_path, 40, fps=12.5)).frames) == list(range(0, 34, 2))
+    assert auto.size_of(numbered_task(tmp_path, 40, start=20)).frames == 17  # of 20 frames
+
+
+def test_too_short_for_any_video(references, tmp_path):
+    auto = References(tmp_path / "cache", references.backbone, SIZE, auto=True)
+    with pytest.raises(VideoError, match=r"7.mp4 is too short: 7 frames hold no motion: two latent frames are needed, which 8 make"):
+        auto.size_of(numbered_task(tmp_path, 7))
+
+
+def test_a_clip_that_is_too_short_names_what_the_backbone_takes(references, tmp_path):
+    with pytest.raises(VideoError, match=r"8.mp4 has 8 frames, but frames=9 .* frames=8 would fit. For this backbone, use --data.frames 8, or auto."):
+        references.read(numbered_task(tmp_path, 8))
+    with pytest.raises(VideoError, match=r"7.mp4 has 7 frames.* This backbone takes no clip of fewer than 8 frames."):
+        references.read(numbered_task(tmp_path, 7))
+
+
+def test_what_is_encoded_need_not_be_read(references, task, monkeypatch):
+    assert not references.has(task)
+    container = references.clip(task).container
+    assert references.has(task) and container == "mov"
+    monkeypatch.setattr("datamodules.references.read_video", None)
+    assert references.clip(task).container == container
 
 
 def test_a_damaged_file_is_made_again(references, task):

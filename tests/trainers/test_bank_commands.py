@@ -63,6 +63,20 @@ def test_show(bank, capsys):
     assert "\n".join(loss_curve([3.0, 2.5, 1.0, 0.5])) in shown
 
 
+def test_entries_that_do_not_say_how_frames_were_read(bank, capsys):
+    """Those of before: nobody can tell whether they hold the motion of the frames that a player shows."""
+    warning = "read other frames than a player shows from some AVI, MPEG-TS"
+    assert main(["show", bank.path, "kite"]) == 0 and warning in " ".join(capsys.readouterr().out.split())
+    assert main(["verify", bank.path]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"{len(bank)} entries without a word on how frames were read: {', '.join(bank)}" in shown and warning in shown
+    for name in list(bank):
+        bank.put(name, replaced(bank[name], reader="display order", container="avi"), overwrite=True)
+    assert main(["show", bank.path, "kite"]) == main(["verify", bank.path]) == 0
+    shown = capsys.readouterr().out
+    assert warning not in " ".join(shown.split()) and "display order" in shown and "avi" in shown
+
+
 def test_verify(bank, capsys):
     assert main(["verify", bank.path]) == 0
     assert "2 entries, all sound" in capsys.readouterr().out
