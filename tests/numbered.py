@@ -1,7 +1,7 @@
 """Videos whose frames carry their number as pixels, so that the right answer needs no decoder.
 
-A frame is 4 columns x 3 rows of squares, black or white: six bits of its number, then the same bits inverted. A frame that is grey, torn or made of two
-others has no number.
+A frame is 4 columns x 3 rows of squares, black or white: six bits of its number, then the same bits
+inverted. A frame that is grey, torn or made of two others has no number.
 """
 
 # T frames, C = 3 colours, Y X pixel rows and columns
@@ -37,7 +37,12 @@ def numbers(frames: Tensor) -> list[int | None]:
 def _number(frame: np.ndarray) -> int | None:
     height, width, _ = frame.shape
     levels = [
-        np.median(frame[height * row // ROWS : height * (row + 1) // ROWS, width * column // COLUMNS : width * (column + 1) // COLUMNS])
+        np.median(
+            frame[
+                height * row // ROWS : height * (row + 1) // ROWS,
+                width * column // COLUMNS : width * (column + 1) // COLUMNS,
+            ]
+        )
         for row in range(ROWS)
         for column in range(COLUMNS)
     ]
@@ -65,8 +70,8 @@ def write_numbered(
 ) -> Path:
     """Write `count` numbered frames with PyAV.
 
-    `times` are those of the frames, in milliseconds, where the rate varies. `edit` changes the stream before it is opened. `full` says that
-    pixels use the full range.
+    `times` are those of the frames, in milliseconds, where the rate varies. `edit` changes the
+    stream before it is opened. `full` says that pixels use the full range.
     """
     with av.open(str(path), "w", format=form) as output:
         stream = output.add_stream(codec, rate=rate)

@@ -1,6 +1,7 @@
 """Clips in, mp4 files out: the one place where video is decoded and encoded. Read `clip.py` first.
 
-`clip.py` reads a clip and `selection.py` chooses its frames; `decoding.py` knows video files and `pictures.py` knows animations and folders of pictures;
+`clip.py` reads a clip and `selection.py` chooses its frames. `decoding.py` knows video files, with
+`whole.py` for their containers; `pictures.py` knows animations and folders of pictures.
 `encoding.py` writes mp4 files.
 """
 

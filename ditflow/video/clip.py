@@ -1,8 +1,8 @@
 """Reading a clip: which file or folder, which frames, at which size.
 
-Legend: T frames, C = 3 channels RGB, Y rows, X columns. The frames of a clip are those that a player
-shows, in its order. They are resized as the published preprocessing does: PIL's bicubic filter, straight
-to the size asked for, without crop or regard to the aspect ratio.
+Legend: T frames, C = 3 channels RGB, Y rows, X columns. The frames of a clip are those that a
+player shows, in its order. They are resized as the published preprocessing does: PIL's bicubic
+filter, straight to the size asked for, without crop or regard to the aspect ratio.
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ def read_video(
 ) -> Clip:
     """Read the frames start, start + stride, ... of a clip.
 
-    A clip is a video file, an animated gif, webp or png, or a folder of pictures in the natural order of
-    their names. Its frames are counted from 0 in the order in which players show them; edit lists and
-    rotation are honoured.
+    A clip is a video file, an animated gif, webp or png, or a folder of pictures in the natural
+    order of their names. Its frames are counted from 0 in the order in which players show them;
+    edit lists and rotation are honoured.
 
     Args:
         frames: how many; None takes all from `start` on.
@@ -91,8 +91,11 @@ def read_video(
     return Clip(taken, rate, path, sha256, source.container, READER)
 
 
-def video_length(path: str | os.PathLike[str], *, start: int = 0, stride: int = 1, fps: float | None = None) -> int:
-    """How many frames `read_video` gives from `start` on. No picture is decoded. Raises VideoError."""
+def video_length(
+    path: str | os.PathLike[str], *, start: int = 0, stride: int = 1, fps: float | None = None
+) -> int:
+    """How many frames `read_video` gives from `start` on. No picture is decoded. Raises VideoError.
+    """
     path = expanded(path)
     _check_numbers(None, start, stride, fps, None)
     return len(_chosen(path, _source(path), None, start, stride, fps))
@@ -111,15 +114,23 @@ def video_sha256(path: str | os.PathLike[str]) -> str:
         raise VideoError(f"{path} may not be read: permission is denied.") from error
 
 
-def _check_numbers(frames: int | None, start: int, stride: int, fps: float | None, size: tuple[int, int] | None) -> None:
-    given = (("frames", 1 if frames is None else frames, 1), ("start", start, 0), ("stride", stride, 1), ("size", min(size or (1,)), 1))
+def _check_numbers(
+    frames: int | None, start: int, stride: int, fps: float | None, size: tuple[int, int] | None
+) -> None:
+    given = (
+        ("frames", 1 if frames is None else frames, 1),
+        ("start", start, 0),
+        ("stride", stride, 1),
+        ("size", min(size or (1,)), 1),
+    )
     for name, value, least in given:
         if value < least:
             raise VideoError(f"{name} must be at least {least}, not {value}.")
     if fps is not None and not 0 < fps < float("inf"):
         raise VideoError(f"fps must be a finite number above 0, not {fps:g}.")
     if fps is not None and stride != 1:
-        raise VideoError(f"stride={stride} and fps={fps:g} both say which frames to take: give one of them.")
+        both = f"stride={stride} and fps={fps:g}"
+        raise VideoError(f"{both} both say which frames to take: give one of them.")
 
 
 def _check_there(path: Path) -> None:
@@ -137,7 +148,9 @@ def _source(path: Path) -> Source:
         raise VideoError(f"{path} may not be read: permission is denied.") from error
 
 
-def _chosen(path: Path, source: Source, frames: int | None, start: int, stride: int, fps: float | None) -> list[int]:
+def _chosen(
+    path: Path, source: Source, frames: int | None, start: int, stride: int, fps: float | None
+) -> list[int]:
     """The indices of the frames asked for, rising; by time one may come more than once."""
     try:
         if fps is not None:
@@ -145,31 +158,37 @@ def _chosen(path: Path, source: Source, frames: int | None, start: int, stride: 
         else:
             indices = by_stride(len(source.times), frames, start, stride)
     except SelectionError as error:
-        raise (TooShortError(f"{path} {error}", error.fit) if error.fit else VideoError(f"{path} {error}")) from None
+        sentence = f"{path} {error}"
+        raise (
+            TooShortError(sentence, error.fit) if error.fit else VideoError(sentence)
+        ) from None
     if advice := _advice(source.times[start : indices[-1] + 1], stride, fps):
         warnings.warn(f"{path} {advice}", stacklevel=3)
     return indices
 
 
 def _advice(times: Sequence[float], stride: int, fps: float | None) -> str:
-    """What to think of where these are the times of the frames, from the first taken to the last."""
+    """What to say of the rate, given the times from the first frame taken to the last."""
     rate = 1 / interval(times) if interval(times) else 0.0
-    if fps is not None:
-        return f"has about {rate:.3g} frames a second, so fps={fps:g} takes some of them twice." if 0 < 1.01 * rate < fps else ""
-    if not is_variable(times):
+    if fps is not None and 0 < 1.01 * rate < fps:
+        return f"has about {rate:.3g} frames a second, so fps={fps:g} takes some of them twice."
+    if fps is not None or not is_variable(times):
         return ""
     taken = "frame" if stride == 1 else f"{stride} frames"
-    better = f"fps, such as fps={rate / stride:.3g}"
-    return f"has a variable frame rate, so every {taken} is not an equal step of time. Take frames by time with {better}."
+    varies = f"has a variable frame rate, so every {taken} is not an equal step of time"
+    return f"{varies}. Take frames by time with fps, such as fps={rate / stride:.3g}."
 
 
-def _taken(path: Path, source: Source, indices: Sequence[int], size: tuple[int, int] | None) -> Tensor:
+def _taken(
+    path: Path, source: Source, indices: Sequence[int], size: tuple[int, int] | None
+) -> Tensor:
     """The frames, uint8 (T, C, Y, X). Memory holds them once, and one picture more."""
     times, pixels, shape = Counter(indices), bytearray(), None
     for picture, count in zip(source.decode(list(times)), times.values(), strict=True):
         frame = np.ascontiguousarray(_resized(picture, size).transpose(2, 0, 1))
         if shape not in (None, frame.shape):
-            raise VideoError(f"{path} has frames of different sizes: make all of one size, or ask for one with size=(height, width).")
+            fix = "make all of one size, or ask for one with size=(height, width)"
+            raise VideoError(f"{path} has frames of different sizes: {fix}.")
         shape = frame.shape
         for _ in range(count):
             pixels += frame.data
@@ -184,11 +203,14 @@ def _resized(picture: Picture, size: tuple[int, int] | None) -> Picture:
 
 
 def _rate(source: Source, indices: Sequence[int], stride: int) -> float:
-    """Frames a second of every `stride`-th frame: as stated, but as measured where these few differ."""
+    """Frames a second of every `stride`-th frame: as stated, or measured where these few differ.
+
+    Of a whole clip whose rate varies, their mean is stated.
+    """
     first, last = source.times[indices[0]], source.times[indices[-1]]
     measured = (len(indices) - 1) / (last - first) if last > first else 0.0
     stated = source.rate / stride
-    varies = len(indices) == len(source.times) and is_variable(source.times)  # then what is stated is their mean
+    varies = len(indices) == len(source.times) and is_variable(source.times)
     agrees = not measured or varies or abs(stated / measured - 1) < 0.01
     return stated if stated and agrees else measured
 

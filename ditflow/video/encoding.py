@@ -16,7 +16,9 @@ from ditflow.video.source import VideoError
 
 
 def write_video(path: str | os.PathLike[str], frames: Tensor, fps: float) -> None:
-    """Write frames, uint8 (T, C, Y, X) RGB, as an H.264 mp4 that any player shows. The file is whole or absent; equal frames give equal bytes.
+    """Write frames, uint8 (T, C, Y, X) RGB, as an H.264 mp4 that any player shows.
+
+    The file is whole or absent; equal frames give equal bytes.
 
     Raises: VideoError for frames that cannot be encoded, StorageError when the disk refuses.
     """
@@ -32,19 +34,26 @@ def write_video(path: str | os.PathLike[str], frames: Tensor, fps: float) -> Non
 
 
 def encode_video(frames: Tensor, fps: float, *, crf: int = 17) -> bytes:
-    """The bytes of an H.264 mp4 of frames, uint8 (T, C, Y, X) RGB. `crf` is its rate factor: about 6 more halve the bytes. Raises VideoError."""
+    """The bytes of an H.264 mp4 of frames, uint8 (T, C, Y, X) RGB. Raises VideoError.
+
+    `crf` is its rate factor: about 6 more halve the bytes.
+    """
     import av
 
-    if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[1] != 3 or not frames.numel():
-        raise VideoError(f"frames must be uint8 of shape (frames, 3, rows, columns), not {frames.dtype} of shape {tuple(frames.shape)}.")
-    if frames.shape[2] % 2 or frames.shape[3] % 2:
-        raise VideoError(f"frames of {frames.shape[2]}x{frames.shape[3]} pixels cannot be encoded: height and width must be multiples of 2.")
+    kind, shape = frames.dtype, tuple(frames.shape)
+    if kind != torch.uint8 or len(shape) != 4 or shape[1] != 3 or not frames.numel():
+        wanted = "uint8 of shape (frames, 3, rows, columns)"
+        raise VideoError(f"frames must be {wanted}, not {kind} of shape {shape}.")
+    if shape[2] % 2 or shape[3] % 2:
+        wanted = "height and width must be multiples of 2"
+        raise VideoError(f"frames of {shape[2]}x{shape[3]} pixels cannot be encoded: {wanted}.")
     if not (math.isfinite(fps) and fps > 0):
         raise VideoError(f"fps must be a positive number, not {fps}.")
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(10_000), options={"crf": str(crf)})
-        stream.pix_fmt, stream.height, stream.width = "yuv420p", frames.shape[2], frames.shape[3]
+        rate = Fraction(fps).limit_denominator(10_000)
+        stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf)})
+        stream.pix_fmt, stream.height, stream.width = "yuv420p", shape[2], shape[3]
         stream.codec_context.thread_count = 1  # the bytes then do not depend on the machine
         for frame in frames.permute(0, 2, 3, 1).cpu().contiguous().numpy():
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))

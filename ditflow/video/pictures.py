@@ -17,10 +17,11 @@ from ditflow.video.source import Picture, Source, VideoError
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 ANIMATIONS = {".gif", ".webp", ".png", ".apng"}
 FOLDER_FPS = 8.0  # pictures carry no rate: CogVideoX's is taken
-SHORTEST = 10  # milliseconds: animations that say less are shown at 10 frames a second, as browsers do
-BROKEN = (
-    *(OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error, Image.DecompressionBombError),
-)  # PIL on a bad file
+BLINK, SHOWN = 10, 100  # milliseconds: a frame of 10 at most is shown for 100, as browsers do
+BROKEN = (  # what PIL raises on a bad file
+    *(OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError),
+    *(struct.error, Image.DecompressionBombError),
+)
 
 
 def is_animation(path: Path) -> bool:
@@ -31,7 +32,8 @@ def animation_source(path: Path) -> Source:
     """Raises VideoError for a file that cannot be decoded, and for a picture that does not move."""
     container, durations = _durations(path)
     if len(durations) == 1 and path.suffix.lower() in PICTURES:
-        raise VideoError(f"{path} is one picture, not a video. Put the pictures of a clip into a folder, and name the folder.")
+        fix = "Put the pictures of a clip into a folder, and name the folder"
+        raise VideoError(f"{path} is one picture, not a video. {fix}.")
     times = [0.0, *accumulate(durations[:-1])]
     return Source(container, times, len(durations) / sum(durations), partial(_animated, path))
 
@@ -41,23 +43,27 @@ def folder_source(path: Path) -> Source:
     files = pictures_of(path)
     if not files:
         raise VideoError(f"The folder {path} holds no pictures ({' '.join(sorted(PICTURES))}).")
-    return Source("folder", [index / FOLDER_FPS for index in range(len(files))], FOLDER_FPS, partial(_still, files))
+    times = [index / FOLDER_FPS for index in range(len(files))]
+    return Source("folder", times, FOLDER_FPS, partial(_still, files))
 
 
 def pictures_of(folder: Path) -> list[Path]:
     """Visible pictures in natural order: frame2 before frame10."""
-    files = [file for file in folder.iterdir() if file.suffix.lower() in PICTURES and not file.name.startswith(".")]
-    return sorted(files, key=lambda file: ([(word, int(number or 0)) for word, number in re.findall(r"(\D*)(\d*)", file.name)], file.name))
+    visible = (file for file in folder.iterdir() if not file.name.startswith("."))
+    return sorted((file for file in visible if file.suffix.lower() in PICTURES), key=_natural)
+
+
+def _natural(file: Path) -> tuple[list[tuple[str, int]], str]:
+    parts = re.findall(r"(\D*)(\d*)", file.name)
+    return [(word, int(number or 0)) for word, number in parts], file.name
 
 
 def _durations(path: Path) -> tuple[str, list[float]]:
-    """The format's name, and how long each frame is shown, in seconds. Decodes all, so that damage is found."""
+    """The format's name, and for how many seconds each frame is shown. Damage is found here."""
     with _opened(path) as image:
-        durations = []
-        for frame in _frames(path, image):
-            milliseconds = frame.info.get("duration", 0)
-            durations.append((milliseconds if milliseconds > SHORTEST else 100) / 1000)
-        return str(image.format).lower(), durations
+        stated = [frame.info.get("duration", 0) for frame in _frames(path, image)]
+        container = str(image.format).lower()
+    return container, [(said if said > BLINK else SHOWN) / 1000 for said in stated]
 
 
 def _animated(path: Path, indices: Sequence[int]) -> Iterator[Picture]:
@@ -68,20 +74,22 @@ def _animated(path: Path, indices: Sequence[int]) -> Iterator[Picture]:
                 yield np.asarray(frame.convert("RGB"))
 
 
+def _opened(path: Path) -> Image.Image:
+    try:
+        return Image.open(path)
+    except BROKEN as error:
+        what = f"{path} is not an animation that can be decoded, or it was cut off"
+        raise VideoError(f"{what}.") from error
+
+
 def _frames(path: Path, image: Image.Image) -> Iterator[Image.Image]:
     try:
         for frame in ImageSequence.Iterator(image):
             frame.load()
             yield frame
     except BROKEN as error:
-        raise VideoError(f"{path} is damaged or was cut off: not all of its frames can be decoded.") from error
-
-
-def _opened(path: Path) -> Image.Image:
-    try:
-        return Image.open(path)
-    except BROKEN as error:
-        raise VideoError(f"{path} is not an animation that can be decoded, or it was cut off.") from error
+        what = f"{path} is damaged or was cut off: not all of its frames can be decoded"
+        raise VideoError(f"{what}.") from error
 
 
 def _still(files: Sequence[Path], indices: Sequence[int]) -> Iterator[Picture]:
@@ -90,7 +98,8 @@ def _still(files: Sequence[Path], indices: Sequence[int]) -> Iterator[Picture]:
             with Image.open(file) as image:
                 picture = image.convert("RGB")
         except BROKEN as error:
-            raise VideoError(f"{file} is not a picture that can be decoded, or it was cut off.") from error
+            what = f"{file} is not a picture that can be decoded, or it was cut off"
+            raise VideoError(f"{what}.") from error
         if image.mode.startswith(("I", "F")):
-            raise VideoError(f"{file} has more than 8 bits a channel: convert the pictures to 8 bits.")
+            raise VideoError(f"{file} has more than 8 bits a channel: convert it to 8 bits.")
         yield np.asarray(picture)

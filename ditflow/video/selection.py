@@ -7,11 +7,14 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from statistics import median
 
-TICK = 0.00101  # seconds: Matroska and Flash round times to milliseconds, so that 16 and 17 ms alternate at a constant 60 frames a second
+TICK = 0.00101  # seconds: Matroska and Flash round times to milliseconds, 16 and 17 at 60 fps
 
 
 class SelectionError(ValueError):
-    """The clip has no such frames. Begins with a verb, for the clip's name to stand before it. `fit`: how many frames would fit, from the same start."""
+    """The clip has no such frames. The sentence lacks its subject, which is the clip's name.
+
+    `fit`: how many frames would fit, from the same start.
+    """
 
     def __init__(self, words: str, fit: int = 0) -> None:
         super().__init__(words)
@@ -19,31 +22,37 @@ class SelectionError(ValueError):
 
 
 def by_stride(count: int, frames: int | None, start: int, stride: int) -> list[int]:
-    """Indices start, start + stride, ... of a clip of `count` frames; `frames` None takes as many as there are."""
+    """Indices start, start + stride, ... of `count` frames; `frames` None takes all there are."""
     _check_start(count, start)
     fit = (count - start - 1) // stride + 1
     if frames is not None and frames > fit:
         need, smaller = start + (frames - 1) * stride + 1, (count - start - 1) // (frames - 1)
         other = f", or stride={smaller}" if smaller else ""
         asked = f"frames={frames} from start={start} with stride={stride} need {need}"
-        raise SelectionError(f"has {count} frames, but {asked}. frames={fit} would fit{other}.", fit)
+        raise SelectionError(
+            f"has {count} frames, but {asked}. frames={fit} would fit{other}.", fit
+        )
     return list(range(start, start + (fit if frames is None else frames) * stride, stride))
 
 
 def by_time(times: Sequence[float], frames: int | None, start: int, fps: float) -> list[int]:
-    """Indices of the frames nearest to times[start] + k / fps, for k = 0, 1, ...; of two as near, the earlier one.
+    """Indices of the frames nearest to times[start] + k / fps, for k = 0, 1, ...
 
-    The clip ends half an interval after its last frame: later moments are nearer to a frame that it does not have.
+    Of two as near, the earlier one. The clip ends half an interval after its last frame: later
+    moments are nearer to a frame that it does not have.
     """
     _check_start(len(times), start)
-    span, step = times[-1] - times[start], interval(times)
-    fit = max(1, math.ceil((span + step / 2) * fps - 1e-6))
+    step = interval(times)
+    lasts = times[-1] - times[start] + step / 2
+    fit = max(1, math.ceil(lasts * fps - 1e-6))
     if frames is not None and frames > fit:
         asked = f"frames={frames} at fps={fps:g} need {frames / fps:.2f} s"
-        faster = math.ceil(100 * (frames - 1) / (span + step / 2) + 1e-6) / 100 if step else math.inf
-        other = f", or fps={faster:g}" if faster * step <= 1 else ""  # a higher one would take frames twice
-        raise SelectionError(f"lasts {span + step:.2f} s from start={start}, but {asked}. frames={fit} would fit{other}.", fit)
-    return [nearest(times, times[start] + k / fps) for k in range(fit if frames is None else frames)]
+        faster = math.ceil(100 * (frames - 1) / lasts + 1e-6) / 100 if step else math.inf
+        other = f", or fps={faster:g}" if faster * step <= 1 else ""  # else frames come twice
+        said = f"lasts {lasts + step / 2:.2f} s from start={start}, but {asked}"
+        raise SelectionError(f"{said}. frames={fit} would fit{other}.", fit)
+    taken = range(fit if frames is None else frames)
+    return [nearest(times, times[start] + k / fps) for k in taken]
 
 
 def nearest(times: Sequence[float], moment: float) -> int:
@@ -64,9 +73,13 @@ def interval(times: Sequence[float]) -> float:
 def is_variable(times: Sequence[float]) -> bool:
     """Whether some intervals between frames differ from the others, by more than rounding does."""
     typical = interval(times)
-    return any(abs(b - a - typical) > max(TICK, typical / 10) for a, b in zip(times, times[1:], strict=False))
+    return any(
+        abs(b - a - typical) > max(TICK, typical / 10)
+        for a, b in zip(times, times[1:], strict=False)
+    )
 
 
 def _check_start(count: int, start: int) -> None:
     if start >= count:
-        raise SelectionError(f"has {count} frames, so none starts at start={start}: the last is {count - 1}.")
+        last = f"the last is {count - 1}"
+        raise SelectionError(f"has {count} frames, so none starts at start={start}: {last}.")

@@ -13,7 +13,7 @@ Picture = NDArray[np.uint8]  # (Y, X, C)
 
 
 class VideoError(ValueError):
-    """A clip that cannot be read as asked, or frames that cannot be written: one sentence with the fix."""
+    """A clip that cannot be read as asked, or frames that cannot be written, with the fix."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Source:
         container: what the frames lie in: a name of FFmpeg's such as "avi", or "folder".
         times: when each frame is shown, in seconds, rising.
         rate: frames a second that the file states; 0 where it states none.
-        decode: the pictures of these frames, given by rising indices without repeats, one after the other.
+        decode: the pictures of frames, given by rising indices without repeats, one by one.
     """
 
     container: str

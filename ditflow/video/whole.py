@@ -1,4 +1,4 @@
-"""Whether a container is whole, by its own claims. A decoder, reading ahead, may or may not notice."""
+"""Whether a container is whole, by its own claims. A decoder may or may not notice that."""
 
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ from ditflow.video.source import VideoError
 
 BOXES = (b"moov", b"mdat", b"moof")  # of mp4 and mov
 PIPED = 0xFFFFFFFF  # the size of an AVI that was written to a pipe
-EBML, SEGMENT, UNKNOWN = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67", (1 << 56) - 1  # of Matroska and WebM
-PACKET, SYNC, STUFFING = 188, 0x47, 0x1FFF  # of a transport stream: bytes, the first byte, the channel that only fills
+EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"  # of Matroska and WebM
+UNKNOWN = (1 << 56) - 1  # the size of a segment that was written to a pipe
+PACKET, SYNC = 188, 0x47  # of a transport stream: its bytes, the first of them
+STUFFING = 0x1FFF  # the channel that only fills
 
 
 def check_whole(path: Path) -> None:
-    """Raises VideoError for an empty file, and for one whose container claims more bytes than there are."""
+    """Raises VideoError for an empty file, and for a container that claims more than there is."""
     end = path.stat().st_size
     if not end:
         raise VideoError(f"{path} is empty.")
     with open(path, "rb") as file:
         name, claimed = _claim(file, end)
     if claimed > end:
-        raise VideoError(
-            f"{path} was cut off: it has {end} bytes, and its {name} reaches to byte {claimed}. Copy or download it again."
-        )
+        reaches = f"it has {end} bytes, and its {name} reaches to byte {claimed}"
+        raise VideoError(f"{path} was cut off: {reaches}. Copy or download it again.")
 
 
 def loses_frames(path: Path, video: int, frames: int, *, regular: bool) -> bool:
     """Whether frames of an MPEG transport stream (ISO/IEC 13818-1, 2.4.3) are lost.
 
-    Two signs of three say so, for each alone may have a harmless cause: packets are missing, as a channel's counter of
-    four bits tells; the `video`'s channel begins more units of data than the `frames` that were found; and these do not
-    come at a `regular` rate.
+    Two signs of three say so, for each alone may have a harmless cause: packets are missing, as a
+    channel's counter of four bits tells; the `video`'s channel begins more units of data than the
+    `frames` that were found; and these do not come at a `regular` rate.
     """
     data = np.memmap(path, np.uint8, mode="r")
     packets = data[: len(data) // PACKET * PACKET].reshape(-1, PACKET)
@@ -77,7 +78,7 @@ def _segment(head: bytes) -> int:
 
 
 def _number(data: bytes, place: int) -> tuple[int, int]:
-    """A number of Matroska's, whose leading zero bits say how many bytes it has, and the place behind it."""
+    """A number of Matroska's, and the place behind it: leading zeros say how long it is."""
     length = 9 - data[place].bit_length() if place < len(data) else 0
     value = int.from_bytes(data[place : place + length], "big") - (1 << 7 * length)
     return value, place + length

@@ -1,8 +1,10 @@
 """Damaged files as a fuzz target: right frames or a VideoError, never other frames.
 
-What no reader can see is a bit that is flipped inside a picture without a check sum: the picture is then another one, and a codec that predicts
-pictures from each other may show an older one. So flipped bits are tried on codecs that predict nothing, where they can make a picture illegible
-but not another frame; whatever removes or overwrites bytes is tried on all. `DITFLOW_FUZZ` is the number of damaged files.
+What no reader can see is a bit that is flipped inside a picture without a check sum: the picture is
+then another one, and a codec that predicts pictures from each other may show an older one. So
+flipped bits are tried on codecs that predict nothing, where they can make a picture illegible but
+not another frame; whatever removes or overwrites bytes is tried on all. `DITFLOW_FUZZ` is the
+number of damaged files.
 """
 
 from __future__ import annotations
@@ -21,12 +23,30 @@ from tests.numbered import numbers, write_numbered
 
 COUNT = 40
 TRIES = int(os.environ.get("DITFLOW_FUZZ", "300"))
-INTRA = {"mjpeg.avi": "yuvj420p", "mjpeg.mov": "yuvj420p", "png.mov": "rgb24", "prores_ks.mov": "yuv422p10le", "huffyuv.avi": "yuv422p"}
+INTRA = {
+    "mjpeg.avi": "yuvj420p",
+    "mjpeg.mov": "yuvj420p",
+    "png.mov": "rgb24",
+    "prores_ks.mov": "yuv422p10le",
+    "huffyuv.avi": "yuv422p",
+}
 PREDICTED = [
-    *("libx264.mp4", "libx264.mov", "libx264.mkv", "libx264.ts", "mpeg4.mp4", "mpeg4.avi", "mpeg4.mkv"),
+    *(
+        "libx264.mp4",
+        "libx264.mov",
+        "libx264.mkv",
+        "libx264.ts",
+        "mpeg4.mp4",
+        "mpeg4.avi",
+        "mpeg4.mkv",
+    ),
     *("mpeg2video.ts", "libvpx.webm", "libvpx-vp9.webm"),
 ]
-B_FRAMES = {"libx264": {"bf": "2", "g": "12"}, "mpeg4": {"bf": "2", "g": "12"}, "mpeg2video": {"bf": "2", "g": "12"}}
+B_FRAMES = {
+    "libx264": {"bf": "2", "g": "12"},
+    "mpeg4": {"bf": "2", "g": "12"},
+    "mpeg2video": {"bf": "2", "g": "12"},
+}
 
 
 def cut_off(data: bytearray, draw: random.Random) -> None:
@@ -53,12 +73,16 @@ def flipped(data: bytearray, draw: random.Random) -> None:
 def whole(name: str) -> bytes:
     codec, container = name.split(".")
     path = Path(mkdtemp()) / f"clip.{container}"
-    return write_numbered(path, codec, COUNT, pixels=INTRA.get(name, "yuv420p"), options=B_FRAMES.get(codec, {})).read_bytes()
+    return write_numbered(
+        path, codec, COUNT, pixels=INTRA.get(name, "yuv420p"), options=B_FRAMES.get(codec, {})
+    ).read_bytes()
 
 
 def outcome(path: Path) -> list[int | None] | None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a rate that varies where frames are gone, as the container itself says then
+        warnings.simplefilter(
+            "ignore"
+        )  # of a rate that varies where frames are gone, as the container itself says then
         try:
             return numbers(read_video(path).frames)
         except VideoError as error:
@@ -66,10 +90,14 @@ def outcome(path: Path) -> list[int | None] | None:
             return None
 
 
-CASES = [(name, damage) for name in [*INTRA, *PREDICTED] for damage in (cut_off, removed, emptied)] + [(name, flipped) for name in INTRA]
+CASES = [
+    (name, damage) for name in [*INTRA, *PREDICTED] for damage in (cut_off, removed, emptied)
+] + [(name, flipped) for name in INTRA]
 
 
-@pytest.mark.parametrize(("name", "damage"), CASES, ids=lambda value: getattr(value, "__name__", value))
+@pytest.mark.parametrize(
+    ("name", "damage"), CASES, ids=lambda value: getattr(value, "__name__", value)
+)
 def test_a_damaged_file_never_gives_other_frames(name, damage, tmp_path):
     path, refused = tmp_path / f"clip.{name.split('.')[1]}", 0
     for seed in range(TRIES // len(CASES)):
@@ -81,8 +109,13 @@ def test_a_damaged_file_never_gives_other_frames(name, damage, tmp_path):
         if found is not None:
             shorter = damage is cut_off or path.suffix == ".ts"  # which does not say how long it is
             assert len(found) == COUNT or shorter, f"seed {seed}: {len(found)} frames"
-            assert all(number in (place, None) for place, number in enumerate(found)), f"seed {seed}: {found}"
-    assert refused or damage in (emptied, flipped)  # which a picture without a check sum may not show
+            assert all(number in (place, None) for place, number in enumerate(found)), (
+                f"seed {seed}: {found}"
+            )
+    assert refused or damage in (
+        emptied,
+        flipped,
+    )  # which a picture without a check sum may not show
 
 
 @pytest.mark.parametrize("name", [*INTRA, *PREDICTED])
@@ -95,8 +128,12 @@ def test_a_whole_file_is_not_refused_after_damaged_ones(name, tmp_path):
     assert outcome(tmp_path / f"whole.{container}") == list(range(COUNT))
 
 
-@pytest.mark.parametrize("name", ["libx264.mp4", "libx264.mkv", "mpeg4.avi", "mpeg2video.ts", "libvpx-vp9.webm"])
-def test_damage_behind_the_frames_asked_for_does_not_matter_if_the_container_is_whole(name, tmp_path):
+@pytest.mark.parametrize(
+    "name", ["libx264.mp4", "libx264.mkv", "mpeg4.avi", "mpeg2video.ts", "libvpx-vp9.webm"]
+)
+def test_damage_behind_the_frames_asked_for_does_not_matter_if_the_container_is_whole(
+    name, tmp_path
+):
     path = tmp_path / f"clip.{name.split('.')[1]}"
     path.write_bytes(whole(name))
     before = read_video(path, frames=5).frames
@@ -105,7 +142,11 @@ def test_damage_behind_the_frames_asked_for_does_not_matter_if_the_container_is_
         import av
 
         with av.open(str(path)) as container:
-            last = [packet for packet in container.demux(video=0) if packet.size and packet.pos is not None][-1]
+            last = [
+                packet
+                for packet in container.demux(video=0)
+                if packet.size and packet.pos is not None
+            ][-1]
         place = data.rindex(bytes(last)[-8:]) if bytes(last)[-8:] in data else 0
         file.seek(place)
         file.write(bytes(8))

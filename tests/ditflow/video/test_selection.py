@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from ditflow.video.selection import SelectionError, by_stride, by_time, interval, is_variable, nearest
+from ditflow.video.selection import (
+    SelectionError,
+    by_stride,
+    by_time,
+    interval,
+    is_variable,
+    nearest,
+)
 
 times_of_clips = some.lists(some.integers(1, 2000), min_size=0, max_size=40).map(
     lambda steps: [sum(steps[:index]) / 1000 for index in range(len(steps) + 1)]
@@ -26,7 +33,9 @@ def test_of_two_as_near_the_earlier_is_taken():
 
 @given(times_of_clips, rates, some.data())
 def test_by_time(times, fps, data):
-    """Indices never fall; each is nearest to its moment; the last moment is nearer to the last frame than to one behind it."""
+    """Indices never fall; each is nearest to its moment; the last moment is nearer to the last
+    frame than to one behind it.
+    """
     start = data.draw(some.integers(0, len(times) - 1))
     found = by_time(times, None, start, fps)
     assert found == sorted(found) and found[0] == start
@@ -45,7 +54,9 @@ def test_the_own_rate_takes_every_frame_once(count, fps):
 @given(some.integers(1, 60), some.integers(1, 6))
 def test_a_part_of_a_constant_rate_is_a_stride(count, stride):
     times = [index / 24 for index in range(count)]
-    assert by_time(times, None, 0, 24 / stride)[: len(range(0, count, stride))] == by_stride(count, None, 0, stride)
+    assert by_time(times, None, 0, 24 / stride)[: len(range(0, count, stride))] == by_stride(
+        count, None, 0, stride
+    )
 
 
 @given(times_of_clips, rates, some.integers(2, 60), some.data())
@@ -78,7 +89,9 @@ def test_by_stride(count, stride, data):
 
 def test_a_start_behind_the_end():
     for choose in (lambda: by_stride(3, None, 3, 1), lambda: by_time([0.0, 0.1, 0.2], None, 3, 8)):
-        with pytest.raises(SelectionError, match="has 3 frames, so none starts at start=3: the last is 2") as caught:
+        with pytest.raises(
+            SelectionError, match="has 3 frames, so none starts at start=3: the last is 2"
+        ) as caught:
             choose()
         assert caught.value.fit == 0
 
@@ -89,4 +102,9 @@ def test_rounding_to_milliseconds_is_no_variable_rate(fps):
 
 
 def test_a_variable_rate():
-    assert is_variable([0, 0.04, 0.08, 0.16]) and is_variable([0, 0.033, 0.066, 0.116]) and not is_variable([0]) and not is_variable([0, 9])
+    assert (
+        is_variable([0, 0.04, 0.08, 0.16])
+        and is_variable([0, 0.033, 0.066, 0.116])
+        and not is_variable([0])
+        and not is_variable([0, 9])
+    )
