@@ -17,7 +17,7 @@ import torch
 
 from datamodules import records
 from datamodules.claims import Claims, Plan
-from datamodules.clips import Clips, MotionBatch, reported
+from datamodules.clips import Clips, MotionBatch, one_line, reported
 from datamodules.generations import Generation, generations_of
 from datamodules.job import Job
 from datamodules.manifest import MotionTask, read_manifest, tasks_of_videos
@@ -165,7 +165,7 @@ class MotionTaskModule(L.LightningDataModule):
 
     def fail(self, name: str, error: Exception) -> None:
         """Report a clip or a video that cannot be done, so that the others can go on."""
-        self.failed[name] = " ".join(str(error).split()) or type(error).__name__
+        self.failed[name] = one_line(error)
         print(f"\n{name!r} failed: {self.failed[name]}", file=sys.stderr, flush=True)
         if self.tasks:
             if name not in self.bank and not self.claims.has_failed(name):

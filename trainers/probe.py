@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from ditflow.backbones import Backbone, sketch_backbone
 from ditflow.grid import VideoSize
+from trainers import cores
 from trainers.costs import operations
 
 PATIENCE = 60.0  # seconds that all passes together may take
@@ -36,6 +37,7 @@ class Measured:
 def measure_forward(backbone: Backbone, size: VideoSize, device: torch.device) -> Measured:
     """Time one block of a backbone on a device, with a progress bar."""
     probe = sketch_backbone(backbone.spec.name, device=device, dtype=backbone.dtype, blocks=1)
+    cores.settle(probe)  # as `fit` does
     end, seen, pace = time.monotonic() + PATIENCE, size, 0.0  # seconds an operation
     for video in tqdm(_growing(probe, size), desc="Measuring", unit="video", leave=False):
         work = operations(probe, video, 1)
