@@ -1,7 +1,9 @@
-"""Step by step against tensors that the published code computed on two tiny random transformers (float32, CPU; see tests/data/parity).
+"""Step by step against tensors that the published code computed on two tiny random transformers.
 
-Tolerances: float32 sums in another order (heads fused before the product instead of averaged after it) differ by about 1e-7 in the losses; Adam's first
-updates divide gradients by their own size and carry that into the parameters, the sampler into the latents (values up to 6).
+float32, CPU; see tests/data/parity. They come from another processor than the one that runs the
+tests, and add in another order: heads are fused before the product instead of averaged after it.
+Losses, which are means of about 1, differ by a few roundings of 6e-8. How far parameters and
+latents differ is worked out in tests/closeness.py. Motion of the reference is in whole tokens.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from ditflow.reference import reference_motion
 from ditflow.state import GuidanceState
 from ditflow.transfer import inject
 from ditflow.variables import VARIABLES
+from tests.closeness import assert_close_in_norm
 
 DATA = Path(__file__).parents[1] / "data" / "parity"
 VAE = {"temporal_compression_ratio": 4, "block_out_channels": (8,) * 4}
@@ -91,29 +94,61 @@ def test_schedule_and_position(family: str) -> None:
     backbone, inputs = published(family)
     assert backbone.schedule(10).timesteps == tuple(inputs["timesteps"].int().tolist())
     if family == "5b":
-        torch.testing.assert_close(backbone.stock_position(SIZE)[0, 0], inputs["init_rope"], rtol=0, atol=0)
-        torch.testing.assert_close(backbone.stock_position(SIZE)[0, 1], inputs["init_rope"], rtol=0, atol=0)
+        # angles up to 40, of powers that mathematical libraries round to one of two neighbours
+        for side in backbone.stock_position(SIZE)[0]:
+            torch.testing.assert_close(side, inputs["init_rope"], rtol=0, atol=40 * 2**-23)
 
 
-@pytest.mark.parametrize(("run", "variable"), RUNS.items())
-def test_guided_run(run: str, variable: str) -> None:
+def follow(run: str, changed: dict | None = None) -> None:
+    """Raises AssertionError where the run, with `changed` settings, leaves the published one."""
     backbone, inputs = published(run[:2])
-    vectors, settings = load_file(DATA / f"{run}.safetensors"), metadata(run)["settings"]
-    guidance, schedule = guidance_of(settings, variable), backbone.schedule(settings["num_inference_steps"], settings["guidance_scale"])
-    noise = inputs["init_latents"]
-    reference = reference_motion(backbone, guidance.signal, inputs["motion_latent"], inputs["emb_source"], ["clip"], noise=noise)
+    variable, vectors = RUNS[run], load_file(DATA / f"{run}.safetensors")
+    settings = metadata(run)["settings"] | (changed or {})
+    guidance = guidance_of(settings, variable)
+    schedule = backbone.schedule(settings["num_inference_steps"], settings["guidance_scale"])
+    noise, update = inputs["init_latents"], max(guidance.learning_rate)
+    clip = inputs["motion_latent"], inputs["emb_source"], ["clip"]
+    reference = reference_motion(backbone, guidance.signal, *clip, noise=noise)
     if "ref_amf" in vectors:
-        torch.testing.assert_close(reference.motion.flatten(1, 2)[0], vectors["ref_amf"], rtol=0, atol=0)
+        flow = reference.motion.flatten(1, 2)[0]
+        torch.testing.assert_close(flow, vectors["ref_amf"], rtol=0, atol=0)
     if "moft_channels" in vectors:
-        assert set(reference.motion.channels[0].tolist()) == set(vectors["moft_channels"].int().tolist())
+        channels = vectors["moft_channels"].int().tolist()
+        assert set(reference.motion.channels[0].tolist()) == set(channels)
     parameter = VARIABLES[variable].start(backbone, noise, SIZE).parameter
-    state = GuidanceState(0, noise, noise, parameter, torch.Generator().manual_seed(1).get_state()[None])
+    generators = torch.Generator().manual_seed(1).get_state()[None]
+    state = GuidanceState(0, noise, noise, parameter, generators)
+    text = {"text": inputs["emb_target"], "negative": inputs["emb_negative"]}
     for step in schedule:
-        state = guided_step(backbone, guidance, schedule, state, reference=reference, text=inputs["emb_target"], negative=inputs["emb_negative"])
-        torch.testing.assert_close(state.latents, vectors[f"step{step.index}_latents"], rtol=0, atol=5e-5)
-    torch.testing.assert_close(torch.cat(state.losses)[:, 0], vectors["losses"], rtol=0, atol=1e-6)
+        state = guided_step(backbone, guidance, schedule, state, reference=reference, **text)
+        wanted = vectors[f"step{step.index}_latents"]
+        assert_close_in_norm(state.latents, wanted, largest=update)
+    losses = torch.cat(state.losses)[:, 0]
+    torch.testing.assert_close(losses, vectors["losses"], rtol=0, atol=1e-6)
     for index, parameter in enumerate(state.history):
-        torch.testing.assert_close(parameter.squeeze(0), vectors[f"guided{index}_{NAMES[variable]}"].reshape(parameter.shape[1:]), rtol=0, atol=3e-5)
+        wanted = vectors[f"guided{index}_{NAMES[variable]}"]
+        assert_close_in_norm(parameter, wanted.reshape(parameter.shape), largest=update)
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_guided_run(run: str) -> None:
+    follow(run)
+
+
+@pytest.mark.parametrize(
+    ("run", "changed"),
+    [
+        ("5b_latent_smm", {"lr": [0.0202, 0.0101]}),
+        ("5b_latent_flow", {"optimization_steps": 2}),
+        ("5b_latent_flow", {"motion_temp": 2.02}),
+        ("5b_rope_flow", {"lr": [0.0202, 0.0101]}),
+        ("2b_posemb_flow", {"guidance_scale": 7.007}),
+    ],
+)
+def test_what_is_off_by_a_little_leaves_the_run(run: str, changed: dict) -> None:
+    """A learning rate or a temperature by 1 %, a guidance scale by 0.1 %, one update too few."""
+    with pytest.raises(AssertionError, match="of the norm"):
+        follow(run, changed)
 
 
 @pytest.mark.parametrize("run", ["5b_latent_smm", "5b_latent_moft"])
@@ -143,7 +178,8 @@ def test_zero_shot_run(run: str, variable: str) -> None:
     backbone.advance = lambda *arguments: seen.append(advance(*arguments)) or seen[-1]
     inject(backbone, entry, schedule, noise, inputs["emb_target"], inputs["emb_negative"], generators, settings["injection_blocks"])
     for index, (latents, _) in enumerate(seen):
-        torch.testing.assert_close(latents, vectors[f"step{index}_latents"], rtol=0, atol=5e-5)
+        # no Adam here: ten steps round latents of size 6 by ten times 6e-8, and guidance of 7 enlarges it
+        assert_close_in_norm(latents, vectors[f"step{index}_latents"], largest=10 * 6 * 6e-7 * 7)
     assert len(seen) == len(schedule)
 
 

@@ -19,6 +19,7 @@ from ditflow.backbones.base import fingerprint
 from ditflow.backbones.cogvideox import spec_of
 from ditflow.grid import Compression, VideoSize
 from ditflow.sampling import initial_noise, sample
+from tests.closeness import assert_close_in_norm
 from tests.registry import BACKBONES, SIZE, TRANSFORMER, tiny_backbone, tiny_folder, tiny_pipeline
 
 VAE = {"temporal_compression_ratio": 4, "block_out_channels": [8, 8, 8]}
@@ -129,7 +130,10 @@ def test_a_prompt_that_is_cut_warns() -> None:
 
 @pytest.mark.parametrize("kind", BACKBONES)
 def test_plain_sampling_is_the_stock_pipeline(kind: str) -> None:
-    """CFG in one batch there, in two calls here: equal up to the last bits of matrix products."""
+    """CFG in one batch there, in two calls here: equal up to the last bits of matrix products.
+
+    Four steps round latents of size 6 by ten times 6e-8 each, and guidance of 7 enlarges it.
+    """
     backbone, pipeline = tiny_backbone(kind), tiny_pipeline(kind)
     pipeline.set_progress_bar_config(disable=True)
     text, negative = backbone.embed(["a cat"]), backbone.embed(["dog"])
@@ -139,7 +143,7 @@ def test_plain_sampling_is_the_stock_pipeline(kind: str) -> None:
         latents=noise, generator=[torch.Generator().manual_seed(1)], max_sequence_length=16, output_type="latent",
     ).frames  # fmt: skip
     latents = sample(backbone, backbone.schedule(4, 7.0), noise, text, negative, [torch.Generator().manual_seed(1)])
-    torch.testing.assert_close(latents, expected, rtol=0, atol=2e-5)
+    assert_close_in_norm(latents, expected, largest=4 * 6 * 6e-7 * 7)
 
 
 @pytest.mark.parametrize("size", [VideoSize(9, 32, 48), VideoSize(21, 48, 32), VideoSize(24, 16, 64)])
