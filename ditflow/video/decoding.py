@@ -175,7 +175,7 @@ def _pictures(path: Path, index: Index, indices: Sequence[int]) -> Iterator[Pict
 
     So it does where their size changes.
     """
-    wanted, sizes = list(indices), dict[str, None]()
+    wanted, sizes, orientation = list(indices), dict[str, None](), None
     for number, frame in _from_door(path, index, indices[0]):
         if number == wanted[0]:
             del wanted[0]
@@ -185,23 +185,34 @@ def _pictures(path: Path, index: Index, indices: Sequence[int]) -> Iterator[Pict
                     f"{path} changes from {' to '.join(sizes)} pixels at {index.place(number)}. "
                     "Take frames before or behind it, or give all one size."
                 )
-            yield _upright(path, frame)
+            orientation = orientation or _orientation(path, frame)
+            yield _upright(frame, orientation)
         if not wanted:
             return
     raise _damaged(path, f"{index.place(wanted[0])} is missing")
 
 
-def _upright(path: Path, frame: Any) -> Picture:
-    """The picture as a player shows it: turned and mirrored as its display matrix says."""
-    picture: Picture = frame.to_ndarray(format="rgb24")
+def _orientation(path: Path, frame: Any) -> tuple[int, int, int, int]:
+    """Where a player shows a point (x, y): at (a x + c y, b x + d y).
+
+    Asked of one frame of a file: PyAV keeps a frame in a circle with what it says here, so that its
+    memory waits for the garbage collector.
+    """
     matrices = (data for data in frame.side_data if data.type.name == "DISPLAYMATRIX")
     matrix = next((np.frombuffer(data, np.int32) for data in matrices), None)
     if matrix is None:
-        return picture
-    a, b, c, d = (int(matrix[place]) for place in (0, 1, 3, 4))  # (x, y) to (a x + c y, b x + d y)
+        return 1, 0, 0, 1
+    a, b, c, d = (int(matrix[place]) for place in (0, 1, 3, 4))
     if (a == d == 0) == (b == c == 0):
         turned = f"{path} is shown turned by an angle that is no quarter turn"
         raise VideoError(f"{turned}. Turn it first: ffmpeg -i FILE TURNED.mp4")
+    return a, b, c, d
+
+
+def _upright(frame: Any, orientation: tuple[int, int, int, int]) -> Picture:
+    """The picture as a player shows it: turned and mirrored."""
+    a, b, c, d = orientation
+    picture: Picture = frame.to_ndarray(format="rgb24")
     right, down = (a, d) if a else (c, b)
     straight = picture if a else picture.swapaxes(0, 1)
     return straight[:: 1 if down > 0 else -1, :: 1 if right > 0 else -1]

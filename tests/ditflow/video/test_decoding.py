@@ -4,6 +4,7 @@ answer needs no decoder.
 
 from __future__ import annotations
 
+import gc
 from fractions import Fraction
 from itertools import pairwise
 
@@ -453,3 +454,18 @@ def test_times_rise(write):
         source = file_source(write(f"clip.{container}", "mpeg4", 20))
         steps = [b - a for a, b in pairwise(source.times)]
         assert source.times[0] == 0 and steps == pytest.approx([0.04] * 19, abs=1e-6)
+
+
+def test_a_frame_is_freed_when_the_next_comes(write):
+    """By its count of references: none waits for the garbage collector, which knows no memory."""
+    from ditflow.video.decoding import file_source
+
+    source, alive = file_source(write("clip.mp4", "libx264")), []
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in source.decode(range(40)):
+            alive.append(sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects()))
+    finally:
+        gc.enable()
+    assert max(alive) <= 3
