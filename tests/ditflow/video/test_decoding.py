@@ -460,12 +460,12 @@ def test_a_frame_is_freed_when_the_next_comes(write):
     """By its count of references: none waits for the garbage collector, which knows no memory."""
     from ditflow.video.decoding import file_source
 
-    source, alive = file_source(write("clip.mp4", "libx264")), []
+    source, alive = file_source(write("clip.mp4", "libx264", 60)), []
     gc.collect()
     gc.disable()
     try:
-        for _ in source.decode(range(40)):
+        for _ in source.decode(range(60)):
             alive.append(sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects()))
     finally:
         gc.enable()
-    assert max(alive) <= 3
+    assert max(alive) < 30  # at its end the decoder gives all at once that its threads, 16 at most, hold
