@@ -26,6 +26,7 @@ FLOORS = {
         "ditflow.recommended",
         "ditflow.quiet",
         "ditflow.state",
+        "ditflow.dtypes",
     ),
     1: ("ditflow.taps", "ditflow.video"),
     2: ("ditflow.motion", "ditflow.backbones"),

@@ -12,6 +12,7 @@ from datamodules.benchmark import KINDS, BenchmarkData
 from datamodules.davis import DavisBenchmark
 from trainers.benchmark_folder import RunFolder
 from trainers.benchmark_methods import chosen_of, methods_of
+from trainers.benchmark_options import shared_options
 from trainers.benchmark_run import Benchmark, MetricChoices
 
 __all__ = ["DavisBenchmark", "main"]  # DavisBenchmark: so that a configuration may name it shortly
@@ -40,7 +41,8 @@ def test(
         zero_shot: Setups whose entries, optimised with one kind of prompt, also serve the other kinds; the method is called <setup>-zero-shot.
         zero_shot_from: That kind.
         baseline: Method that the others are compared with, clip by clip.
-        model: Options of `ditflow fit` that all methods share, such as backbone, dtype and steps: see `ditflow fit --help`, --model.
+        model: Options of `ditflow fit` that all methods share, such as backbone and steps: see `ditflow fit --help`, --model.
+            dtype is by default what the device computes natively, bfloat16 or float32.
         trainer: Options of its Trainer, such as devices.
         metrics: What is measured, and with which instruments.
         batch_size: Clips made together; results do not depend on it.
@@ -52,7 +54,8 @@ def test(
     every = methods_of(setups, zero_shot, zero_shot_from)
     chosen_of(every, [baseline])
     chosen = chosen_of(every, methods)
-    return Benchmark(RunFolder(out), data, every, baseline, {"backbone": "tiny-rope"} | model, trainer, metrics, batch_size, seed).run(chosen)
+    options = shared_options(model, trainer), trainer, metrics, batch_size, seed
+    return Benchmark(RunFolder(out), data, every, baseline, *options).run(chosen)
 
 
 def main(arguments: Sequence[str]) -> int:

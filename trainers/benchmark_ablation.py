@@ -13,6 +13,7 @@ from datamodules.benchmark import KINDS, BenchmarkData
 from ditflow.files import atomic_file
 from trainers.benchmark_folder import RunFolder
 from trainers.benchmark_methods import Method, setup_file, setup_options
+from trainers.benchmark_options import shared_options
 from trainers.benchmark_run import Benchmark, MetricChoices
 from trainers.benchmark_statistics import over_clips, values_of
 
@@ -48,7 +49,7 @@ def ablate(
         data: Reference clips and their prompts.
         setup: The method: a shipped setup's name, or the path of a .yaml file.
         vary: Values of block, window (as a fraction), inner_steps or temperature; the others stay as the setup has them.
-        model: Options of `ditflow fit` for all of them.
+        model: Options of `ditflow fit` for all of them. dtype is by default what the device computes natively, bfloat16 or float32.
         trainer: Options of its Trainer.
         metrics: What is measured, and with which instruments.
         batch_size: Clips made together.
@@ -59,7 +60,7 @@ def ablate(
         raise ValueError(f"kinds names {', '.join(map(repr, unknown))}: kinds of prompts are {', '.join(KINDS)}.")
     variants = list(variants_of(setup, vary))
     methods = [variant.method for variant in variants]
-    folder, options = RunFolder(out), {"backbone": "tiny-rope"} | model
+    folder, options = RunFolder(out), shared_options(model, trainer)
     code = Benchmark(folder, data, methods, methods[0].name, options, trainer, metrics, batch_size, seed, kinds).run(methods)
     draw(folder.path / "ablation.png", variants, list(folder.all_results()), metrics.names)
     return code

@@ -91,9 +91,8 @@ class RunFolder:
         run = stamp | json.loads(json.dumps(run))
         if found is not None:
             settled = {key: value for key, value in run.items() if key not in (*stamp, *GROWING)}
-            other = [f"{key} {found.get(key)!r:.120} instead of {value!r:.120}" for key, value in settled.items() if found.get(key) != value]
-            if other:
-                raise ValueError(f"{self.path} holds a benchmark with {'; '.join(other)}. Name another folder by --out, or remove that one.")
+            if other := list(_differences(found, settled)):
+                raise ValueError(f"{self.path} holds a benchmark with {'; '.join(other)}. Give it what it has, or name another folder by --out.")
             run |= {"date": found["date"]} | {key: _united(found[key], run[key]) for key in GROWING}
         make_folder(self.path)
         if run != found:
@@ -101,6 +100,17 @@ class RunFolder:
         for folder in ("references", "manifests", "banks", "results", "costs"):
             make_folder(self.path / folder)
         return run
+
+
+def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
+    """Of the options of all methods those that differ, by the names that a command gives them."""
+    for key in wanted:
+        had, has = found.get(key), wanted[key]
+        if key == "model" and isinstance(had, dict):
+            names = [name for name in {**had, **has} if had.get(name) != has.get(name)]
+            yield from (f"--model.{name} {had.get(name)!r:.120} instead of {has.get(name)!r:.120}" for name in names)
+        elif had != has:
+            yield f"{key} {had!r:.120} instead of {has!r:.120}"
 
 
 def _united(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -5,14 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from jsonargparse import ArgumentError, ArgumentParser
 from lightning import Trainer
 
 from ditflow.backbones import Backbone
+from ditflow.dtypes import native_dtype
 from trainers.benchmark_methods import Method, setup_options
 from trainers.config_files import in_one_sentence
 from trainers.method import Method as OnBackbone
 from trainers.motion_optimization import MotionOptimization
+
+
+def shared_options(model: Mapping[str, Any], trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of `fit` that all methods share. The dtype is one of them, told or not.
+
+    What a device computes natively differs between machines, and a folder has one dtype: named
+    here, it is written into run.json, and a machine that would take another one is refused.
+    """
+    on_gpu = torch.cuda.is_available() and trainer.get("accelerator") != "cpu"
+    native = native_dtype(torch.device("cuda" if on_gpu else "cpu"))
+    given = {key: value for key, value in model.items() if key != "dtype" or value is not None}
+    return {"backbone": "tiny-rope", "dtype": str(native).removeprefix("torch.")} | given
 
 
 def check_options(methods: Sequence[Method], model: Mapping[str, Any], trainer: Mapping[str, Any], backbone: Backbone) -> None:

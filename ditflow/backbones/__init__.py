@@ -11,6 +11,7 @@ import torch
 from ditflow.backbones.base import Backbone, BackboneError, BackboneSpec
 from ditflow.backbones.cogvideox import CogVideoX
 from ditflow.backbones.hub import INDEX, hub_index
+from ditflow.dtypes import default_dtype, warn_if_emulated
 from ditflow.resources import shipped
 
 BACKBONES: dict[str, type[Backbone]] = {"CogVideoXTransformer3DModel": CogVideoX}
@@ -21,12 +22,16 @@ __all__ = ["BACKBONES", "Backbone", "BackboneError", "BackboneSpec", "load_backb
 def load_backbone(name: str, *, device: torch.device | str | None = None, dtype: torch.dtype | str | None = None) -> Backbone:
     """Load a frozen backbone.
 
-    `name` is that of a shipped backbone, a folder in diffusers format, or a hub id. `device` None takes the first GPU if there is one, `dtype` None
-    takes bfloat16 there and float32 on a CPU; a dtype can be given by name. Raises BackboneError where nothing usable is found.
+    `name` is that of a shipped backbone, a folder in diffusers format, or a hub id. `device` None
+    takes the first GPU if there is one. `dtype` None takes float32 on a CPU, and on a GPU bfloat16
+    if it has instructions for that, else float32; a dtype can be given by name. Warns of one that
+    the device emulates. Raises BackboneError where nothing usable is found.
     """
     device = torch.device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
-    folder = str(shipped("checkpoints", name) or name)
-    return _family(folder, name).load(folder, name=name, device=device, dtype=_dtype(dtype, device))
+    folder, wanted = str(shipped("checkpoints", name) or name), _dtype(dtype, device)
+    family = _family(folder, name)
+    warn_if_emulated(name, wanted, device)
+    return family.load(folder, name=name, device=device, dtype=wanted)
 
 
 def sketch_backbone(name: str, *, device: torch.device | str = "meta", dtype: torch.dtype | str | None = None, blocks: int | None = None) -> Backbone:
@@ -66,7 +71,7 @@ def _folder_index(folder: Path, name: str) -> dict[str, Any]:
 
 def _dtype(dtype: torch.dtype | str | None, device: torch.device) -> torch.dtype:
     if dtype is None:
-        return torch.float32 if device.type == "cpu" else torch.bfloat16
+        return default_dtype(device)
     found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise BackboneError(f"unknown dtype {dtype!r}: give float32, bfloat16 or float16.")

@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from datamodules.synthetic import SyntheticClip, World, obeys
 from ditflow.backbones import Backbone, load_backbone
+from ditflow.dtypes import native_dtype
 from ditflow.entries import Source, entries_of
 from ditflow.guidance import Guidance, guided_step, start_guidance
 from ditflow.metrics import motion_cosine
@@ -173,11 +174,15 @@ def main() -> None:
     parser.add_argument("--inner", type=int)
     parser.add_argument("--temperature", type=float, default=2.0)
     parser.add_argument("--injection", type=int, nargs="*")
-    parser.add_argument("--dtype")
+    parser.add_argument("--dtype", help="by default what the device computes natively")
     parser.add_argument("--inject", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--out")
     options = parser.parse_args()
-    bench = Bench(load_backbone(options.backbone, dtype=options.dtype), options.clips, options.first, options.motion)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = options.dtype or native_dtype(device)
+    backbone = load_backbone(options.backbone, device=device, dtype=dtype)
+    print(f"{backbone.spec.name} in {backbone.dtype} on {device}", flush=True)
+    bench = Bench(backbone, options.clips, options.first, options.motion)
     for part in [part for part in options.parts if part != "none"]:
         getattr(bench, f"measure_{part}")()
         print(json.dumps(bench.table(), indent=0), flush=True)

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from ditflow.bank import MotionBank
@@ -18,6 +19,7 @@ from tests.clips import ditflow, hashes
 from tests.davis import PROMPTS, write_davis, write_prompts
 from tests.registry import tiny_folder
 from trainers.benchmark_costs import forget_peak_memory, peak_memory
+from trainers.benchmark_options import shared_options
 from trainers.benchmark_run import run_ditflow
 
 SETUPS = {"latents": "latents", "positions": "rotary_positions"}
@@ -42,7 +44,7 @@ def words(tmp_path_factory):
         "setups": [str(folder / f"{name}.yaml") for name in SETUPS],
         "zero_shot": [str(folder / "positions.yaml")],
         "baseline": "latents",
-        "model": {"backbone": str(tiny_folder("rotary")), "steps": 2, "window": 0.5, "inner_steps": 2},
+        "model": {"backbone": str(tiny_folder("rotary")), "dtype": "float32", "steps": 2, "window": 0.5, "inner_steps": 2},
         "trainer": {"enable_progress_bar": False},
         "metrics": {"names": METRICS},
         "batch_size": 3,
@@ -349,7 +351,23 @@ def test_a_one_frame_video_holds_no_motion(run, words, tmp_path, capfd):
 
 def test_another_benchmark_is_not_mixed_in(run, words, whole, capfd):
     assert run(*words, "--out", str(whole), "--model.steps", "4") == (2, [])
-    assert "holds a benchmark with model" in capfd.readouterr().err
+    assert "holds a benchmark with --model.steps 2 instead of 4. Give it" in capfd.readouterr().err
+
+
+def test_dtypes_are_not_mixed_in_a_folder(run, words, whole, capfd):
+    assert run(*words, "--out", str(whole), "--model.dtype", "bfloat16") == (2, [])
+    said = "holds a benchmark with --model.dtype 'float32' instead of 'bfloat16'. Give it"
+    assert said in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("native", [torch.float32, torch.bfloat16])
+def test_the_dtype_is_named_before_the_work(native, monkeypatch):
+    """What the device computes natively, unless it is given; null is not given."""
+    monkeypatch.setattr("trainers.benchmark_options.native_dtype", lambda device: native)
+    name = str(native).removeprefix("torch.")
+    for model in ({}, {"dtype": None}):
+        assert shared_options(model, {}) == {"backbone": "tiny-rope", "dtype": name}
+    assert shared_options({"dtype": "float16", "steps": 2}, {})["dtype"] == "float16"
 
 
 @pytest.mark.parametrize("name", ["synthetic", "synthetic-sincos", "davis", "smoke", "ablation"])
