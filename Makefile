@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 JOBS ?= 2
+THREADS ?= 1
 OUT ?= demo
 INPUTS ?= 10000
 RUNS ?= runs
@@ -9,12 +10,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: help demo test slow fuzz lint pretrain bench benchmark
+.PHONY: help demo test slow fuzz numerics lint pretrain bench benchmark
 help:
 	@echo "make demo      clips -> motion bank -> new videos: demo/index.html"
 	@echo "make test      the tests, offline"
 	@echo "make slow      the tests that take minutes each"
 	@echo "make fuzz      ten thousand random inputs, as strangers could write them"
+	@echo "make numerics  the tests of numbers, with the instructions of other processors"
 	@echo "make lint      ruff, and mypy --strict on ditflow/"
 	@echo "make pretrain  train the embedded backbones from scratch"
 	@echo "make bench     measure the embedded backbones, as BENCHMARKS.md reports it"
@@ -23,12 +25,22 @@ help:
 demo: $(STAMP)
 	$(BIN)/ditflow demo --out $(OUT)
 
-# one thread for each process: results are then the same bit by bit on every machine
-test slow benchmark: export OMP_NUM_THREADS = 1
-test slow bench benchmark: export HF_HUB_OFFLINE = 1
+# One thread for each process. On one machine, results with as many threads are the same bit by bit,
+# however many processes make them and however often they are stopped. Another kind of processor
+# adds in another order: there they are the same up to rounding (tests/closeness.py).
+test slow numerics benchmark: export OMP_NUM_THREADS = $(THREADS)
+test slow numerics bench benchmark: export HF_HUB_OFFLINE = 1
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+# Without PyTorch's own vector code, and with the instructions of a processor without AVX-512.
+NUMERIC := tests/test_closeness.py tests/ditflow $(addprefix --ignore=tests/ditflow/,bank video visual)
+OLDER := ATEN_CPU_CAPABILITY=default
+OLD := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2
+numerics: $(STAMP)
+	$(OLDER) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(NUMERIC)
+	$(OLD) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(NUMERIC)
 
 fuzz: $(STAMP)
 	DITFLOW_FUZZ=$(INPUTS) $(BIN)/python -m pytest tests/test_fuzz.py
@@ -46,8 +58,8 @@ pretrain: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.embedded_clip tiny-clip --clips 200
 	$(BIN)/python -m tests.benchmarks.metric_floors --clips 24
-	$(BIN)/python -m tests.benchmarks.embedded_backbone tiny-rope --clips 24 --parts world amf plain --dtype bfloat16 --variables latents rotary_positions rotary_tables
-	$(BIN)/python -m tests.benchmarks.embedded_backbone tiny-sincos --clips 24 --parts world amf plain --dtype bfloat16 --variables latents sinusoidal
+	$(BIN)/python -m tests.benchmarks.embedded_backbone tiny-rope --clips 24 --parts world amf plain --variables latents rotary_positions rotary_tables
+	$(BIN)/python -m tests.benchmarks.embedded_backbone tiny-sincos --clips 24 --parts world amf plain --variables latents sinusoidal
 	$(BIN)/python -m tests.benchmarks.throughput --processes 2 --clips 6 --repeats 3
 	$(BIN)/python -m tests.benchmarks.ranks_simulation --ranks 64 --clips 1280
 

@@ -1,4 +1,7 @@
-"""Offline, on one thread: results are then the same bit by bit, whatever the machine's load."""
+"""Offline, and on one thread unless OMP_NUM_THREADS says otherwise.
+
+What a test compares bit by bit was made on the same machine with as many threads, whatever its load.
+"""
 
 from __future__ import annotations
 
