@@ -43,7 +43,7 @@ numerics: $(STAMP)
 	$(OLD) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(NUMERIC)
 
 fuzz: $(STAMP)
-	DITFLOW_FUZZ=$(INPUTS) $(BIN)/python -m pytest tests/test_fuzz.py
+	DITFLOW_FUZZ=$(INPUTS) $(BIN)/python -m pytest tests/test_fuzz.py tests/ditflow/video/test_damage.py
 
 slow: $(STAMP)
 	@$(BIN)/python -m pytest -m slow || { code=$$?; [ $$code -eq 5 ] || exit $$code; echo "No test is marked slow: nothing to do."; }
@@ -62,6 +62,8 @@ bench: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.embedded_backbone tiny-sincos --clips 24 --parts world amf plain --variables latents sinusoidal
 	$(BIN)/python -m tests.benchmarks.throughput --processes 2 --clips 6 --repeats 3
 	$(BIN)/python -m tests.benchmarks.ranks_simulation --ranks 64 --clips 1280
+	$(BIN)/python -m tests.benchmarks.busy_core --clips 2 --repeats 2
+	$(BIN)/python -m tests.benchmarks.reading
 
 # Two processes share the work; then everything is looked at once more, which makes what is left and the tables. The worst exit code counts.
 ROPE := $(BIN)/ditflow test --config configs/benchmarks/synthetic.yaml --out $(RUNS)/synthetic
