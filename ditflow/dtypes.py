@@ -26,8 +26,8 @@ def default_dtype(device: torch.device) -> torch.dtype:
 def native_dtype(device: torch.device) -> torch.dtype:
     """The fastest dtype that the device computes natively: bfloat16, or float32.
 
-    Never float16: backbones that were trained in bfloat16 overflow there, and give black videos. On
-    GPUs before Ampere it is the faster choice for one that was trained in it: ask for it by name.
+    Never float16, whose range is too small for backbones that were trained in bfloat16. On GPUs
+    before Ampere it is the faster choice for one that was trained in it: ask for it by name.
     """
     return torch.bfloat16 if is_native(torch.bfloat16, device) else torch.float32
 

@@ -27,6 +27,7 @@ from datamodules.generations import Generation
 from datamodules.motion_tasks import MotionTaskModule
 from ditflow.backbones import Backbone, sketch_backbone
 from ditflow.bank import EntryError, EntryMetadata
+from ditflow.dtypes import default_dtype
 from ditflow.entries import check_entry
 from ditflow.grid import VideoSize
 from ditflow.guidance import Guidance
@@ -122,8 +123,8 @@ def _sketch(trainer: Trainer, module: MotionOptimization, data: MotionTaskModule
     module.trainer = data.trainer = trainer
     trainer.strategy.connect(module)
     module.setup("")
-    default = "float32" if trainer.strategy.root_device.type == "cpu" else "bfloat16"
-    module.backbone = sketch_backbone(module.name, dtype=module.number_format or default)
+    dtype = module.number_format or default_dtype(trainer.strategy.root_device)
+    module.backbone = sketch_backbone(module.name, dtype=dtype)
 
 
 def _work(module: MotionOptimization, data: MotionTaskModule) -> Work:
