@@ -26,7 +26,15 @@ from ditflow.backbones import Backbone
 from ditflow.files import atomic_file, make_folder
 from ditflow.grid import VideoSize
 from ditflow.resources import shipped
-from ditflow.video import READER, Clip, TooShortError, VideoError, read_video, video_length, video_sha256
+from ditflow.video import (
+    READER,
+    Clip,
+    TooShortError,
+    VideoError,
+    read_video,
+    video_length,
+    video_sha256,
+)
 
 Notes = dict[str, str]
 T = TypeVar("T")
@@ -48,12 +56,21 @@ class References:
     for a size that cannot be.
     """
 
-    def __init__(self, folder: str | Path, backbone: Backbone, size: VideoSize, *, auto: bool = False) -> None:
+    def __init__(
+        self, folder: str | Path, backbone: Backbone, size: VideoSize, *, auto: bool = False
+    ) -> None:
         backbone.spec.compression.check_motion(size)
         self.folder, self.backbone, self.size, self.auto = Path(folder), backbone, size, auto
         self._frames: dict[str, int] = {}  # of each clip, by what they depend on
-        self._seen: dict[str, tuple[list[list[Any]], str]] = {}  # of each clip's files, and the sha256 that they had then
-        self._encoders = [backbone.spec.name, backbone.spec.fingerprint, str(backbone.dtype), _files_of(backbone.spec.name)]
+        self._seen: dict[
+            str, tuple[list[list[Any]], str]
+        ] = {}  # of each clip's files, and the sha256 that they had then
+        self._encoders = [
+            backbone.spec.name,
+            backbone.spec.fingerprint,
+            str(backbone.dtype),
+            _files_of(backbone.spec.name),
+        ]
 
     def sha256(self, task: MotionTask) -> str:
         """Of the clip's bytes, which are read again only where they may have changed. Raises VideoError for a clip that is not there."""
@@ -64,7 +81,9 @@ class References:
 
     def hash_of(self, task: MotionTask) -> str:
         """Of the clip's bytes and the frames that the task takes from it."""
-        return _hash([READER, self.sha256(task), task.start, task.stride, task.fps, str(self.size_of(task))])
+        return _hash(
+            [READER, self.sha256(task), task.start, task.stride, task.fps, str(self.size_of(task))]
+        )
 
     def size_of(self, task: MotionTask) -> VideoSize:
         """The size at which a clip is taken. Raises VideoError for a clip that cannot be read or is too short."""
@@ -84,9 +103,11 @@ class References:
         size = self.size_of(task)
         where: Any = {"start": task.start, "stride": task.stride, "fps": task.fps}
         try:
-            return read_video(task.video, frames=size.frames, size=(size.height, size.width), **where)
+            return read_video(
+                task.video, frames=size.frames, size=(size.height, size.width), **where
+            )
         except TooShortError as error:
-            raise VideoError(f"{error} {self._advice(error.fit)}") from error
+            raise VideoError(f"{error.words} {self._advice(error.fit)}") from error
 
     def clip(self, task: MotionTask) -> EncodedClip:
         """Raises VideoError for a clip that cannot be read or is too short."""
@@ -95,7 +116,12 @@ class References:
 
     def text(self, prompts: Sequence[str]) -> Tensor:
         """Prompt embeddings (B, L, E), made one by one, so that none depends on its neighbours."""
-        return torch.stack([self._kept("text", _hash([prompt]), partial(self._embed, prompt))[0] for prompt in prompts])
+        return torch.stack(
+            [
+                self._kept("text", _hash([prompt]), partial(self._embed, prompt))[0]
+                for prompt in prompts
+            ]
+        )
 
     def _encode(self, task: MotionTask) -> tuple[Tensor, Notes]:
         clip = self.read(task)
@@ -109,20 +135,24 @@ class References:
         frames = video_length(task.video, start=task.start, stride=task.stride, fps=task.fps)
         try:
             return self.backbone.spec.compression.longest(min(frames, self.size.frames))
-        except ValueError as error:
-            raise VideoError(f"{task.video} is too short: {error}") from None
+        except ValueError:
+            raise VideoError(
+                f"{task.video} gives {frames} frames. {self._advice(frames)}"
+            ) from None
 
     def _advice(self, frames: int) -> str:
         """What to do with a clip that has so many frames, but not as many as asked for."""
         compression = self.backbone.spec.compression
         if frames < (least := compression.decoded_frames(2)):
             return f"This backbone takes no clip of fewer than {least} frames."
-        return f"For this backbone, use --data.frames {compression.longest(frames)}, or auto."
+        return f"Use --data.frames {compression.longest(frames)}, or auto."
 
     def _file(self, kind: str, content: str) -> Path:
         return self.folder / f"{kind}-{_hash([content, *self._encoders])}.safetensors"
 
-    def _kept(self, kind: str, content: str, make: Callable[[], tuple[Tensor, Notes]]) -> tuple[Tensor, Notes]:
+    def _kept(
+        self, kind: str, content: str, make: Callable[[], tuple[Tensor, Notes]]
+    ) -> tuple[Tensor, Notes]:
         file = self._file(kind, content)
         with suppress(FileNotFoundError, SafetensorError), safe_open(file, "pt") as kept:
             return kept.get_tensor(kind), kept.metadata() or {}
@@ -149,12 +179,22 @@ def _stamps(path: Path) -> list[list[Any]]:
     """Tells a file, or a folder of pictures, from one that was written since, by names, sizes and times; empty where they cannot be told."""
     with suppress(OSError):
         files = sorted(path.iterdir()) if path.is_dir() else [path]
-        return [[file.name, stat.st_size, stat.st_mtime_ns] for file in files for stat in [file.stat()]]
+        return [
+            [file.name, stat.st_size, stat.st_mtime_ns] for file in files for stat in [file.stat()]
+        ]
     return []
 
 
 def _files_of(backbone: str) -> list[list[Any]]:
     """Tells one local backbone's encoders from another's without reading gigabytes: sizes and times of their files. A hub id says it by itself."""
     folder = shipped("checkpoints", backbone) or Path(backbone)
-    files = (file for part in ("vae", "text_encoder", "tokenizer") for file in sorted((folder / part).rglob("*")) if file.is_file())
-    return [[file.relative_to(folder).as_posix(), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    files = (
+        file
+        for part in ("vae", "text_encoder", "tokenizer")
+        for file in sorted((folder / part).rglob("*"))
+        if file.is_file()
+    )
+    return [
+        [file.relative_to(folder).as_posix(), file.stat().st_size, file.stat().st_mtime_ns]
+        for file in files
+    ]

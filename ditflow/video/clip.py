@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from ditflow.files import expanded
-from ditflow.video.decoding import file_source
+from ditflow.video.packets import file_source
 from ditflow.video.pictures import animation_source, folder_source, is_animation, pictures_of
 from ditflow.video.selection import SelectionError, by_stride, by_time, interval, is_variable
 from ditflow.video.source import Picture, Source, VideoError
@@ -30,11 +30,14 @@ READER = "display order"  # another name wherever the same clip would give other
 
 
 class TooShortError(VideoError):
-    """A clip with fewer frames than asked for. `fit`: how many it gives, from the same start on."""
+    """A clip with fewer frames than asked for.
 
-    def __init__(self, sentence: str, fit: int) -> None:
+    `words` are without the advice; `fit`: how many frames it gives, from the same start on.
+    """
+
+    def __init__(self, sentence: str, words: str, fit: int) -> None:
         super().__init__(sentence)
-        self.fit = fit
+        self.words, self.fit = words, fit
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,10 +161,10 @@ def _chosen(
         else:
             indices = by_stride(len(source.times), frames, start, stride)
     except SelectionError as error:
-        sentence = f"{path} {error}"
-        raise (
-            TooShortError(sentence, error.fit) if error.fit else VideoError(sentence)
-        ) from None
+        sentence, words = f"{path} {error}", f"{path} {error.words}"
+        if error.fit:
+            raise TooShortError(sentence, words, error.fit) from None
+        raise VideoError(sentence) from None
     if advice := _advice(source.times[start : indices[-1] + 1], stride, fps):
         warnings.warn(f"{path} {advice}", stacklevel=3)
     return indices

@@ -84,9 +84,10 @@ def _opened(path: Path) -> Image.Image:
 
 def _frames(path: Path, image: Image.Image) -> Iterator[Image.Image]:
     try:
-        for frame in ImageSequence.Iterator(image):
+        for number, frame in enumerate(ImageSequence.Iterator(image)):
             frame.load()
-            yield frame
+            if number or not getattr(image, "default_image", False):  # which animated PNGs hide
+                yield frame
     except BROKEN as error:
         what = f"{path} is damaged or was cut off: not all of its frames can be decoded"
         raise VideoError(f"{what}.") from error

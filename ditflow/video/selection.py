@@ -13,12 +13,12 @@ TICK = 0.00101  # seconds: Matroska and Flash round times to milliseconds, 16 an
 class SelectionError(ValueError):
     """The clip has no such frames. The sentence lacks its subject, which is the clip's name.
 
-    `fit`: how many frames would fit, from the same start.
+    `words` are without the advice; `fit`: how many frames would fit, from the same start.
     """
 
-    def __init__(self, words: str, fit: int = 0) -> None:
-        super().__init__(words)
-        self.fit = fit
+    def __init__(self, words: str, fit: int = 0, advice: str = "") -> None:
+        super().__init__(f"{words} {advice}".rstrip())
+        self.words, self.fit = words, fit
 
 
 def by_stride(count: int, frames: int | None, start: int, stride: int) -> list[int]:
@@ -29,9 +29,8 @@ def by_stride(count: int, frames: int | None, start: int, stride: int) -> list[i
         need, smaller = start + (frames - 1) * stride + 1, (count - start - 1) // (frames - 1)
         other = f", or stride={smaller}" if smaller else ""
         asked = f"frames={frames} from start={start} with stride={stride} need {need}"
-        raise SelectionError(
-            f"has {count} frames, but {asked}. frames={fit} would fit{other}.", fit
-        )
+        said = f"has {count} frames, but {asked}."
+        raise SelectionError(said, fit, f"frames={fit} would fit{other}.")
     return list(range(start, start + (fit if frames is None else frames) * stride, stride))
 
 
@@ -50,7 +49,7 @@ def by_time(times: Sequence[float], frames: int | None, start: int, fps: float) 
         faster = math.ceil(100 * (frames - 1) / lasts + 1e-6) / 100 if step else math.inf
         other = f", or fps={faster:g}" if faster * step <= 1 else ""  # else frames come twice
         said = f"lasts {lasts + step / 2:.2f} s from start={start}, but {asked}"
-        raise SelectionError(f"{said}. frames={fit} would fit{other}.", fit)
+        raise SelectionError(f"{said}.", fit, f"frames={fit} would fit{other}.")
     taken = range(fit if frames is None else frames)
     return [nearest(times, times[start] + k / fps) for k in taken]
 

@@ -12,8 +12,7 @@ from ditflow.video.source import VideoError
 
 BOXES = (b"moov", b"mdat", b"moof")  # of mp4 and mov
 PIPED = 0xFFFFFFFF  # the size of an AVI that was written to a pipe
-EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"  # of Matroska and WebM
-UNKNOWN = (1 << 56) - 1  # the size of a segment that was written to a pipe
+EBML = b"\x1a\x45\xdf\xa3"  # Matroska and WebM, which matroska.py knows
 PACKET, SYNC = 188, 0x47  # of a transport stream: its bytes, the first of them
 STUFFING = 0x1FFF  # the channel that only fills
 
@@ -24,7 +23,8 @@ def check_whole(path: Path) -> None:
     if not end:
         raise VideoError(f"{path} is empty.")
     with open(path, "rb") as file:
-        name, claimed = _claim(file, end)
+        head = file.read(12)
+        name, claimed = _claim(head, file, end)
     if claimed > end:
         reaches = f"it has {end} bytes, and its {name} reaches to byte {claimed}"
         raise VideoError(f"{path} was cut off: {reaches}. Copy or download it again.")
@@ -41,13 +41,13 @@ def loses_frames(path: Path, video: int, frames: int, *, regular: bool) -> bool:
     packets = data[: len(data) // PACKET * PACKET].reshape(-1, PACKET)
     if len(packets) < 2 or not (packets[:2, 0] == SYNC).all():
         return False  # packets of another length, as cameras write them
-    channel = (packets[:, 1].astype(int) & 0x1F) << 8 | packets[:, 2]
+    channel = np.left_shift(packets[:, 1] & 0x1F, 8, dtype=np.uint16) | packets[:, 2]
     begun = ((channel == video) & (packets[:, 1] & 0x40 > 0)).sum()
     missing = len(data) % PACKET > 0 or (packets[:, 0] != SYNC).any() or _skips(packets, channel)
     return int(missing) + int(begun > frames) + int(not regular) >= 2
 
 
-def _skips(packets: NDArray[np.uint8], channel: NDArray[np.int_]) -> bool:
+def _skips(packets: NDArray[np.uint8], channel: NDArray[np.uint16]) -> bool:
     """Whether the counter of a channel skips a value without having said that it would."""
     counted = (packets[:, 3] & 0x10 > 0) & (channel != STUFFING)
     announced = (packets[:, 3] & 0x20 > 0) & (packets[:, 4] > 0) & (packets[:, 5] & 0x80 > 0)
@@ -58,30 +58,12 @@ def _skips(packets: NDArray[np.uint8], channel: NDArray[np.int_]) -> bool:
     return False
 
 
-def _claim(file: BinaryIO, end: int) -> tuple[str, int]:
+def _claim(head: bytes, file: BinaryIO, end: int) -> tuple[str, int]:
     """What claims to reach furthest, and how far."""
-    head = file.read(64)
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         size = int.from_bytes(head[4:8], "little")
         return "RIFF chunk", 0 if size == PIPED else 8 + size
-    return ("segment", _segment(head)) if head[:4] == EBML else _boxes(file, end)
-
-
-def _segment(head: bytes) -> int:
-    """Where the segment of a Matroska file ends; 0 where it does not say."""
-    header, place = _number(head, 4)
-    place += header
-    if head[place : place + 4] != SEGMENT:
-        return 0
-    size, begin = _number(head, place + 4)
-    return begin + size if size < UNKNOWN else 0
-
-
-def _number(data: bytes, place: int) -> tuple[int, int]:
-    """A number of Matroska's, and the place behind it: leading zeros say how long it is."""
-    length = 9 - data[place].bit_length() if place < len(data) else 0
-    value = int.from_bytes(data[place : place + length], "big") - (1 << 7 * length)
-    return value, place + length
+    return ("", 0) if head[:4] == EBML else _boxes(file, end)
 
 
 def _boxes(file: BinaryIO, end: int) -> tuple[str, int]:

@@ -72,7 +72,7 @@ def test_frames_by_time(references, task):
     timed = replace(task, fps=4.0, video=str(task.video))
     clip = read_video(task.video, fps=4.0)
     assert references.hash_of(timed) != references.hash_of(task) and len(clip.frames) == 6
-    with pytest.raises(VideoError, match=r"lasts 1.38 s from start=0, but .* frames=6 would fit.* takes no clip of fewer than 8 frames"):
+    with pytest.raises(VideoError, match=r"lasts 1.38 s from start=0, but .* need 2.25 s. This backbone takes no clip of fewer than 8 frames"):
         references.clip(timed)
 
 
@@ -99,12 +99,12 @@ def test_auto_with_stride_and_fps(references, tmp_path):
 
 def test_too_short_for_any_video(references, tmp_path):
     auto = References(tmp_path / "cache", references.backbone, SIZE, auto=True)
-    with pytest.raises(VideoError, match=r"7.mp4 is too short: 7 frames hold no motion: two latent frames are needed, which 8 make"):
+    with pytest.raises(VideoError, match=r"7.mp4 gives 7 frames. This backbone takes no clip of fewer than 8 frames."):
         auto.size_of(numbered_task(tmp_path, 7))
 
 
 def test_a_clip_that_is_too_short_names_what_the_backbone_takes(references, tmp_path):
-    with pytest.raises(VideoError, match=r"8.mp4 has 8 frames, but frames=9 .* frames=8 would fit. For this backbone, use --data.frames 8, or auto."):
+    with pytest.raises(VideoError, match=r"8.mp4 has 8 frames, but frames=9 .* need 9. Use --data.frames 8, or auto."):
         references.read(numbered_task(tmp_path, 8))
     with pytest.raises(VideoError, match=r"7.mp4 has 7 frames.* This backbone takes no clip of fewer than 8 frames."):
         references.read(numbered_task(tmp_path, 7))

@@ -96,8 +96,8 @@ def test_a_lone_bad_clip(refused, tmp_path, make, sentence):
 
 def test_clips_too_short_say_what_would_fit(refused, clips):
     sentence = refused(*arguments("fit", "bank", manifest=clips), "--data.frames", "16")
-    assert "has 11 frames" in sentence and "frames=11 would fit" in sentence
-    assert f"nothing could be done: {', '.join(NAMES)} failed." in sentence and sentence.count("frames=11") == 3
+    assert "has 11 frames" in sentence and "Use --data.frames 9, or auto" in sentence
+    assert f"nothing could be done: {', '.join(NAMES)} failed." in sentence and sentence.count("--data.frames 9") == 3
 
 
 @pytest.mark.parametrize(

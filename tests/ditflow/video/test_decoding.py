@@ -5,17 +5,22 @@ answer needs no decoder.
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 from fractions import Fraction
 from itertools import pairwise
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ditflow.video import TooShortError, VideoError, read_video, video_length
 from tests.numbered import numbered, numbers, write_numbered
 
+ROOT = Path(__file__).parents[3]
 PIXELS = {
     **dict.fromkeys(("mjpeg", "ljpeg"), "yuvj420p"),
     **dict.fromkeys(("png", "qtrle", "jpegls", "libx264rgb", "cinepak"), "rgb24"),
@@ -448,7 +453,7 @@ def test_seeking_gives_the_frames_that_decoding_from_the_start_gives(write):
 
 def test_times_rise(write):
     """Of a clip whose frames are coded in another order."""
-    from ditflow.video.decoding import file_source
+    from ditflow.video.packets import file_source
 
     for container in ("mp4", "mkv", "ts", "avi"):
         source = file_source(write(f"clip.{container}", "mpeg4", 20))
@@ -458,7 +463,7 @@ def test_times_rise(write):
 
 def test_a_frame_is_freed_when_the_next_comes(write):
     """By its count of references: none waits for the garbage collector, which knows no memory."""
-    from ditflow.video.decoding import file_source
+    from ditflow.video.packets import file_source
 
     source, alive = file_source(write("clip.mp4", "libx264", 60)), []
     gc.collect()
@@ -468,4 +473,103 @@ def test_a_frame_is_freed_when_the_next_comes(write):
             alive.append(sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects()))
     finally:
         gc.enable()
-    assert max(alive) < 30  # at its end the decoder gives all at once that its threads, 16 at most, hold
+    assert (
+        max(alive) < 30
+    )  # at its end the decoder gives all at once that its threads, 16 at most, hold
+
+
+def test_many_threads_read_at_once(write):
+    """In a process of its own, since threads that wait for each other would wait for ever."""
+    files = [
+        str(write("a.mp4", "libx265")),
+        str(write("b.webm", "libvpx-vp9")),
+        str(write("c.mkv", "libx264")),
+    ]
+    code = f"""
+from concurrent.futures import ThreadPoolExecutor
+from ditflow.video import read_video
+with ThreadPoolExecutor(4) as pool:
+    read = pool.map(lambda path: len(read_video(path, frames=5).frames), {files} * 20)
+assert sum(read) == 300
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120, cwd=ROOT)
+
+
+def test_a_key_frame_that_is_none_is_no_door(write):
+    """Where a table of key frames is missing, an mp4 says that all frames are: decoding P frames without theirs gives grey ones."""
+    path = write("clip.mp4", "mpeg4", options={"bf": "0"})
+    path.write_bytes(path.read_bytes().replace(b"stss", b"free"))
+    whole = read_video(path).frames
+    assert all(
+        torch.equal(read_video(path, start=start, frames=1).frames[0], whole[start])
+        for start in range(40)
+    )
+
+
+@pytest.mark.parametrize("first", [1, 2, 3])
+def test_a_copied_cut_of_an_open_group_is_read(write, tmp_path, first):
+    """The decoder complains of pictures that were cut away, and gives the others whole."""
+    whole = write(
+        "whole.mp4",
+        "libx264",
+        60,
+        options={"x264-params": "open-gop=1:keyint=12:scenecut=0", "bf": "3"},
+    )
+    with av.open(str(whole)) as container:
+        keys = [packet.pts for packet in container.demux(video=0) if packet.is_keyframe]
+        base = container.streams.video[0].time_base
+    number = round(keys[first] * base * 25)
+    cut(whole, tmp_path / "cut.mp4", number, number + 2)
+    assert read(tmp_path / "cut.mp4") == list(range(number + 2, 60))
+
+
+def test_joined_transport_streams(write, tmp_path):
+    """Their counters jump and their time stamps overlap, and no frame is lost."""
+    for codec in ("libx264", "mpeg2video"):
+        parts = [
+            write(f"{codec}{part}.ts", codec, 20, options={"bf": "2", "g": "10"})
+            for part in range(2)
+        ]
+        (tmp_path / "joined.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+        assert read(tmp_path / "joined.ts") == [*range(20), *range(20)]
+
+
+def test_a_transport_stream_that_begins_inside_a_group(write, tmp_path):
+    """As recordings do: what comes before the first key frame cannot be shown."""
+    whole = write("whole.ts", "libx264", 60, options={"bf": "0", "g": "15", "sc_threshold": "0"})
+    data = whole.read_bytes()
+    (tmp_path / "part.ts").write_bytes(data[:376] + data[188 * 20 :])
+    found = read(tmp_path / "part.ts")
+    assert found == list(range(found[0], 60)) and found[0] in (15, 30)
+
+
+def test_an_avi_that_was_piped(write):
+    """Its header does not know how long it is."""
+    path = write("clip.avi", "mpeg4", options={"bf": "0"})
+    data = bytearray(path.read_bytes())
+    data[4:8] = b"\xff" * 4
+    length = data.index(b"strh") + 8 + 32
+    data[length : length + 4] = (1 << 30).to_bytes(4, "little")
+    path.write_bytes(data)
+    assert read(path) == list(range(40))
+
+
+def test_a_playlist_is_no_video(write, tmp_path):
+    write("clip.ts", "libx264")
+    (tmp_path / "clip.m3u8").write_text(
+        "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:1.6,\nclip.ts\n#EXT-X-ENDLIST\n"
+    )
+    with pytest.raises(VideoError, match=r"clip.m3u8 is a playlist, not a video"):
+        read_video(tmp_path / "clip.m3u8")
+
+
+def test_the_hidden_picture_of_an_animated_png(tmp_path):
+    pictures = [Image.fromarray(numbered(number)) for number in (63, 0, 1, 2)]
+    pictures[0].save(
+        tmp_path / "clip.png",
+        save_all=True,
+        append_images=pictures[1:],
+        default_image=True,
+        duration=100,
+    )
+    assert read(tmp_path / "clip.png") == [0, 1, 2]

@@ -1,0 +1,181 @@
+"""Video files by FFmpeg's libraries (PyAV): the frames that a player shows.
+
+They are those of `ffmpeg -i FILE -map 0:v:0 -fps_mode passthrough`. A file is read twice. First its
+packets, without decoding: they tell when each frame is shown, and whether the container is whole.
+Then its pictures (`decoding.py`), each of which must come at its time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any
+
+from ditflow.video.container import damaged, no_video, opened
+from ditflow.video.decoding import Index, decoded, pictures
+from ditflow.video.matroska import misfit
+from ditflow.video.selection import is_variable
+from ditflow.video.source import Source
+from ditflow.video.whole import check_whole, loses_frames
+
+STREAMS = ("mpegts", "mpeg")  # recordings, which may begin anywhere
+
+
+@dataclass(frozen=True)
+class Packet:
+    """A coded frame: when it is shown and decoded, in ticks of the stream, where the file says so.
+
+    An edit list leaves out packets that are not `kept`.
+    """
+
+    shown: int | None
+    decoded: int | None
+    key: bool
+    kept: bool
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What a container says of its first video. `reorders`: frames are shown in another order."""
+
+    container: str
+    base: Fraction
+    rate: Fraction | None
+    claimed: int
+    channel: int
+    reorders: bool
+    packets: Sequence[Packet]
+
+
+def file_source(path: Path) -> Source:
+    """Raises VideoError for what is no video, and for a container that is damaged or was cut off.
+    """
+    check_whole(path)
+    stream = _stream(path)
+    if stream.container.startswith("matroska") and (place := misfit(path)) is not None:
+        raise damaged(path, f"what stands at byte {place} does not fit into the container")
+    index = _timeless(path, stream) if stream.container == "avi" else _index(path, stream)
+    frames, regular = len(stream.packets), not is_variable(index.times)
+    if stream.container == "mpegts" and loses_frames(path, stream.channel, frames, regular=regular):
+        raise damaged(path, "frames are missing")
+    name, rate = stream.container.split(",")[0], float(stream.rate or 0)
+    return Source(name, index.times, rate, partial(pictures, path, index))
+
+
+def _stream(path: Path) -> Stream:
+    with opened(path) as (container, film):
+        name, rate = container.format.name, film.average_rate or film.guessed_rate
+        reorders = bool(film.codec_context.has_b_frames)
+        packets = _packets(path, container, film)
+        if not any(packet.kept for packet in packets):
+            raise no_video(path, "it holds no frame")
+        return Stream(name, film.time_base, rate, film.frames, film.id, reorders, packets)
+
+
+def _packets(path: Path, container: Any, film: Any) -> list[Packet]:
+    """Those of frames, without those of VP8 that only others are predicted from."""
+    import av
+
+    packets: list[Packet] = []
+    joins = container.format.name in STREAMS
+    try:
+        for packet in container.demux(film):
+            if packet.is_corrupt and not joins:  # where streams were joined, the last packet is
+                raise damaged(path, f"frame {len(packets)} is incomplete")
+            if packet.size and not _is_hidden(packet):
+                kept = not packet.is_discard
+                packets.append(Packet(packet.pts, packet.dts, packet.is_keyframe, kept))
+    except av.FFmpegError as error:
+        raise damaged(path, f"it cannot be read behind frame {len(packets)}") from error
+    return packets
+
+
+def _is_hidden(packet: Any) -> bool:
+    """Whether a packet of VP8 holds a picture that is never shown (RFC 6386, 9.1)."""
+    return packet.stream.codec_context.name == "vp8" and not memoryview(packet)[0] & 0x10
+
+
+def _index(path: Path, stream: Stream) -> Index:
+    """From the time stamps of all packets, if they can be relied on, else from decoding."""
+    packets = [packet for packet in stream.packets if packet.kept]
+    begun = next((number for number, packet in enumerate(packets) if packet.key), 0)
+    if stream.container in STREAMS:
+        packets = packets[begun:]  # nobody can show what comes before the first key frame
+    cut = begun > 0 or not stream.packets[0].kept
+    ticks = sorted(packet.shown for packet in packets if packet.shown is not None)
+    key = packets[0].shown if packets[0].key else None
+    if len(ticks) < len(packets) or _is_unordered(stream, packets):
+        return _counted(path, stream, Index(cut=cut or key is not None, key=key))
+    if key is not None and key > ticks[0]:
+        cut = True  # where an open group begins: the decoder tells which frames are left out
+        begins = next((frame.pts for _, frame in decoded(path, Index(cut=True, key=key))), key)
+        ticks = [tick for tick in ticks if tick >= min(begins, key)]
+    times = _seconds(ticks, stream.base)
+    return Index(times, ticks, cut, key, _doors(packets, ticks) if not cut else (0,))
+
+
+def _is_unordered(stream: Stream, packets: Sequence[Packet]) -> bool:
+    """Whether the time stamps cannot be those of the frames, as where files were joined or remuxed.
+
+    A frame is decoded before it is shown, what is coded before a key frame is shown before it, and
+    where frames are reordered their time stamps are not in the order of coding.
+    """
+    shown = [packet.shown or 0 for packet in packets]
+    order = [packet.decoded for packet in packets if packet.decoded is not None]
+    latest = list(accumulate(shown, max))
+    return (
+        any(b <= a for a, b in pairwise(order))
+        or len(set(shown)) < len(shown)
+        or (stream.reorders and len(shown) > 1 and shown == latest)
+        or any(
+            (packet.decoded is not None and at < packet.decoded) or (packet.key and before >= at)
+            for packet, at, before in zip(packets[1:], shown[1:], latest, strict=False)
+        )
+    )
+
+
+def _counted(path: Path, stream: Stream, index: Index) -> Index:
+    """By decoding all frames once. Where their time stamps do not rise, each takes 1/rate."""
+    seen = [frame.pts for _, frame in decoded(path, index)]
+    ticks = [tick for tick in seen if tick is not None]
+    if len(ticks) == len(seen) and all(a < b for a, b in pairwise(ticks)):
+        return Index(_seconds(ticks, stream.base), ticks, index.cut, index.key)
+    step = float(1 / stream.rate) if stream.rate else 0.0
+    return Index([number * step for number in range(len(seen))], seen, index.cut, index.key)
+
+
+def _timeless(path: Path, stream: Stream) -> Index:
+    """AVI numbers its frames as they are decoded, and does not say when they are shown.
+
+    Both orders have the same steps of time, so the numbers serve as times. FFmpeg guesses time
+    stamps, which may be wrong.
+    """
+    numbers = [packet.decoded or 0 for packet in stream.packets]
+    step, claimed = max([1, *(b - a for a, b in pairwise(numbers))]), stream.claimed
+    if numbers[-1] + step < claimed <= path.stat().st_size:
+        raise damaged(path, f"it ends at {numbers[-1] + 1} of the {claimed} frames that it claims")
+    frames = len(numbers)
+    if stream.reorders:  # a decoder leaves out the first ones of a file that was cut
+        frames = sum(1 for _ in decoded(path, Index()))
+    return Index(_seconds(numbers, stream.base)[:frames])
+
+
+def _seconds(ticks: Sequence[int], base: Fraction) -> list[float]:
+    return [float((tick - ticks[0]) * base) for tick in ticks]
+
+
+def _doors(packets: Sequence[Packet], ticks: Sequence[int]) -> tuple[int, ...]:
+    """The first frame, and each key frame that parts the others.
+
+    What is coded before it is shown before it, and what is coded behind it is shown behind it.
+    """
+    latest = accumulate((packet.shown or 0 for packet in packets), max)
+    return 0, *(
+        number
+        for number, (packet, last) in enumerate(zip(packets, latest, strict=True))
+        if packet.key and number and last == packet.shown == ticks[number]
+    )
