@@ -46,9 +46,9 @@ def _number(frame: np.ndarray) -> int | None:
         for row in range(ROWS)
         for column in range(COLUMNS)
     ]
-    if any(80 < level < 176 for level in levels):
+    if any(68 < level < 188 for level in levels):
         return None
-    bits = [level >= 176 for level in levels]
+    bits = [level >= 188 for level in levels]
     if any(bit == inverse for bit, inverse in zip(bits[:BITS], bits[BITS:], strict=True)):
         return None
     return sum(int(bit) << place for place, bit in enumerate(bits[:BITS]))

@@ -29,13 +29,14 @@ STREAMS = ("mpegts", "mpeg")  # recordings, which may begin anywhere
 class Packet:
     """A coded frame: when it is shown and decoded, in ticks of the stream, where the file says so.
 
-    An edit list leaves out packets that are not `kept`.
+    An edit list leaves out packets that are not `kept`. `place` is the byte where it lies.
     """
 
     shown: int | None
     decoded: int | None
     key: bool
     kept: bool
+    place: int | None
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,11 @@ def file_source(path: Path) -> Source:
     if stream.container.startswith("matroska") and (place := misfit(path)) is not None:
         raise damaged(path, f"what stands at byte {place} does not fit into the container")
     index = _timeless(path, stream) if stream.container == "avi" else _index(path, stream)
-    frames, regular = len(stream.packets), not is_variable(index.times)
-    if stream.container == "mpegts" and loses_frames(path, stream.channel, frames, regular=regular):
-        raise damaged(path, "frames are missing")
+    if stream.container == "mpegts":
+        even = not is_variable(index.times) and stream.packets[0].key
+        stamped = index.ticks is not None and len(set(index.ticks)) == len(index.ticks)
+        if loses_frames(path, stream.channel, len(stream.packets), even=even, stamped=stamped):
+            raise damaged(path, "frames are missing")
     name, rate = stream.container.split(",")[0], float(stream.rate or 0)
     return Source(name, index.times, rate, partial(pictures, path, index))
 
@@ -88,7 +91,8 @@ def _packets(path: Path, container: Any, film: Any) -> list[Packet]:
                 raise damaged(path, f"frame {len(packets)} is incomplete")
             if packet.size and not _is_hidden(packet):
                 kept = not packet.is_discard
-                packets.append(Packet(packet.pts, packet.dts, packet.is_keyframe, kept))
+                times = packet.pts, packet.dts
+                packets.append(Packet(*times, packet.is_keyframe, kept, packet.pos))
     except av.FFmpegError as error:
         raise damaged(path, f"it cannot be read behind frame {len(packets)}") from error
     return packets
@@ -102,15 +106,16 @@ def _is_hidden(packet: Any) -> bool:
 def _index(path: Path, stream: Stream) -> Index:
     """From the time stamps of all packets, if they can be relied on, else from decoding."""
     packets = [packet for packet in stream.packets if packet.kept]
-    begun = next((number for number, packet in enumerate(packets) if packet.key), 0)
-    if stream.container in STREAMS:
-        packets = packets[begun:]  # nobody can show what comes before the first key frame
-    cut = begun > 0 or not stream.packets[0].kept
+    cut = not stream.packets[0].kept
+    if stream.container in STREAMS and not packets[0].key:
+        cut = True  # nobody can show what comes before the first key frame
+        packets = packets[next((n for n, packet in enumerate(packets) if packet.key), 0) :]
     ticks = sorted(packet.shown for packet in packets if packet.shown is not None)
     key = packets[0].shown if packets[0].key else None
+    leads = key is not None and (len(ticks) < len(packets) or key > ticks[0])
     if len(ticks) < len(packets) or _is_unordered(stream, packets):
-        return _counted(path, stream, Index(cut=cut or key is not None, key=key))
-    if key is not None and key > ticks[0]:
+        return _counted(path, stream, Index(cut=cut or leads, key=key))
+    if key is not None and leads:
         cut = True  # where an open group begins: the decoder tells which frames are left out
         begins = next((frame.pts for _, frame in decoded(path, Index(cut=True, key=key))), key)
         ticks = [tick for tick in ticks if tick >= min(begins, key)]
@@ -158,6 +163,9 @@ def _timeless(path: Path, stream: Stream) -> Index:
     step, claimed = max([1, *(b - a for a, b in pairwise(numbers))]), stream.claimed
     if numbers[-1] + step < claimed <= path.stat().st_size:
         raise damaged(path, f"it ends at {numbers[-1] + 1} of the {claimed} frames that it claims")
+    places = [packet.place for packet in stream.packets if packet.place is not None]
+    if any(b <= a for a, b in pairwise(places)):
+        raise damaged(path, "its index leads to a frame that is not the next one")
     frames = len(numbers)
     if stream.reorders:  # a decoder leaves out the first ones of a file that was cut
         frames = sum(1 for _ in decoded(path, Index()))

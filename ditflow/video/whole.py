@@ -30,12 +30,13 @@ def check_whole(path: Path) -> None:
         raise VideoError(f"{path} was cut off: {reaches}. Copy or download it again.")
 
 
-def loses_frames(path: Path, video: int, frames: int, *, regular: bool) -> bool:
+def loses_frames(path: Path, video: int, frames: int, *, even: bool, stamped: bool) -> bool:
     """Whether frames of an MPEG transport stream (ISO/IEC 13818-1, 2.4.3) are lost.
 
-    Two signs of three say so, for each alone may have a harmless cause: packets are missing, as a
-    channel's counter of four bits tells; the `video`'s channel begins more units of data than the
-    `frames` that were found; and these do not come at a `regular` rate.
+    No sign says so alone, for each may have a harmless cause. Packets are missing, as a channel's
+    counter of four bits tells: streams were joined. The `video`'s channel begins more units of data
+    than the `frames` that were found: it holds fields. Frames are not `even`, from a key frame on
+    and at one rate, or not well `stamped`: it is a recording.
     """
     data = np.memmap(path, np.uint8, mode="r")
     packets = data[: len(data) // PACKET * PACKET].reshape(-1, PACKET)
@@ -43,8 +44,10 @@ def loses_frames(path: Path, video: int, frames: int, *, regular: bool) -> bool:
         return False  # packets of another length, as cameras write them
     channel = np.left_shift(packets[:, 1] & 0x1F, 8, dtype=np.uint16) | packets[:, 2]
     begun = ((channel == video) & (packets[:, 1] & 0x40 > 0)).sum()
-    missing = len(data) % PACKET > 0 or (packets[:, 0] != SYNC).any() or _skips(packets, channel)
-    return int(missing) + int(begun > frames) + int(not regular) >= 2
+    missing = len(data) % PACKET > 0 or bool((packets[:, 0] != SYNC).any())
+    missing = missing or _skips(packets, channel)
+    more = bool(begun > frames)
+    return (missing and not even) or (more and (missing or not even or not stamped))
 
 
 def _skips(packets: NDArray[np.uint8], channel: NDArray[np.uint16]) -> bool:

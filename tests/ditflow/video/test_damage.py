@@ -90,9 +90,11 @@ def outcome(path: Path) -> list[int | None] | None:
             return None
 
 
+FLIPPED = ("png.mov", "prores_ks.mov", "huffyuv.avi")  # in a JPEG a bit shifts all that follows
 CASES = [
-    (name, damage) for name in [*INTRA, *PREDICTED] for damage in (cut_off, removed, emptied)
-] + [(name, flipped) for name in INTRA]
+    *((name, damage) for name in [*INTRA, *PREDICTED] for damage in (cut_off, removed, emptied)),
+    *((name, flipped) for name in FLIPPED),
+]
 
 
 @pytest.mark.parametrize(
