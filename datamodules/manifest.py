@@ -9,6 +9,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -252,10 +253,10 @@ def _rate(row: dict[str, Any], where: str) -> float | None:
     if value is None or value == "":
         return None
     try:
-        check_values({"fps": (rate := float(str(value)))}, where)
+        rate = float(str(value))
     except ValueError:
         rate = 0.0
-    if not rate > 0:
+    if not 0 < rate < math.inf:
         raise ManifestError(f"{where}: fps is {value!r:.80}, but it must be a finite number above 0.")
     return rate
 

@@ -131,21 +131,23 @@ class References:
         return self.backbone.embed([prompt])[0], {}
 
     def _longest(self, task: MotionTask) -> int:
-        """The most frames that the clip has and the backbone takes. Raises VideoError where it takes none so short."""
+        """The most frames that the clip has and the backbone takes.
+
+        Raises VideoError where it takes none so short.
+        """
         frames = video_length(task.video, start=task.start, stride=task.stride, fps=task.fps)
-        try:
-            return self.backbone.spec.compression.longest(min(frames, self.size.frames))
-        except ValueError:
-            raise VideoError(
-                f"{task.video} gives {frames} frames. {self._advice(frames)}"
-            ) from None
+        longest = self.backbone.spec.compression.longest(min(frames, self.size.frames))
+        if longest is None:
+            raise VideoError(f"{task.video} gives {frames} frames. {self._advice(frames)}")
+        return longest
 
     def _advice(self, frames: int) -> str:
         """What to do with a clip that has so many frames, but not as many as asked for."""
         compression = self.backbone.spec.compression
-        if frames < (least := compression.decoded_frames(2)):
+        if (fitting := compression.longest(frames)) is None:
+            least = compression.decoded_frames(2)
             return f"This backbone takes no clip of fewer than {least} frames."
-        return f"Use --data.frames {compression.longest(frames)}, or auto."
+        return f"Use --data.frames {fitting}, or auto."
 
     def _file(self, kind: str, content: str) -> Path:
         return self.folder / f"{kind}-{_hash([content, *self._encoders])}.safetensors"

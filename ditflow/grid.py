@@ -93,12 +93,10 @@ class Compression:
             fitting = sorted(map(self.decoded_frames, range(2, latent + 2)), key=lambda frames: abs(frames - size.frames))
             raise ValueError(f"a video of {size.frames} frames would come back with {decoded}: use {fitting[0]} or {fitting[1]}, which keep their length.")
 
-    def longest(self, frames: int) -> int:
-        """The most frames, up to so many, of a video with motion that comes back as long as it is. Raises ValueError for too few."""
-        lengths = (self.decoded_frames(latent) for latent in range(2, self.latent_frames(frames) + 1))
-        if found := [length for length in lengths if length <= frames]:
-            return found[-1]
-        raise ValueError(f"{frames} frames hold no motion: two latent frames are needed, which {self.decoded_frames(2)} make.")
+    def longest(self, frames: int) -> int | None:
+        """The most frames, up to so many, that hold motion and come back as many; None if none do."""
+        latents = range(2, self.latent_frames(frames) + 1)
+        return max((n for n in map(self.decoded_frames, latents) if n <= frames), default=None)
 
     def grid_of(self, latents: Tensor) -> TokenGrid:
         """The tokens of latents (B, F, C, Hl, Wl)."""

@@ -11,7 +11,8 @@ import hashlib
 import os
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,7 +98,9 @@ def read_video(
 def video_length(
     path: str | os.PathLike[str], *, start: int = 0, stride: int = 1, fps: float | None = None
 ) -> int:
-    """How many frames `read_video` gives from `start` on. No picture is decoded. Raises VideoError.
+    """How many frames `read_video` gives from `start` on. Raises VideoError.
+
+    No picture is decoded, unless the file's time stamps cannot be relied on.
     """
     path = expanded(path)
     _check_numbers(None, start, stride, fps, None)
@@ -110,11 +113,8 @@ def video_sha256(path: str | os.PathLike[str]) -> str:
     Raises: VideoError where there is nothing to read.
     """
     path = expanded(path)
-    _check_there(path)
-    try:
+    with _readable(path):
         return _sha256(path)
-    except PermissionError as error:
-        raise VideoError(f"{path} may not be read: permission is denied.") from error
 
 
 def _check_numbers(
@@ -136,19 +136,22 @@ def _check_numbers(
         raise VideoError(f"{both} both say which frames to take: give one of them.")
 
 
-def _check_there(path: Path) -> None:
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Raises VideoError for what is not there, and for what may not be read meanwhile."""
     if not (path.is_file() or path.is_dir()):
         raise VideoError(f"There is no file or folder {path}.")
+    try:
+        yield
+    except PermissionError as error:
+        raise VideoError(f"{path} may not be read: permission is denied.") from error
 
 
 def _source(path: Path) -> Source:
-    _check_there(path)
-    try:
+    with _readable(path):
         if path.is_dir():
             return folder_source(path)
         return animation_source(path) if is_animation(path) else file_source(path)
-    except PermissionError as error:
-        raise VideoError(f"{path} may not be read: permission is denied.") from error
 
 
 def _chosen(

@@ -19,10 +19,8 @@ import numpy as np
 from ditflow.video.container import damaged, opened
 from ditflow.video.source import Picture, VideoError
 
-LENIENT = {
-    "h264"
-}  # whose damaged pictures are marked; in strict mode it fails on odd but sound ones
 STRICT = {"err_detect": "explode+crccheck+bitstream+buffer+careful"}  # nothing is concealed
+LENIENT = {"h264"}  # marks its damaged pictures, and in strict mode fails on odd but sound ones
 
 
 @dataclass(frozen=True)
@@ -57,8 +55,10 @@ class Index:
 
     def has_lost(self, frame: Any) -> bool:
         """Whether what comes before the first frame is one that nobody can show."""
-        if not self.cut or frame is None or frame.is_corrupt:
-            return self.cut
+        if not self.cut:
+            return False
+        if frame is None or frame.is_corrupt:
+            return True
         first = self.ticks[0] if self.ticks else None
         return first is not None and frame.pts is not None and frame.pts < first
 

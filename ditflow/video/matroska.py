@@ -41,22 +41,27 @@ def _check(data: mmap.mmap) -> None:
     name, place, end = _element(data, header if end is None else end, len(data))
     if name != SEGMENT:
         raise MisfitError(0)
-    _inside(data, place, len(data) if end is None else end, IN_SEGMENT)
-
-
-def _inside(data: mmap.mmap, place: int, end: int, allowed: set[int]) -> None:
-    """Elements one behind the other, up to `end`."""
+    end = len(data) if end is None else end
     while place < end:
-        begin = place
-        name, inner, place_behind = _element(data, begin, end)
-        if name not in allowed:
-            raise MisfitError(begin)
-        if place_behind is None:
-            place = _live_cluster(data, inner, end) if name == CLUSTER else end
-            continue
-        if name == CLUSTER:
-            _inside(data, inner, place_behind, IN_CLUSTER)
-        place = place_behind
+        name, inner, behind = _element(data, place, end)
+        if name not in IN_SEGMENT:
+            raise MisfitError(place)
+        if name != CLUSTER:
+            place = end if behind is None else behind
+        elif behind is None:
+            place = _live_cluster(data, inner, end)
+        else:
+            place = _cluster(data, inner, behind)
+
+
+def _cluster(data: mmap.mmap, place: int, end: int) -> int:
+    """The end of a cluster that says where it is."""
+    while place < end:
+        name, _, behind = _element(data, place, end)
+        if name not in IN_CLUSTER:
+            raise MisfitError(place)
+        place = end if behind is None else behind
+    return place
 
 
 def _live_cluster(data: mmap.mmap, place: int, end: int) -> int:

@@ -53,8 +53,7 @@ class Stream:
 
 
 def file_source(path: Path) -> Source:
-    """Raises VideoError for what is no video, and for a container that is damaged or was cut off.
-    """
+    """Raises VideoError for what is no video, and for a damaged or cut off container."""
     check_whole(path)
     stream = _stream(path)
     if stream.container.startswith("matroska") and (place := misfit(path)) is not None:
@@ -179,11 +178,11 @@ def _seconds(ticks: Sequence[int], base: Fraction) -> list[float]:
 def _doors(packets: Sequence[Packet], ticks: Sequence[int]) -> tuple[int, ...]:
     """The first frame, and each key frame that parts the others.
 
-    What is coded before it is shown before it, and what is coded behind it is shown behind it.
+    What is coded before a key frame is shown before it, else time stamps are `_is_unordered`. Where
+    it is shown as the `number`-th, what is coded behind it is shown behind it, too.
     """
-    latest = accumulate((packet.shown or 0 for packet in packets), max)
     return 0, *(
         number
-        for number, (packet, last) in enumerate(zip(packets, latest, strict=True))
-        if packet.key and number and last == packet.shown == ticks[number]
+        for number, packet in enumerate(packets)
+        if packet.key and number and packet.shown == ticks[number]
     )

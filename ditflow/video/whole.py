@@ -12,7 +12,6 @@ from ditflow.video.source import VideoError
 
 BOXES = (b"moov", b"mdat", b"moof")  # of mp4 and mov
 PIPED = 0xFFFFFFFF  # the size of an AVI that was written to a pipe
-EBML = b"\x1a\x45\xdf\xa3"  # Matroska and WebM, which matroska.py knows
 PACKET, SYNC = 188, 0x47  # of a transport stream: its bytes, the first of them
 STUFFING = 0x1FFF  # the channel that only fills
 
@@ -23,8 +22,7 @@ def check_whole(path: Path) -> None:
     if not end:
         raise VideoError(f"{path} is empty.")
     with open(path, "rb") as file:
-        head = file.read(12)
-        name, claimed = _claim(head, file, end)
+        name, claimed = _claim(file, end)
     if claimed > end:
         reaches = f"it has {end} bytes, and its {name} reaches to byte {claimed}"
         raise VideoError(f"{path} was cut off: {reaches}. Copy or download it again.")
@@ -61,12 +59,13 @@ def _skips(packets: NDArray[np.uint8], channel: NDArray[np.uint16]) -> bool:
     return False
 
 
-def _claim(head: bytes, file: BinaryIO, end: int) -> tuple[str, int]:
+def _claim(file: BinaryIO, end: int) -> tuple[str, int]:
     """What claims to reach furthest, and how far."""
+    head = file.read(12)
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         size = int.from_bytes(head[4:8], "little")
         return "RIFF chunk", 0 if size == PIPED else 8 + size
-    return ("", 0) if head[:4] == EBML else _boxes(file, end)
+    return _boxes(file, end)
 
 
 def _boxes(file: BinaryIO, end: int) -> tuple[str, int]:

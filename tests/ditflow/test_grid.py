@@ -56,6 +56,13 @@ def test_a_video_to_take_motion_from_divides_into_tokens() -> None:
         COGVIDEOX.check_motion(VideoSize(24, 481, 720))
 
 
+@pytest.mark.parametrize(("frames", "longest"), [(7, None), (8, 8), (9, 9), (15, 9), (16, 16), (24, 24), (27, 25), (49, 49)])
+def test_the_longest_video_that_comes_back_as_long_as_it_is(frames: int, longest: int | None) -> None:
+    assert COGVIDEOX.longest(frames) == longest
+    if longest is not None:
+        COGVIDEOX.check_motion(VideoSize(longest, 480, 720))
+
+
 def test_coordinates_are_x_then_y_and_column_fastest() -> None:
     assert TokenGrid(2, 2, 3).coordinates().tolist() == [[0, 0], [1, 0], [2, 0], [0, 1], [1, 1], [2, 1]]
 
