@@ -1,4 +1,6 @@
-"""Videos to be made from a bank: which entry, which prompt, which seed, and the file that each becomes."""
+"""Videos to be made from a bank: which entry, which prompt, which seed, and the file that each
+becomes.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +24,24 @@ class Generation:
 
 
 def generations_of(
-    bank: MotionBank, prompts: str | None, *, entries: Sequence[str] | None, negative_prompt: str | None, seeds: Sequence[int], folder: Path
+    bank: MotionBank,
+    prompts: str | None,
+    *,
+    entries: Sequence[str] | None,
+    negative_prompt: str | None,
+    seeds: Sequence[int],
+    folder: Path,
 ) -> list[Generation]:
-    """Every entry with every prompt of a text file, or the pairs of a CSV or JSONL file; each with every seed, unless a pair has its own.
+    """Every entry with every prompt of a text file, or the pairs of a CSV or JSONL file; each with
+    every seed, unless a pair has its own.
 
-    Raises ValueError where there is nothing to do, where a pair or `entries` names an entry that the bank does not have, and where two videos would be one
-    file.
+    Raises ValueError where there is nothing to do, where a pair or `entries` names an entry that
+    the bank does not have, and where two videos would be one file.
     """
     if prompts is None:
-        raise ManifestError("name the prompts by --data.prompts prompts.txt, a prompt on each line, or a CSV file with the columns entry,prompt.")
+        raise ManifestError(
+            "name the prompts by --data.prompts prompts.txt, a prompt on each line, or a CSV file with the columns entry,prompt."
+        )
     if not seeds:
         raise ManifestError("--data.seeds is empty: give one seed or more.")
     for seed in seeds:
@@ -40,10 +51,22 @@ def generations_of(
         raise ManifestError(f"the bank {bank.path} has no entries: make some with `ditflow fit`.")
     pairs = [pair for pair in _pairs(prompts, names) if entries is None or pair.entry in names]
     if unknown := {pair.entry for pair in pairs} - set(bank):
-        raise ManifestError(f"the bank {bank.path} has no entry {', '.join(sorted(map(repr, unknown)))}: see `ditflow bank list {bank.path}`.")
-    wanted = dict.fromkeys((pair.entry, pair.prompt, seed, pair.name) for pair in pairs for seed in ([pair.seed] if pair.seed is not None else seeds))
+        raise ManifestError(
+            f"the bank {bank.path} has no entry {', '.join(sorted(map(repr, unknown)))}: see `ditflow bank list {bank.path}`."
+        )
+    wanted = dict.fromkeys(
+        (pair.entry, pair.prompt, seed, pair.name)
+        for pair in pairs
+        for seed in ([pair.seed] if pair.seed is not None else seeds)
+    )
     generations = [
-        Generation(entry, prompt, negative_prompt, seed, folder / (f"{name}.mp4" if name is not None else video_name(entry, prompt, seed)))
+        Generation(
+            entry,
+            prompt,
+            negative_prompt,
+            seed,
+            folder / (f"{name}.mp4" if name is not None else video_name(entry, prompt, seed)),
+        )
         for entry, prompt, seed, name in wanted
     ]
     _check_files(generations, prompts)
@@ -55,7 +78,9 @@ def _check_files(generations: Sequence[Generation], where: str) -> None:
     seen: dict[Path, Generation] = {}
     for new in generations:
         if (old := seen.setdefault(new.file, new)) is not new:
-            both = " and ".join(f"{one.entry!r} with {one.prompt!r:.80} and seed {one.seed}" for one in (old, new))
+            both = " and ".join(
+                f"{one.entry!r} with {one.prompt!r:.80} and seed {one.seed}" for one in (old, new)
+            )
             raise ManifestError(
                 f"{where} names two videos {new.file.stem!r} ({both}): give each a name of its own in the column 'name', "
                 "and a row with a name a seed of its own, or leave the names out."
@@ -64,5 +89,8 @@ def _check_files(generations: Sequence[Generation], where: str) -> None:
 
 def _pairs(prompts: str, names: Sequence[str]) -> list[Pairing]:
     rows = read_prompts(prompts)
-    pairs, lines = [row for row in rows if isinstance(row, Pairing)], [row for row in rows if isinstance(row, str)]
+    pairs, lines = (
+        [row for row in rows if isinstance(row, Pairing)],
+        [row for row in rows if isinstance(row, str)],
+    )
     return pairs + [Pairing(name, line) for name in names for line in lines]

@@ -1,4 +1,5 @@
-"""What there is to do: clips whose motion a bank still lacks (fit), or videos still to be made from a bank's motions (predict).
+"""What there is to do: clips whose motion a bank still lacks (fit), or videos still to be made from
+a bank's motions (predict).
 
 The bank says what is finished, so a run that was stopped goes on when it is started again.
 """
@@ -15,19 +16,20 @@ from typing import Any, Literal
 import lightning as L
 import torch
 
-from datamodules import records
-from datamodules.claims import Claims, Plan
-from datamodules.clips import Clips, MotionBatch, one_line, reported
+from datamodules.encoding_cache import References
 from datamodules.generations import Generation, generations_of
-from datamodules.job import Job
+from datamodules.library import Clips, MotionBatch, one_line, reported
 from datamodules.manifest import MotionTask, read_manifest, tasks_of_videos
-from datamodules.pending import Pending
-from datamodules.references import References
-from datamodules.trajectory import Leg, Trajectory, share, turns
+from datamodules.queue import inflight as records
+from datamodules.queue.generation_queue import Pending
+from datamodules.queue.job import Job
+from datamodules.queue.work_queue import Claims, Plan
+from datamodules.step_loader import Leg, Trajectory, share, turns
 from ditflow.bank import BankEntry, BankError, EntryError, MotionBank
 from ditflow.bank.failures import Failures
-from ditflow.bank.folders import LocalFolder, open_folder
-from ditflow.grid import VideoSize
+from ditflow.bank.remote_storage import open_folder
+from ditflow.bank.storage import LocalFolder
+from ditflow.core.sizes import VideoSize
 
 
 class MotionTaskModule(L.LightningDataModule):
@@ -36,22 +38,28 @@ class MotionTaskModule(L.LightningDataModule):
     Args:
         bank: Folder or URL of the motion bank; `fit` makes it where it is missing.
         out: Folder for videos; by default `videos` in the bank.
-        manifest: CSV or JSONL file of the clips, with columns video, prompt, and optionally name, negative_prompt, start, stride
-            or fps, seed, tags (split by ';'), and for signals that read words caption, subject, caption_subject.
+        manifest: CSV or JSONL file of the clips, with columns video, prompt, and optionally name,
+            negative_prompt, start, stride
+            or fps, seed, tags (split by ';'), and for signals that read words caption, subject,
+            caption_subject.
         videos: Pattern such as 'clips/*.mp4', instead of a manifest.
         prompt: What the optimised video shows, for all clips of `videos`.
         caption: What the clips of `videos` show, for signals that read words.
-        negative_prompt: What it should not show, where the manifest does not say; by default as recommended, and for `predict` the entry's own.
-        frames: Frames taken of each clip; by default as many as the backbone was trained for. With auto, a shorter clip gives as
+        negative_prompt: What it should not show, where the manifest does not say; by default as
+            recommended, and for `predict` the entry's own.
+        frames: Frames taken of each clip; by default as many as the backbone was trained for. With
+            auto, a shorter clip gives as
             many as it has and the backbone takes.
-        fps: Frames taken a second, whatever a clip's own rate; by default frames are taken by number. For clips whose row in the
+        fps: Frames taken a second, whatever a clip's own rate; by default frames are taken by
+            number. For clips whose row in the
             manifest has neither fps nor stride.
         size: Height and width in pixels that frames are resized to; by default the backbone's.
         seed: For clips without one in the manifest.
         batch_size: Clips optimised together; results do not depend on it, memory does.
         cache: Folder for encoded clips and prompts; by default `cache` in the bank.
         entries: Entries to make videos from; by default all of the bank.
-        prompts: Text file with a prompt on each line, for all entries; or CSV or JSONL file with entry, prompt and optionally seed and name (of the video).
+        prompts: Text file with a prompt on each line, for all entries; or CSV or JSONL file with
+            entry, prompt and optionally seed and name (of the video).
         seeds: Each prompt is done with each of these.
         attempts: Runs in which a clip may fail before it is not tried any more.
     """
@@ -81,14 +89,28 @@ class MotionTaskModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}, but at least one clip is optimised at a time.")
+            raise ValueError(
+                f"batch_size is {batch_size}, but at least one clip is optimised at a time."
+            )
         if fps is not None and not 0 < fps < math.inf:
             raise ValueError(f"fps is {fps:g}, but it must be a finite number above 0.")
         if attempts < 1:
             raise ValueError(f"attempts is {attempts}, but a clip is tried once at least.")
         self.path, self.out, self.cache = bank, out, cache
-        self.manifest, self.videos, self.prompt, self.caption, self.negative_prompt = manifest, videos, prompt, caption, negative_prompt
-        self.frames, self.fps, self.size, self.seed, self.batch_size = frames, fps, size, seed, batch_size
+        self.manifest, self.videos, self.prompt, self.caption, self.negative_prompt = (
+            manifest,
+            videos,
+            prompt,
+            caption,
+            negative_prompt,
+        )
+        self.frames, self.fps, self.size, self.seed, self.batch_size = (
+            frames,
+            fps,
+            size,
+            seed,
+            batch_size,
+        )
         self.entries, self.prompts, self.seeds, self.attempts = entries, prompts, seeds, attempts
         self.tasks: list[MotionTask] = []
         self.generations: list[Generation] = []
@@ -103,9 +125,18 @@ class MotionTaskModule(L.LightningDataModule):
             self.generations = self.job.agreed(self._read_generations)
 
     def share_out(self) -> None:
-        """One plan of what is left to fit, made by rank 0 from the bank; from here on every process takes what is free."""
+        """One plan of what is left to fit, made by rank 0 from the bank; from here on every process
+        takes what is free.
+        """
         plan = self.job.agreed(self._make_plan)
-        self.claims = Claims(self.clips, self.job.leases(self.bank), plan, turns(plan.todo, *self._deal), self.batch_size, self.job.wait)
+        self.claims = Claims(
+            self.clips,
+            self.job.leases(self.bank),
+            plan,
+            turns(plan.todo, *self._deal),
+            self.batch_size,
+            self.job.wait,
+        )
         self.failed = self.claims.failed
 
     @cached_property
@@ -116,13 +147,33 @@ class MotionTaskModule(L.LightningDataModule):
     def clips(self) -> Clips:
         module = self.trainer.lightning_module
         video_of = self.video_of if module.finish else None
-        return Clips(self.tasks, self.bank, module.method, self.references(), video_of, keep_reference=module.keep_reference)
+        return Clips(
+            self.tasks,
+            self.bank,
+            module.method,
+            self.references(),
+            video_of,
+            keep_reference=module.keep_reference,
+        )
 
     def train_dataloader(self) -> Trajectory:
-        """The steps that this process will take: of its own share first, which is encoded now, and of what others leave."""
+        """The steps that this process will take: of its own share first, which is encoded now, and
+        of what others leave.
+        """
         steps, todo = self.trainer.lightning_module.iterations, self.claims.plan.todo
-        self.clips.encode(share(todo, *self._deal), self.fail, self.job.stop_if_told, bar=self.trainer.is_global_zero)
-        return Trajectory(self.claims, self._batch, steps, goes_on=self.claims.goes_on, length=2 * len(todo) * steps)
+        self.clips.encode(
+            share(todo, *self._deal),
+            self.fail,
+            self.job.stop_if_told,
+            bar=self.trainer.is_global_zero,
+        )
+        return Trajectory(
+            self.claims,
+            self._batch,
+            steps,
+            goes_on=self.claims.goes_on,
+            length=2 * len(todo) * steps,
+        )
 
     def predict_dataloader(self) -> Pending:
         """The videos that do not exist yet."""
@@ -138,13 +189,17 @@ class MotionTaskModule(L.LightningDataModule):
     def on_exception(self, exception: BaseException) -> None:
         self.job.leave()
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """A batch stays the same for many steps: whoever works on it moves it once, when its first step comes."""
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        """A batch stays the same for many steps: whoever works on it moves it once, when its first
+        step comes.
+        """
         return batch
 
     def publish(self, batch: MotionBatch, entries: Mapping[str, BankEntry]) -> None:
-        """Put the entries of a batch into the bank, but for those that an earlier run or another process has put there, and forget its record and
-        that its clips ever failed."""
+        """Put the entries of a batch into the bank, but for those that an earlier run or another
+        process has put there, and forget its record and that its clips ever failed."""
         for name, entry in entries.items():
             with reported(name, self.fail):
                 self._put(name, entry)
@@ -154,7 +209,9 @@ class MotionTaskModule(L.LightningDataModule):
         self.claims.settle(batch.leg.names)
 
     def _put(self, name: str, entry: BankEntry) -> None:
-        """Where another process was done with the clip first, its entry stays, though bits differ between devices. ValueError where it means something else."""
+        """Where another process was done with the clip first, its entry stays, though bits differ
+        between devices. ValueError where it means something else.
+        """
         try:
             if name not in self.bank:
                 self.bank.put(name, entry)
@@ -173,7 +230,9 @@ class MotionTaskModule(L.LightningDataModule):
             self.claims.settle([name])
 
     def give_up(self, batch: MotionBatch, error: Exception) -> None:
-        """A clip that fails by itself is reported. Clips that fail together start again in halves, and those whose record is damaged as they are."""
+        """A clip that fails by itself is reported. Clips that fail together start again in halves,
+        and those whose record is damaged as they are.
+        """
         records.drop(self.bank, records.key_of(batch.leg.names, batch.settings))
         if isinstance(error, EntryError) and batch.leg.record is not None:
             print(f"\n{', '.join(batch.leg.names)} will be begun again: {error}", flush=True)
@@ -184,7 +243,9 @@ class MotionTaskModule(L.LightningDataModule):
         """The names of all clips or videos asked for, and those that are done."""
         if self.tasks:
             names = [task.name for task in self.tasks]
-            return names, {name for name in names if name not in self.claims.left and name not in self.failed}
+            return names, {
+                name for name in names if name not in self.claims.left and name not in self.failed
+            }
         files = [generation.file for generation in self.generations]
         return [file.stem for file in files], {file.stem for file in files if file.exists()}
 
@@ -210,14 +271,25 @@ class MotionTaskModule(L.LightningDataModule):
     def _try_again(self, leg: Leg, error: Exception) -> None:
         if len(leg.names) == 1:
             return self.fail(leg.names[0], error)
-        print(f"\n{', '.join(leg.names)} failed together and will be tried in halves: {error}", flush=True)
+        print(
+            f"\n{', '.join(leg.names)} failed together and will be tried in halves: {error}",
+            flush=True,
+        )
         self.claims.halve(leg, smaller=isinstance(error, torch.OutOfMemoryError | MemoryError))
 
     def references(self) -> References:
         """The encoder of clips and prompts, at the size asked for."""
         backbone = self.trainer.lightning_module.backbone
-        height, width = self.size if self.size is not None else (backbone.spec.size.height, backbone.spec.size.width)
-        size = VideoSize(self.frames if isinstance(self.frames, int) else backbone.spec.size.frames, height, width)
+        height, width = (
+            self.size
+            if self.size is not None
+            else (backbone.spec.size.height, backbone.spec.size.width)
+        )
+        size = VideoSize(
+            self.frames if isinstance(self.frames, int) else backbone.spec.size.frames,
+            height,
+            width,
+        )
         folder = self.cache if self.cache is not None else self._beside("cache", "--data.cache")
         return References(folder, backbone, size, auto=self.frames == "auto")
 
@@ -232,16 +304,31 @@ class MotionTaskModule(L.LightningDataModule):
     def _beside(self, name: str, option: str) -> str:
         folder = open_folder(self.path)
         if not isinstance(folder, LocalFolder):
-            raise ValueError(f"the bank {self.path} is not a local folder: name one for its {name} with {option}.")
+            raise ValueError(
+                f"the bank {self.path} is not a local folder: name one for its {name} with {option}."
+            )
         return str(folder.root / name)
 
     def _read_tasks(self) -> list[MotionTask]:
         if (self.manifest is None) == (self.videos is None):
-            raise ValueError("name the clips either by --data.manifest clips.csv or by --data.videos 'clips/*.mp4'.")
-        defaults: Any = {"negative_prompt": self.negative_prompt, "seed": self.seed, "fps": self.fps}
+            raise ValueError(
+                "name the clips either by --data.manifest clips.csv or by --data.videos 'clips/*.mp4'."
+            )
+        defaults: Any = {
+            "negative_prompt": self.negative_prompt,
+            "seed": self.seed,
+            "fps": self.fps,
+        }
         if self.manifest is not None:
             return read_manifest(self.manifest, **defaults)
         return tasks_of_videos(str(self.videos), self.prompt, caption=self.caption, **defaults)
 
     def _read_generations(self) -> list[Generation]:
-        return generations_of(self.bank, self.prompts, entries=self.entries, negative_prompt=self.negative_prompt, seeds=self.seeds, folder=self.video_folder)
+        return generations_of(
+            self.bank,
+            self.prompts,
+            entries=self.entries,
+            negative_prompt=self.negative_prompt,
+            seeds=self.seeds,
+            folder=self.video_folder,
+        )

@@ -1,12 +1,17 @@
-"""A synthetic world whose motion is known exactly: smooth random colour under moving cameras, and textured sprites.
+"""A synthetic world whose motion is known exactly: smooth random colour under moving cameras, and
+textured sprites.
 
-Appearance is random and cannot be told from the prompt, which names a palette (and a sprite's palette and shape) and never a motion. A model that draws this
-world coherently must look across frames for where things come from: its attention then causes motion, which is what makes motion transfer possible.
+Appearance is random and cannot be told from the prompt, which names a palette (and a sprite's
+palette and shape) and never a motion. A model that draws this
+world coherently must look across frames for where things come from: its attention then causes
+motion, which is what makes motion transfer possible.
 
-Every layer of a clip is a texture under one similarity per frame, `texture point = A_t @ pixel + b_t`, so flow and tracks follow in closed form.
+Every layer of a clip is a texture under one similarity per frame, `texture point = A_t @ pixel +
+b_t`, so flow and tracks follow in closed form.
 """
 
-# T frames, C = 3 colours, Y X pixel rows and columns, n points; points and flows are (x, y) in pixels, x right, y down
+# T frames, C = 3 colours, Y X pixel rows and columns, n points; points and flows are (x, y) in
+# pixels, x right, y down
 from __future__ import annotations
 
 import math
@@ -17,12 +22,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ditflow.grid import VideoSize
+from ditflow.core.sizes import VideoSize
 from ditflow.metrics.motion_cosine import STRIDE, motion_pairs
 
 PALETTES: dict[str, tuple[float, float, float]] = {
     name: (float(red), float(green), float(blue))
-    for name, (red, green, blue) in zip(("black", "blue", "green", "cyan", "red", "magenta", "yellow", "white"), product((-1, 1), repeat=3), strict=True)
+    for name, (red, green, blue) in zip(
+        ("black", "blue", "green", "cyan", "red", "magenta", "yellow", "white"),
+        product((-1, 1), repeat=3),
+        strict=True,
+    )
 }
 SHAPES = ("disc", "square", "diamond")
 CAMERA_MOTIONS = ("pan", "arc", "zoom", "rotation")
@@ -43,7 +52,9 @@ Frames = int | Tensor
 
 @dataclass(frozen=True)
 class Layer:
-    """A texture and where it is seen: `matrix` (T, 2, 2) and `offset` (T, 2) take a pixel to a texture point; `radius` in texture pixels, None covers all."""
+    """A texture and where it is seen: `matrix` (T, 2, 2) and `offset` (T, 2) take a pixel to a
+    texture point; `radius` in texture pixels, None covers all.
+    """
 
     texture: Tensor
     matrix: Tensor
@@ -52,7 +63,9 @@ class Layer:
     radius: float = 0.0
 
     def points(self, frame: Frames, pixels: Tensor) -> Tensor:
-        """Texture points (..., n, 2) of pixels (..., n, 2) of a frame, or of several, whose shape goes with the dimensions before n."""
+        """Texture points (..., n, 2) of pixels (..., n, 2) of a frame, or of several, whose shape
+        goes with the dimensions before n.
+        """
         return pixels @ self.matrix[frame].mT + self.offset[frame][..., None, :]
 
     def pixels(self, frame: Frames, points: Tensor) -> Tensor:
@@ -71,10 +84,14 @@ class Layer:
         return torch.sigmoid((self.radius - distance) / 0.4)
 
     def colour(self, points: Tensor, cell: float) -> Tensor:
-        """Colour (C, ...) in [-1, 1] at texture points (..., 2); the texture's centre is the origin."""
+        """Colour (C, ...) in [-1, 1] at texture points (..., 2); the texture's centre is the
+        origin.
+        """
         extent = (NODES - 1) * cell / 2
         grid = (points / extent).reshape(1, -1, 1, 2)
-        sampled = functional.grid_sample(self.texture[None], grid, align_corners=True, padding_mode="reflection")
+        sampled = functional.grid_sample(
+            self.texture[None], grid, align_corners=True, padding_mode="reflection"
+        )
         return sampled.reshape(3, *points.shape[:-1])
 
 
@@ -102,15 +119,21 @@ class SyntheticClip:
 
     def front(self, frame: Frames, pixels: Tensor) -> Tensor:
         """Index of the layer that is seen at pixels (..., n, 2) of a frame: int64 (..., n)."""
-        seen = torch.stack([layer.coverage(layer.points(frame, pixels)) > 0.5 for layer in self.layers])
+        seen = torch.stack(
+            [layer.coverage(layer.points(frame, pixels)) > 0.5 for layer in self.layers]
+        )
         return seen.shape[0] - 1 - seen.flip(0).to(torch.uint8).argmax(0)
 
     def advance(self, first: Frames, second: Frames, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Where pixels (..., n, 2) of frame `first` are in frame `second` (..., n, 2), and whether they are inside the frame and seen there (..., n) bool.
+        """Where pixels (..., n, 2) of frame `first` are in frame `second` (..., n, 2), and whether
+        they are inside the frame and seen there (..., n) bool.
 
-        For many frame pairs at once, `first` and `second` are int64 of shapes that broadcast against each other and the dimensions before n.
+        For many frame pairs at once, `first` and `second` are int64 of shapes that broadcast
+        against each other and the dimensions before n.
         """
-        moved = torch.stack([layer.pixels(second, layer.points(first, pixels)) for layer in self.layers])
+        moved = torch.stack(
+            [layer.pixels(second, layer.points(first, pixels)) for layer in self.layers]
+        )
         owner = self.front(first, pixels).expand(moved.shape[1:-1])
         moved = moved.gather(0, owner[None, ..., None].expand(1, *moved.shape[1:]))[0]
         limit = torch.tensor([self.size.width - 1.0, self.size.height - 1.0])
@@ -118,7 +141,9 @@ class SyntheticClip:
         return moved, inside & (self.front(second, moved) == owner)
 
     def flow(self, first: int, second: int) -> Tensor:
-        """Exact displacement of every pixel from frame `first` to frame `second`: float32 (2, Y, X), (dx, dy)."""
+        """Exact displacement of every pixel from frame `first` to frame `second`: float32 (2, Y,
+        X), (dx, dy).
+        """
         pixels = self._pixels()[0]
         return (self.advance(first, second, pixels)[0] - pixels).permute(2, 0, 1)
 
@@ -131,18 +156,27 @@ class SyntheticClip:
         return self.advance(first, second, self._pixels()[0])[1]
 
     def tracks(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Tracks of points (n, 2) of frame 0 through the clip: positions (T, n, 2) and visibility (T, n)."""
+        """Tracks of points (n, 2) of frame 0 through the clip: positions (T, n, 2) and visibility
+        (T, n).
+        """
         steps = [self.advance(0, frame, points) for frame in range(self.size.frames)]
         return torch.stack([moved for moved, _ in steps]), torch.stack([seen for _, seen in steps])
 
     def _pixels(self) -> Tensor:
-        rows, columns = torch.arange(self.size.height, dtype=torch.float32), torch.arange(self.size.width, dtype=torch.float32)
-        return torch.stack([columns.expand(self.size.height, -1), rows[:, None].expand(-1, self.size.width)], -1)[None]
+        rows, columns = (
+            torch.arange(self.size.height, dtype=torch.float32),
+            torch.arange(self.size.width, dtype=torch.float32),
+        )
+        return torch.stack(
+            [columns.expand(self.size.height, -1), rows[:, None].expand(-1, self.size.width)], -1
+        )[None]
 
 
 @dataclass(frozen=True)
 class World:
-    """Makes clips from seeds. Motions are scaled to the frame: what crosses a third of a small frame crosses a third of a large one."""
+    """Makes clips from seeds. Motions are scaled to the frame: what crosses a third of a small
+    frame crosses a third of a large one.
+    """
 
     size: VideoSize = VideoSize(25, 64, 64)
 
@@ -157,9 +191,18 @@ class World:
         shape = draw.choice(SHAPES)
         ground = self._camera(draw, kind if kind in CAMERA_MOTIONS else "still", PALETTES[palette])
         if kind in CAMERA_MOTIONS:
-            return SyntheticClip(f"{kind}-{seed}", self.size, background_prompt(palette), palette, kind, (ground,))
+            return SyntheticClip(
+                f"{kind}-{seed}", self.size, background_prompt(palette), palette, kind, (ground,)
+            )
         sprite = self._sprite(draw, kind, PALETTES[second], shape)
-        return SyntheticClip(f"{kind}-{seed}", self.size, sprite_prompt(palette, second, shape), palette, kind, (ground, sprite))
+        return SyntheticClip(
+            f"{kind}-{seed}",
+            self.size,
+            sprite_prompt(palette, second, shape),
+            palette,
+            kind,
+            (ground, sprite),
+        )
 
     def prompts(self) -> list[str]:
         """Every prompt of the world."""
@@ -169,12 +212,25 @@ class World:
     def _camera(self, draw: _Draw, motion: str, tint: tuple[float, float, float]) -> Layer:
         time, centre, height = self._time(), self._centre(), self.size.height
         heading, turn = draw.uniform(0, 2 * math.pi), draw.sign()
-        path, angle, scale = torch.zeros(len(time), 2), torch.zeros_like(time), torch.ones_like(time)
+        path, angle, scale = (
+            torch.zeros(len(time), 2),
+            torch.zeros_like(time),
+            torch.ones_like(time),
+        )
         if motion == "pan":
-            path = _direction(torch.tensor(heading)) * time[:, None] * draw.uniform(0.2, 0.6) * height
+            path = (
+                _direction(torch.tensor(heading)) * time[:, None] * draw.uniform(0.2, 0.6) * height
+            )
         elif motion == "arc":
             bend, length = turn * draw.uniform(0.5, 1.2) * math.pi, draw.uniform(0.35, 0.7) * height
-            path = length * (_direction(heading + bend * time - math.pi / 2) - _direction(torch.tensor(heading - math.pi / 2))) / bend
+            path = (
+                length
+                * (
+                    _direction(heading + bend * time - math.pi / 2)
+                    - _direction(torch.tensor(heading - math.pi / 2))
+                )
+                / bend
+            )
         elif motion == "zoom":
             scale = torch.exp(turn * draw.uniform(0.6, 1.0) * (time - 0.5))
         elif motion == "rotation":
@@ -183,17 +239,29 @@ class World:
         offset = path - path.mean(0) - (matrix @ centre)
         return Layer(draw.texture(tint), matrix, offset)
 
-    def _sprite(self, draw: _Draw, motion: str, tint: tuple[float, float, float], shape: str) -> Layer:
+    def _sprite(
+        self, draw: _Draw, motion: str, tint: tuple[float, float, float], shape: str
+    ) -> Layer:
         time, centre, height = self._time(), self._centre(), self.size.height
-        heading, turn, reach = draw.uniform(0, 2 * math.pi), draw.sign(), draw.uniform(0.14, 0.26) * height
+        heading, turn, reach = (
+            draw.uniform(0, 2 * math.pi),
+            draw.sign(),
+            draw.uniform(0.14, 0.26) * height,
+        )
         if motion == "drift":
             path = _direction(torch.tensor(heading)) * (2 * time[:, None] - 1) * reach
         elif motion == "orbit":
             path = _direction(heading + turn * draw.uniform(0.8, 1.6) * math.pi * time) * reach
         else:
-            path = _direction(torch.tensor(heading)) * torch.cos(draw.uniform(1.5, 2.5) * math.pi * time)[:, None] * reach
+            path = (
+                _direction(torch.tensor(heading))
+                * torch.cos(draw.uniform(1.5, 2.5) * math.pi * time)[:, None]
+                * reach
+            )
         matrix = torch.eye(2).expand(len(time), 2, 2)
-        return Layer(draw.texture(tint), matrix, -(centre + path), shape, draw.uniform(0.19, 0.24) * height)
+        return Layer(
+            draw.texture(tint), matrix, -(centre + path), shape, draw.uniform(0.19, 0.24) * height
+        )
 
     def _time(self) -> Tensor:
         return torch.linspace(0, 1, self.size.frames)
@@ -219,7 +287,9 @@ class _Draw:
 
     def texture(self, tint: tuple[float, float, float]) -> Tensor:
         noise = torch.randn(1, 3, NODES, NODES, generator=self.generator)
-        fine = functional.interpolate(noise, size=(NODES - 1) * UPSAMPLING + 1, mode="bicubic", align_corners=True)[0]
+        fine = functional.interpolate(
+            noise, size=(NODES - 1) * UPSAMPLING + 1, mode="bicubic", align_corners=True
+        )[0]
         return torch.tanh(TINT * torch.tensor(tint)[:, None, None] + NOISE * fine)
 
 
@@ -238,7 +308,9 @@ def palette_of(frames: Tensor) -> str:
 
 
 def obeys(frames: Tensor, prompt: str) -> bool:
-    """Whether a video uint8 (T, C, Y, X) has the colours of the clouds that a prompt of the world asks for."""
+    """Whether a video uint8 (T, C, Y, X) has the colours of the clouds that a prompt of the world
+    asks for.
+    """
     return palette_of(frames) == prompt.split()[-2]
 
 
@@ -247,4 +319,7 @@ def _direction(angle: Tensor) -> Tensor:
 
 
 def _rotation(angle: Tensor) -> Tensor:
-    return torch.stack([torch.stack([angle.cos(), -angle.sin()], -1), torch.stack([angle.sin(), angle.cos()], -1)], -2)
+    return torch.stack(
+        [torch.stack([angle.cos(), -angle.sin()], -1), torch.stack([angle.sin(), angle.cos()], -1)],
+        -2,
+    )

@@ -1,4 +1,5 @@
-"""Motion transfer for video diffusion transformers: take the motion of a clip, give it to new videos.
+"""Motion transfer for video diffusion transformers: take the motion of a clip, give it to new
+videos.
 
     backbone = ditflow.load_backbone("tiny-rope")
     clip = ditflow.read_video("clip.mp4", frames=25, size=(64, 64))
@@ -14,9 +15,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ditflow.backbones import load_backbone
     from ditflow.bank import MotionBank
     from ditflow.citations import cite
+    from ditflow.models import load_backbone
     from ditflow.transfer import extract_motion, inject_motion, transfer_motion
     from ditflow.video import read_video, write_video
 
@@ -27,13 +28,23 @@ _HOMES = {
     "cite": "ditflow.citations",
     "extract_motion": "ditflow.transfer",
     "inject_motion": "ditflow.transfer",
-    "load_backbone": "ditflow.backbones",
+    "load_backbone": "ditflow.models",
     "read_video": "ditflow.video",
     "transfer_motion": "ditflow.transfer",
     "write_video": "ditflow.video",
 }
 
-__all__ = ["MotionBank", "__version__", "cite", "extract_motion", "inject_motion", "load_backbone", "read_video", "transfer_motion", "write_video"]
+__all__ = [
+    "MotionBank",
+    "__version__",
+    "cite",
+    "extract_motion",
+    "inject_motion",
+    "load_backbone",
+    "read_video",
+    "transfer_motion",
+    "write_video",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -21,8 +21,12 @@ _PAPERS = {
 
 
 def cite(*names: str) -> str:
-    """BibTeX of the named papers, or of all that ditflow rests on. Raises ValueError for a name it does not know."""
+    """BibTeX of the named papers, or of all that ditflow rests on. Raises ValueError for a name it
+    does not know.
+    """
     unknown = [name for name in names if name not in _PAPERS]
     if unknown:
-        raise ValueError(f"no citation for {', '.join(map(repr, unknown))}; there are {', '.join(_PAPERS)}.")
+        raise ValueError(
+            f"no citation for {', '.join(map(repr, unknown))}; there are {', '.join(_PAPERS)}."
+        )
     return "\n\n".join(_PAPERS[name] for name in names or _PAPERS)

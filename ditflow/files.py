@@ -1,7 +1,8 @@
-"""Files that are whole or absent: written under a hidden name in the same folder, flushed to the disk, then renamed.
+"""Files that are whole or absent: written under a hidden name in the same folder, flushed to the
+disk, then renamed.
 
-A reader never sees half a file. After a power loss there is the old file or the new one, and at worst a hidden `.*.tmp` beside it,
-which no listing of this library shows.
+A reader never sees half a file. After a power loss there is the old file or the new one, and at
+worst a hidden `.*.tmp` beside it, which no listing of this library shows.
 """
 
 from __future__ import annotations
@@ -35,28 +36,40 @@ REASONS = {
 
 
 class StorageError(OSError):
-    """The disk refused: one sentence that says which path, why, and what would help; `errno` as the system gave it."""
+    """The disk refused: one sentence that says which path, why, and what would help; `errno` as the
+    system gave it.
+    """
 
     @classmethod
     def of(cls, error: OSError, doing: str, path: str | os.PathLike[str]) -> StorageError:
         """This error for one of the system's; one that is explained already keeps its sentence."""
-        reason = REASONS.get(error.errno or 0) or error.strerror or str(error) or type(error).__name__
-        refused = cls(str(error) if isinstance(error, StorageError) else f"Cannot {doing} {os.fspath(path)}: {reason}.")
+        reason = (
+            REASONS.get(error.errno or 0) or error.strerror or str(error) or type(error).__name__
+        )
+        refused = cls(
+            str(error)
+            if isinstance(error, StorageError)
+            else f"Cannot {doing} {os.fspath(path)}: {reason}."
+        )
         refused.errno = error.errno
         return refused
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
-    """With the home folder in place of `~` or `~name`. One that nobody has stays as it is, as in a shell: whoever opens the path says what is missing."""
+    """With the home folder in place of `~` or `~name`. One that nobody has stays as it is, as in a
+    shell: whoever opens the path says what is missing.
+    """
     return Path(os.path.expanduser(path))
 
 
 @contextlib.contextmanager
 def atomic_file(path: str | os.PathLike[str], *, replace: bool = True) -> Iterator[BinaryIO]:
-    """A binary file to write to, which becomes `path` when the block ends well, and nothing if it does not. The folder must exist.
+    """A binary file to write to, which becomes `path` when the block ends well, and nothing if it
+    does not. The folder must exist.
 
-    Replaces a file of that name; with `replace` false it is kept, and of several writers one succeeds while the others get a StorageError with
-    errno EEXIST. Raises StorageError when the disk refuses; nothing half-written is left behind.
+    Replaces a file of that name; with `replace` false it is kept, and of several writers one
+    succeeds while the others get a StorageError with errno EEXIST. Raises StorageError when the
+    disk refuses; nothing half-written is left behind.
     """
     path = Path(path)
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
@@ -77,7 +90,9 @@ def atomic_file(path: str | os.PathLike[str], *, replace: bool = True) -> Iterat
 
 
 def _link(temporary: Path, path: Path) -> None:
-    """Give the file its name unless it is taken. Where the disk knows no links, an empty file takes the name first."""
+    """Give the file its name unless it is taken. Where the disk knows no links, an empty file takes
+    the name first.
+    """
     try:
         os.link(temporary, path)
     except OSError as error:
@@ -93,7 +108,9 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
         file.write(json.dumps(value, indent=1).encode())
 
 
-def write_csv(path: str | os.PathLike[str], columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def write_csv(
+    path: str | os.PathLike[str], columns: Sequence[str], rows: Iterable[Sequence[object]]
+) -> None:
     """A CSV file with a header, whole or absent; the folder must exist. Raises StorageError."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([columns, *rows])
@@ -102,16 +119,22 @@ def write_csv(path: str | os.PathLike[str], columns: Sequence[str], rows: Iterab
 
 
 def folder_sha256(path: str | os.PathLike[str], pattern: str) -> str:
-    """Of all files in a folder, at any depth, whose names match: of their paths and of what they hold. Raises OSError."""
+    """Of all files in a folder, at any depth, whose names match: of their paths and of what they
+    hold. Raises OSError.
+    """
     digest = hashlib.sha256()
     for file in sorted(Path(path).rglob(pattern)):
         with open(file, "rb") as content:
-            digest.update(f"{file.relative_to(path).as_posix()} {hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
+            digest.update(
+                f"{file.relative_to(path).as_posix()} {hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode()
+            )
     return digest.hexdigest()
 
 
 def make_folder(path: str | os.PathLike[str]) -> None:
-    """Make the folder and what is missing above it, durably. Raises StorageError when the disk refuses."""
+    """Make the folder and what is missing above it, durably. Raises StorageError when the disk
+    refuses.
+    """
     path = Path(path)
     if path.is_dir():
         return
@@ -125,7 +148,9 @@ def make_folder(path: str | os.PathLike[str]) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Make renames in a folder durable. Some systems cannot open or flush a folder; they make renames durable themselves."""
+    """Make renames in a folder durable. Some systems cannot open or flush a folder; they make
+    renames durable themselves.
+    """
     with contextlib.suppress(PermissionError):
         descriptor = os.open(path, os.O_RDONLY)
         try:

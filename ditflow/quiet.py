@@ -1,4 +1,6 @@
-"""Loading models without the progress bars of transformers, which belong to programs and not to a library."""
+"""Loading models without the progress bars of transformers, which belong to programs and not to a
+library.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def no_progress_bars() -> Iterator[None]:
-    """Turns those of transformers off and on again; the hub's, which transformers would turn along, stay as they are."""
+    """Turns those of transformers off and on again; the hub's, which transformers would turn along,
+    stay as they are.
+    """
     from huggingface_hub.utils import are_progress_bars_disabled
     from transformers.utils import logging
 
@@ -26,6 +30,8 @@ def _show_bars(transformers: bool, hub: bool) -> None:
     from transformers.utils import logging
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the hub's own variable HF_HUB_DISABLE_PROGRESS_BARS stays above all
+        warnings.simplefilter(
+            "ignore"
+        )  # the hub's own variable HF_HUB_DISABLE_PROGRESS_BARS stays above all
         logging.enable_progress_bar() if transformers else logging.disable_progress_bar()
         enable_progress_bars() if hub else disable_progress_bars()

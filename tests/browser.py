@@ -1,7 +1,8 @@
 """A real browser for tests: the machine's chromium, driven by playwright, with no network.
 
-Where there is no chromium or no playwright, tests are skipped and say why. With DITFLOW_BROWSER=required, as `.ci/run` sets it where chromium is installed,
-a browser that cannot be driven is a failure.
+Where there is no chromium or no playwright, tests are skipped and say why. With
+DITFLOW_BROWSER=required, as `.ci/run` sets it where chromium is installed, a browser that cannot be
+driven is a failure.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ def browser() -> Iterator[Any]:
         missing("playwright is not installed: pip install playwright")
     with sync_playwright() as playwright:
         try:
-            started = playwright.chromium.launch(executable_path=program, args=["--host-resolver-rules=MAP * ~NOTFOUND", "--disable-dev-shm-usage"])
+            started = playwright.chromium.launch(
+                executable_path=program,
+                args=["--host-resolver-rules=MAP * ~NOTFOUND", "--disable-dev-shm-usage"],
+            )
         except Error as error:
             missing(f"{program} cannot be started: {error.message.splitlines()[0]}")
         yield started
@@ -46,7 +50,9 @@ def missing(reason: str) -> None:
 class Opened:
     """A page in a window of its own, and what it complained of or asked for."""
 
-    def __init__(self, driver: Any, file: Path, width: int = 1280, height: int = 900, **options: Any) -> None:
+    def __init__(
+        self, driver: Any, file: Path, width: int = 1280, height: int = 900, **options: Any
+    ) -> None:
         self.context = driver.new_context(viewport={"width": width, "height": height}, **options)
         self.page = self.context.new_page()
         self.complaints: list[str] = []

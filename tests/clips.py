@@ -15,15 +15,34 @@ from ditflow.video import write_video
 from tests.registry import SIZE, tiny_folder
 
 NAMES = ("left", "right", "still.life")
-QUICK = ["--model.steps", "4", "--model.window", "0.5", "--model.inner_steps", "2"]  # two guided steps of four
+QUICK = [
+    "--model.steps",
+    "4",
+    "--model.window",
+    "0.5",
+    "--model.inner_steps",
+    "2",
+]  # two guided steps of four
 SMALL = ["--data.frames", str(SIZE.frames), "--data.size", f"[{SIZE.height},{SIZE.width}]"]
 
 
 def write_clips(folder: Path, names: Sequence[str] = NAMES) -> Path:
     """Clips of a sliding texture, and their manifest `clips.csv`."""
     for index, name in enumerate(names):
-        texture = torch.randint(0, 256, (3, SIZE.height, SIZE.width), dtype=torch.uint8, generator=torch.Generator().manual_seed(index))
-        write_video(folder / f"{name}.mp4", torch.stack([texture.roll(2 * (index + 1) * frame, dims=-1) for frame in range(SIZE.frames + 2)]), 8)
+        texture = torch.randint(
+            0,
+            256,
+            (3, SIZE.height, SIZE.width),
+            dtype=torch.uint8,
+            generator=torch.Generator().manual_seed(index),
+        )
+        write_video(
+            folder / f"{name}.mp4",
+            torch.stack(
+                [texture.roll(2 * (index + 1) * frame, dims=-1) for frame in range(SIZE.frames + 2)]
+            ),
+            8,
+        )
     manifest = folder / "clips.csv"
     manifest.write_text("video,prompt\n" + "".join(f"{name}.mp4,a {name} cat\n" for name in names))
     return manifest
@@ -33,7 +52,15 @@ def arguments(command: str, bank: Path, kind: str = "rotary", **data: object) ->
     """Of a quick run on a tiny random backbone."""
     options = [part for key, value in data.items() for part in (f"--data.{key}", str(value))]
     quick = [*QUICK, *SMALL] if command == "fit" else []
-    return [command, "--model.backbone", str(tiny_folder(kind)), "--bank", str(bank), *quick, *options]
+    return [
+        command,
+        "--model.backbone",
+        str(tiny_folder(kind)),
+        "--bank",
+        str(bank),
+        *quick,
+        *options,
+    ]
 
 
 def ditflow(monkeypatch, *words: str) -> int:

@@ -10,9 +10,9 @@ runs of tests/data/parity in float32 with the same runs in float64.
   each element by its own size, so one of size x (in root mean squares) steps a share r / x of the
   rate too far or too short. That is nothing for most, and all of the step for one of size r.
 - Elements smaller than x are a share of 0.8 x. Leave the worst 1 % out, which are those under
-  x = 0.0125: the others have a mean square step error of (rate r)^2 times the integral of 0.8 / x^2,
-  so an error of 9 rate r. With rate 0.02 and r = 1e-6 that is 2e-7 an update, and 2e-6 where
-  r = 1e-5, of elements of size 1: 1e-5 has room for the nine updates of a run.
+  x = 0.0125: the others have a mean square step error of (rate r)^2 times the integral of 0.8 /
+  x^2, so an error of 9 rate r. With rate 0.02 and r = 1e-6 that is 2e-7 an update, and 2e-6 where r
+  = 1e-5, of elements of size 1: 1e-5 has room for the nine updates of a run.
 - Of 1,440 elements and nine updates the smallest is near x = 1e-4: it is off by r / x of a rate,
   2e-4 to 2e-3. The bound of the worst 1 % is one whole update. The element could be off by two.
 

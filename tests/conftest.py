@@ -1,6 +1,7 @@
 """Offline, and on one thread unless OMP_NUM_THREADS says otherwise.
 
-What a test compares bit by bit was made on the same machine with as many threads, whatever its load.
+What a test compares bit by bit was made on the same machine with as many threads, whatever its
+load.
 """
 
 from __future__ import annotations

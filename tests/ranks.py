@@ -1,4 +1,6 @@
-"""Ranks of the command line, as torchrun or SLURM starts them: forked from this process, so that none of them imports anything anew."""
+"""Ranks of the command line, as torchrun or SLURM starts them: forked from this process, so that
+none of them imports anything anew.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +15,30 @@ from pathlib import Path
 
 
 def torchrun(rank: int, world_size: int) -> dict[str, str]:
-    return {"TORCHELASTIC_RUN_ID": "test", "RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0", "WORLD_SIZE": str(world_size)}
+    return {
+        "TORCHELASTIC_RUN_ID": "test",
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "GROUP_RANK": "0",
+        "WORLD_SIZE": str(world_size),
+    }
 
 
 def slurm(rank: int, world_size: int) -> dict[str, str]:
     """As many nodes, with one task each."""
-    job = {"SLURM_JOB_ID": "77", "SLURM_JOB_NAME": "bank", "SLURM_NTASKS": str(world_size), "SLURM_NTASKS_PER_NODE": "1"}
+    job = {
+        "SLURM_JOB_ID": "77",
+        "SLURM_JOB_NAME": "bank",
+        "SLURM_NTASKS": str(world_size),
+        "SLURM_NTASKS_PER_NODE": "1",
+    }
     return job | {"SLURM_PROCID": str(rank), "SLURM_LOCALID": "0", "SLURM_NODEID": str(rank)}
 
 
 class Ranks:
-    """Processes that run `ditflow` with the same words. What they print is in `log`; `first` is called with the rank in each of them, before anything else."""
+    """Processes that run `ditflow` with the same words. What they print is in `log`; `first` is
+    called with the rank in each of them, before anything else.
+    """
 
     def __init__(
         self,
@@ -34,13 +49,23 @@ class Ranks:
         launcher: Callable[[int, int], dict[str, str]] = torchrun,
         first: Callable[[int], object] = lambda rank: None,
     ) -> None:
-        import trainers.lightning_cli  # noqa: F401  before the fork, once for all
+        import trainers.commands.fit  # noqa: F401  before the fork, once for all
 
         nodes, devices = (world_size, 1) if launcher is slurm else (1, world_size)
-        self.words = [*map(str, words), "--trainer.accelerator", "cpu", "--trainer.devices", str(devices), "--trainer.num_nodes", str(nodes)]
+        self.words = [
+            *map(str, words),
+            "--trainer.accelerator",
+            "cpu",
+            "--trainer.devices",
+            str(devices),
+            "--trainer.num_nodes",
+            str(nodes),
+        ]
         self.log, self.first, self.codes = log, first, dict[int, int]()
         meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-        self.pids = [self._fork(rank, meeting | launcher(rank, world_size)) for rank in range(world_size)]
+        self.pids = [
+            self._fork(rank, meeting | launcher(rank, world_size)) for rank in range(world_size)
+        ]
 
     def kill(self, ranks: Sequence[int], number: int = signal.SIGKILL) -> None:
         for rank in ranks:
@@ -55,7 +80,9 @@ class Ranks:
         return len(self.codes) == len(self.pids)
 
     def wait(self, seconds: float = 600.0) -> list[int]:
-        """Exit codes by rank, negative for a signal. What has not ended by then is killed, and the test fails."""
+        """Exit codes by rank, negative for a signal. What has not ended by then is killed, and the
+        test fails.
+        """
         deadline = time.monotonic() + seconds
         while not self.poll():
             if time.monotonic() > deadline:

@@ -1,4 +1,6 @@
-"""Tiny random backbones of the real classes, built on disk where one is asked for. Contract tests run over these tables."""
+"""Tiny random backbones of the real classes, built on disk where one is asked for. Contract tests
+run over these tables.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +13,19 @@ from tempfile import mkdtemp
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXDPMScheduler, CogVideoXPipeline, CogVideoXTransformer3DModel
+from diffusers import (
+    AutoencoderKLCogVideoX,
+    CogVideoXDDIMScheduler,
+    CogVideoXDPMScheduler,
+    CogVideoXPipeline,
+    CogVideoXTransformer3DModel,
+)
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 from ditflow import motion
-from ditflow.backbones import load_backbone
-from ditflow.backbones.cogvideox import CogVideoX
-from ditflow.grid import VideoSize
+from ditflow.core.sizes import VideoSize
+from ditflow.models import load_backbone
+from ditflow.models.cogvideox import CogVideoX
 from ditflow.motion import MotionSignal
 
 SIZE = VideoSize(9, 32, 48)  # 3 x 4 x 6 tokens on these backbones
@@ -36,7 +44,12 @@ TRANSFORMER: dict[str, Any] = dict(
     temporal_compression_ratio=4,
     max_text_seq_length=16,
 )
-SCHEDULER: dict[str, Any] = dict(prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing", clip_sample=False)
+SCHEDULER: dict[str, Any] = dict(
+    prediction_type="v_prediction",
+    rescale_betas_zero_snr=True,
+    timestep_spacing="trailing",
+    clip_sample=False,
+)
 
 BACKBONES = {
     "rotary": (True, CogVideoXDPMScheduler, 1.0),
@@ -49,19 +62,27 @@ VARIABLES = {
     "rotary_positions": ("rotary", "rotary-ddim"),
     "sinusoidal": ("sinusoidal",),
 }
-PAIRS = [(backbone, variable) for variable, backbones in VARIABLES.items() for backbone in backbones]
+PAIRS = [
+    (backbone, variable) for variable, backbones in VARIABLES.items() for backbone in backbones
+]
 SIGNALS: dict[str, tuple[str, dict[str, Any]]] = {
     "amf": ("amf", {}),
     "smm": ("smm", {}),
     "smm-compat": ("smm", {"compat": True}),
     "smm-match": ("smm", {"reference_timestep": "match"}),
     "moft": ("moft", {"proportion": 0.25}),  # 8 of the 32 channels there are here
-    "moft-pans": ("moft", {"proportion": 0.25, "channels": "pans", "region": "frame", "reference_timestep": 200}),
+    "moft-pans": (
+        "moft",
+        {"proportion": 0.25, "channels": "pans", "region": "frame", "reference_timestep": 200},
+    ),
     "motionclone": ("motionclone", {}),
     "motionclone-self": ("motionclone", {"exclude_self": True, "reference_noise": 0.0}),
     "motionclone-frames": ("motionclone", {"mode": "frames"}),
     "motionflow": ("motionflow", {}),
-    "motionflow-frames": ("motionflow", {"over": "frames", "subject": "dog", "caption_subject": -1}),
+    "motionflow-frames": (
+        "motionflow",
+        {"over": "frames", "subject": "dog", "caption_subject": -1},
+    ),
 }
 
 
@@ -127,10 +148,21 @@ def tiny_vae() -> AutoencoderKLCogVideoX:
 def tiny_tokenizer() -> T5Tokenizer:
     words = ("a", "the", "cat", "dog", "dance", "monkey", "running", "video")
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
-    pieces += [("▁" + word, -3.0) for word in words] + [(character, -6.0) for character in string.ascii_letters + string.digits + string.punctuation]
+    pieces += [("▁" + word, -3.0) for word in words] + [
+        (character, -6.0) for character in string.ascii_letters + string.digits + string.punctuation
+    ]
     return T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=16)
 
 
 def tiny_text_encoder(tokenizer: T5Tokenizer) -> T5EncoderModel:
-    config = T5Config(vocab_size=len(tokenizer), d_model=32, d_kv=8, d_ff=37, num_layers=2, num_heads=4, feed_forward_proj="gated-gelu", dropout_rate=0.0)
+    config = T5Config(
+        vocab_size=len(tokenizer),
+        d_model=32,
+        d_kv=8,
+        d_ff=37,
+        num_layers=2,
+        num_heads=4,
+        feed_forward_proj="gated-gelu",
+        dropout_rate=0.0,
+    )
     return T5EncoderModel(config).eval()

@@ -1,4 +1,6 @@
-"""A run folder as `ditflow test` writes it, made from clips of the synthetic world: a method's videos move like the reference, more or less."""
+"""A run folder as `ditflow test` writes it, made from clips of the synthetic world: a method's
+videos move like the reference, more or less.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,14 @@ from torch import Tensor
 
 from datamodules.synthetic import CAMERA_MOTIONS, SyntheticClip, World
 from ditflow.video import write_video
-from trainers.benchmark_methods import ZERO_SHOT
+from trainers.benchmark.methods import ZERO_SHOT
 
 KINDS = ("caption", "subject", "scene")
-METRICS = (("motion_fidelity", "Motion fidelity", "higher"), ("prompt_fidelity", "Prompt fidelity", "higher"), ("appearance_leakage", "Leakage", "lower"))
+METRICS = (
+    ("motion_fidelity", "Motion fidelity", "higher"),
+    ("prompt_fidelity", "Prompt fidelity", "higher"),
+    ("appearance_leakage", "Leakage", "lower"),
+)
 METHODS = ("backbone", "ditflow-latents")
 
 
@@ -28,21 +34,31 @@ def write_run(
     kinds: Sequence[str] = KINDS,
     prompt: str | None = None,
 ) -> Path:
-    """All results have this prompt, or one each that fits its video. Zero-shot methods, by their names, have no videos of the first kind.
+    """All results have this prompt, or one each that fits its video. Zero-shot methods, by their
+    names, have no videos of the first kind.
 
-    The numbers follow a rule, so that a test knows them: motion fidelity is (clip index + 10 * method index + kind index) / 100.
+    The numbers follow a rule, so that a test knows them: motion fidelity is (clip index + 10 *
+    method index + kind index) / 100.
     """
     for place in ("references", *(f"results/{method}" for method in methods)):
         (folder / place).mkdir(parents=True, exist_ok=True)
-    worlds = [World().clip(index, CAMERA_MOTIONS[index % len(CAMERA_MOTIONS)]) for index in range(len(clips))]
+    worlds = [
+        World().clip(index, CAMERA_MOTIONS[index % len(CAMERA_MOTIONS)])
+        for index in range(len(clips))
+    ]
     for name, clip in zip(clips, worlds, strict=True):
         _video(folder / "references", name, clip, 1.0)
     for m, method in enumerate(methods):
         for c, clip in enumerate(clips):
             for k, kind in list(enumerate(kinds))[method.endswith(ZERO_SHOT) :]:
                 other = World().clip(1000 + 7 * c + k, worlds[c].motion)
-                _video(folder / "results" / method, f"{clip}--{kind}", other, (m + 1) / len(methods))
-                _write(folder / "results" / method / f"{clip}--{kind}.json", result(method, m, clip, c, kind, k, other.prompt if prompt is None else prompt))
+                _video(
+                    folder / "results" / method, f"{clip}--{kind}", other, (m + 1) / len(methods)
+                )
+                _write(
+                    folder / "results" / method / f"{clip}--{kind}.json",
+                    result(method, m, clip, c, kind, k, other.prompt if prompt is None else prompt),
+                )
     described = {
         "schema": 1, "ditflow": "1.0", "backbone": "tiny-rope", "fingerprint": "f" * 16, "size": [25, 64, 64], "grid": [7, 8, 8], "date": "2026-01-02T03:04:05",
         "tracker": "lucas-kanade", "clip_model": "tiny-clip", "baseline": "ditflow-latents",
@@ -57,7 +73,10 @@ def repeat_clip(folder: Path, clips: Sequence[str]) -> None:
     """More clips in a run, whose files are copies of the first one's: a large run at no cost."""
     described = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     first = described["clips"][0]
-    for file in [*(folder / "references").glob(f"{first}.*"), *(folder / "results").glob(f"*/{first}--*")]:
+    for file in [
+        *(folder / "references").glob(f"{first}.*"),
+        *(folder / "results").glob(f"*/{first}--*"),
+    ]:
         for clip in clips:
             shutil.copy(file, file.with_name(clip + file.name.removeprefix(first)))
     _write(folder / "run.json", described | {"clips": [*described["clips"], *clips]})
@@ -65,7 +84,14 @@ def repeat_clip(folder: Path, clips: Sequence[str]) -> None:
 
 def result(method: str, m: int, clip: str, c: int, kind: str, k: int, prompt: str) -> dict:
     fidelity = (c + 10 * m + k) / 100
-    losses = [[math.exp(-(step * 5 + update) / (10 + 2 * m)) * (1 + 0.1 * m) for update in range(5)] for step in range(4)] if m else []
+    losses = (
+        [
+            [math.exp(-(step * 5 + update) / (10 + 2 * m)) * (1 + 0.1 * m) for update in range(5)]
+            for step in range(4)
+        ]
+        if m
+        else []
+    )
     return {
         "method": method, "clip": clip, "kind": kind, "prompt": prompt, "seed": c, "video": None, "flow": None, "seconds": 1.5 + m, "peak_memory_bytes": 10**9,
         "forward_equivalents": 50.0 * (1 + m), "entry_bytes": 4096 * m, "losses": losses, "zero_shot_from": None, "error": None,
@@ -81,8 +107,12 @@ def _video(folder: Path, name: str, clip: SyntheticClip, obeyed: float) -> None:
 
 
 def _flow(clip: SyntheticClip) -> Tensor:
-    """Exact displacement (6, 2, 8, 8), in tokens of 8 pixels, from each fourth frame to the next."""
-    flows = torch.stack([clip.flow(frame, frame + 4) for frame in range(0, clip.frames.shape[0] - 1, 4)])
+    """Exact displacement (6, 2, 8, 8), in tokens of 8 pixels, from each fourth frame to the
+    next.
+    """
+    flows = torch.stack(
+        [clip.flow(frame, frame + 4) for frame in range(0, clip.frames.shape[0] - 1, 4)]
+    )
     return torch.nn.functional.avg_pool2d(flows, 8) / 8
 
 

@@ -1,6 +1,7 @@
 """Imports go down only: the floors of CONTRIBUTING.md, read from the code itself.
 
-Every import counts, also those inside functions and under TYPE_CHECKING: what a module knows about is part of the design.
+Every import counts, also those inside functions and under TYPE_CHECKING: what a module knows about
+is part of the design.
 """
 
 from __future__ import annotations
@@ -17,39 +18,38 @@ PACKAGES = ("ditflow", "datamodules", "trainers")
 
 FLOORS = {
     0: (
-        "ditflow.grid",
-        "ditflow.schedule",
-        "ditflow.positional",
+        "ditflow.core",
         "ditflow.files",
         "ditflow.resources",
         "ditflow.citations",
-        "ditflow.recommended",
         "ditflow.quiet",
-        "ditflow.state",
-        "ditflow.dtypes",
+        "ditflow.video",
     ),
-    1: ("ditflow.taps", "ditflow.video"),
-    2: ("ditflow.motion", "ditflow.backbones"),
-    3: ("ditflow.variables", "ditflow.injection", "ditflow.reference", "ditflow.sampling"),
-    4: ("ditflow.guidance", "ditflow.bank"),
-    5: ("ditflow.entries", "ditflow.metrics", "ditflow.visual"),
-    6: ("ditflow.transfer",),
-    7: ("datamodules",),
-    8: ("trainers",),
+    1: ("ditflow.motion", "ditflow.models"),
+    2: ("ditflow.sampling", "ditflow.bank"),
+    3: ("ditflow.compatibility", "ditflow.metrics", "ditflow.visual"),
+    4: ("ditflow.transfer",),
+    5: ("datamodules",),
+    6: ("trainers.motion", "trainers.report"),
+    7: ("trainers.benchmark", "trainers.pretraining"),
+    8: ("trainers.commands",),
     9: ("trainers.cli",),
 }
 
-# The public face of the library: it may name everything below floor 7, and only floors 7 and above may name it. Its version is open to all.
+# The public face of the library: it may name everything below floor 5, and only floors 5 and above
+# may name it. Its version is open to all.
 FACE = "ditflow"
 
-# Rooms that are one idea in several files: these may read each other, as long as no circle comes of it.
+# Rooms that are one idea in several files: these may read each other, as long as no circle comes of
+# it.
 SHARED = ("ditflow.bank", "ditflow.metrics", "ditflow.video", "datamodules", "trainers")
 
-# Elsewhere siblings meet only through base.py, and in the __init__.py that collects them, but for these.
+# Elsewhere siblings meet only through base.py, and in the __init__.py that collects them, but for
+# these.
 ATTENTION = ("ditflow.motion.attention",)  # how several signals read scores
 WITHIN = {
-    "ditflow.backbones.cogvideox": ("ditflow.backbones.encoders",),
-    "ditflow.backbones.encoders": ("ditflow.backbones.convolution",),
+    "ditflow.models.cogvideox": ("ditflow.models.encoders",),
+    "ditflow.models.encoders": ("ditflow.models.convolution",),
     "ditflow.motion.amf": ATTENTION,
     "ditflow.motion.motionclone": ATTENTION,
     "ditflow.motion.motionflow": ATTENTION,
@@ -59,8 +59,19 @@ WITHIN = {
 # Where a dependency may be named.
 HOMES = {
     "av": ("ditflow.video",),
-    "diffusers": ("ditflow.taps", "ditflow.backbones", "datamodules.pretraining", "trainers.backbone_pretraining"),
-    "transformers": ("ditflow.quiet", "ditflow.backbones", "ditflow.metrics", "trainers.backbone_pretraining", "trainers.clip_pretraining"),
+    "diffusers": (
+        "ditflow.models.taps",
+        "ditflow.models",
+        "datamodules.pretraining",
+        "trainers.pretraining.backbone",
+    ),
+    "transformers": (
+        "ditflow.quiet",
+        "ditflow.models",
+        "ditflow.metrics",
+        "trainers.pretraining.backbone",
+        "trainers.pretraining.clip",
+    ),
     "torchmetrics": ("ditflow.metrics", "trainers"),
     "jinja2": ("ditflow.visual",),
     "lightning": ("datamodules", "trainers"),
@@ -75,7 +86,11 @@ def module_name(file: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-FILES = {module_name(file): file for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py"))}
+FILES = {
+    module_name(file): file
+    for package in PACKAGES
+    for file in sorted((ROOT / package).rglob("*.py"))
+}
 
 
 def within(module: str, rooms: tuple[str, ...]) -> bool:
@@ -85,14 +100,23 @@ def within(module: str, rooms: tuple[str, ...]) -> bool:
 def floor_of(module: str) -> float:
     """The most particular line of the table decides: `trainers.cli` before `trainers`."""
     if module == FACE:
-        return 6.5
-    fitting = [(len(room), floor) for floor, rooms in FLOORS.items() for room in rooms if within(module, (room,))]
-    assert fitting, f"{module} has no floor: put it into FLOORS and into the table of CONTRIBUTING.md"
+        return 4.5
+    fitting = [
+        (len(room), floor)
+        for floor, rooms in FLOORS.items()
+        for room in rooms
+        if within(module, (room,))
+    ]
+    assert fitting, (
+        f"{module} has no floor: put it into FLOORS and into the table of CONTRIBUTING.md"
+    )
     return max(fitting)[1]
 
 
 def imported(source: str, module: str, is_package: bool) -> set[str]:
-    """The modules that a source names, relative imports and submodules imported with `from` resolved."""
+    """The modules that a source names, relative imports and submodules imported with `from`
+    resolved.
+    """
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -119,37 +143,57 @@ def allowed(module: str, other: str) -> bool:
     package = other.rpartition(".")[0]
     collects = module == package
     same_room = module.rpartition(".")[0] == package
-    return collects or (same_room and (package in SHARED or other.endswith(".base"))) or other in WITHIN.get(module, ())
+    return (
+        collects
+        or (same_room and (package in SHARED or other.endswith(".base")))
+        or other in WITHIN.get(module, ())
+    )
 
 
 @pytest.mark.parametrize("module", FILES)
 def test_imports_go_down_only(module):
     ours = {other for other in imports_of(module) if other.split(".")[0] in PACKAGES}
     wrong = sorted(other for other in ours if not allowed(module, other))
-    assert not wrong, f"{module} (floor {floor_of(module)}) imports {', '.join(f'{other} (floor {floor_of(other)})' for other in wrong)}"
+    assert not wrong, (
+        f"{module} (floor {floor_of(module)}) imports {', '.join(f'{other} (floor {floor_of(other)})' for other in wrong)}"
+    )
 
 
 @pytest.mark.parametrize("module", FILES)
 def test_dependencies_stay_in_their_rooms(module):
     names = {other.split(".")[0] for other in imports_of(module)}
     wrong = sorted(name for name in names & HOMES.keys() if not within(module, HOMES[name]))
-    assert not wrong, f"{module} imports {', '.join(f'{name}, which lives in {HOMES[name]}' for name in wrong)}"
+    assert not wrong, (
+        f"{module} imports {', '.join(f'{name}, which lives in {HOMES[name]}' for name in wrong)}"
+    )
 
 
 @pytest.mark.parametrize("room", SHARED)
 def test_no_circles_inside_a_room(room):
-    graph = {module: {other for other in imports_of(module) if within(other, (room,))} for module in FILES if within(module, (room,))}
+    graph = {
+        module: {other for other in imports_of(module) if within(other, (room,))}
+        for module in FILES
+        if within(module, (room,))
+    }
     TopologicalSorter(graph).prepare()  # raises CycleError
 
 
 def test_signals_and_backbones_meet_only_through_recordings():
     for module in FILES:
-        for room, other in (("ditflow.motion", "ditflow.backbones"), ("ditflow.backbones", "ditflow.motion")):
-            assert not (within(module, (room,)) and any(within(name, (other,)) for name in imports_of(module))), f"{module} imports {other}"
+        for room, other in (
+            ("ditflow.motion", "ditflow.models"),
+            ("ditflow.models", "ditflow.motion"),
+        ):
+            assert not (
+                within(module, (room,))
+                and any(within(name, (other,)) for name in imports_of(module))
+            ), f"{module} imports {other}"
 
 
 def test_tests_are_not_imported_by_the_packages():
-    assert not [module for module in FILES if any(within(name, ("tests",)) for name in imports_of(module))]
+    assert not [
+        module for module in FILES if any(within(name, ("tests",)) for name in imports_of(module))
+    ]
 
 
 def test_every_line_of_the_tables_is_used():
@@ -160,23 +204,27 @@ def test_every_line_of_the_tables_is_used():
 
 def test_contributing_shows_the_same_floors():
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    lines = {int(line[0]): line for line in text.splitlines() if line[:1].isdigit() and line[1:2] == " "}
+    lines = {
+        int(line[0]): line for line in text.splitlines() if line[:1].isdigit() and line[1:2] == " "
+    }
     for floor, rooms in FLOORS.items():
-        missing = [room for room in rooms if room.removeprefix("ditflow.") not in lines.get(floor, "")]
+        missing = [
+            room for room in rooms if room.removeprefix("ditflow.") not in lines.get(floor, "")
+        ]
         assert not missing, f"floor {floor} of CONTRIBUTING.md does not name {missing}"
 
 
 @pytest.mark.parametrize(
     ("source", "module", "is_package", "expected"),
     [
-        ("import torch.nn as nn", "ditflow.grid", False, {"torch.nn"}),
-        ("def f():\n    from diffusers import X", "ditflow.taps", False, {"diffusers"}),
+        ("import torch.nn as nn", "ditflow.core.sizes", False, {"torch.nn"}),
+        ("def f():\n    from diffusers import X", "ditflow.models.taps", False, {"diffusers"}),
         ("from .base import MotionSignal", "ditflow.motion.amf", False, {"ditflow.motion.base"}),
         ("from .amf import AMF", "ditflow.motion", True, {"ditflow.motion.amf"}),
-        ("from ..grid import TokenGrid", "ditflow.motion.amf", False, {"ditflow.grid"}),
-        ("from ..grid import TokenGrid", "ditflow.motion", True, {"ditflow.grid"}),
-        ("from ditflow import grid", "ditflow.video", False, {"ditflow.grid"}),
-        ("from ditflow import cite", "trainers.demo", False, {"ditflow"}),
+        ("from ..grid import TokenGrid", "ditflow.motion.amf", False, {"ditflow.core.sizes"}),
+        ("from ..grid import TokenGrid", "ditflow.motion", True, {"ditflow.core.sizes"}),
+        ("from ditflow import grid", "ditflow.video", False, {"ditflow.core.sizes"}),
+        ("from ditflow import cite", "trainers.commands.demo", False, {"ditflow"}),
         ("from ditflow import __version__", "ditflow.transfer", False, set()),
     ],
 )
@@ -187,18 +235,18 @@ def test_imports_are_read_as_python_reads_them(source, module, is_package, expec
 @pytest.mark.parametrize(
     ("module", "other", "verdict"),
     [
-        ("ditflow.motion.amf", "ditflow.grid", True),
-        ("ditflow.grid", "ditflow.motion.amf", False),
+        ("ditflow.motion.amf", "ditflow.core.sizes", True),
+        ("ditflow.core.sizes", "ditflow.motion.amf", False),
         ("ditflow.motion.amf", "ditflow.motion.base", True),
-        ("ditflow.grid", "ditflow.schedule", False),
-        ("ditflow.bank.store", "ditflow.bank.entry", True),
-        ("ditflow.guidance", "ditflow.bank", False),
+        ("ditflow.core.sizes", "ditflow.core.schedule", False),
+        ("ditflow.bank.bank", "ditflow.bank.entry", True),
+        ("ditflow.sampling.optimise", "ditflow.bank", False),
         ("ditflow.metrics.tracks", "ditflow.visual.grids", False),
         ("ditflow.visual.page", "ditflow.visual.grids", False),
         ("ditflow.transfer", "ditflow", False),
         ("ditflow", "ditflow.transfer", True),
-        ("trainers.demo", "trainers.cli", False),
-        ("trainers.cli", "trainers.demo", True),
+        ("trainers.commands.demo", "trainers.cli", False),
+        ("trainers.cli", "trainers.commands.demo", True),
     ],
 )
 def test_the_rule_itself(module, other, verdict):

@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from datamodules.manifest import ManifestError, read_manifest, read_prompts
 from ditflow.bank import BankEntry, BankError, EntryError, MotionBank
 from ditflow.bank.entry import KIND
-from ditflow.bank.garbage import find_garbage
-from ditflow.bank.header import Header, Slot, read_header, write_header
+from ditflow.bank.file_format import Header, Slot, read_header, write_header
 from ditflow.bank.leases import Leases
 from ditflow.bank.metadata import FIELDS
-from ditflow.bank.shelf import is_name
+from ditflow.bank.records import is_name
+from ditflow.bank.upkeep import find_garbage
 from tests.ditflow.bank.entries import make_entry, make_metadata
 
 INPUTS, TARGETS, SECONDS = int(os.environ.get("DITFLOW_FUZZ", "500")), 6, 60
@@ -41,8 +41,14 @@ fuzzed = settings(
 )
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(1 << 70), 1 << 70) | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    st.none()
+    | st.booleans()
+    | st.integers(-(1 << 70), 1 << 70)
+    | st.floats()
+    | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 edits = st.lists(st.tuples(st.integers(0, 1 << 14), st.binary(max_size=12)), max_size=5)
@@ -81,11 +87,18 @@ def whole(folder: Path) -> bool:
 
 
 def look_at_all(folder: Path) -> None:
-    """Whatever lies in a bank: everything that only looks says what is wrong and goes on, and what reads raises in our words."""
+    """Whatever lies in a bank: everything that only looks says what is wrong and goes on, and what
+    reads raises in our words.
+    """
     bank = MotionBank(folder)
     assert all(isinstance(problem, str) and problem for problem in bank.verify())
     assert [row.name for row in bank.index()] == list(bank)
-    assert bank.failures() is not None and bank.asked.names() is not None and Leases(bank, "me").holders() is not None and find_garbage(bank) is not None
+    assert (
+        bank.failures() is not None
+        and bank.asked.names() is not None
+        and Leases(bank, "me").holders() is not None
+        and find_garbage(bank) is not None
+    )
     for name in bank:
         with contextlib.suppress(EntryError):
             assert bank[name].content_hash == bank.content_hash(name)
@@ -109,7 +122,9 @@ def test_damaged_entries(tmp_path_factory, changes, length):
     data = edited(ENTRY, changes, length)
     with no_hang():
         try:
-            assert BankEntry.from_bytes(data).content_hash == make_entry(1).content_hash  # only what is not damaged passes
+            assert (
+                BankEntry.from_bytes(data).content_hash == make_entry(1).content_hash
+            )  # only what is not damaged passes
         except EntryError:
             assert data != ENTRY
         folder = tmp_path_factory.mktemp("bank")
@@ -121,17 +136,36 @@ def test_damaged_entries(tmp_path_factory, changes, length):
 
 @fuzzed
 @given(
-    changes=st.dictionaries(st.sampled_from(sorted(FIELDS)) | st.text(max_size=9), json_values, max_size=3),
-    table=st.dictionaries(st.sampled_from(["parameters", "reference_latents", "x"]), slots, max_size=2),
+    changes=st.dictionaries(
+        st.sampled_from(sorted(FIELDS)) | st.text(max_size=9), json_values, max_size=3
+    ),
+    table=st.dictionaries(
+        st.sampled_from(["parameters", "reference_latents", "x"]), slots, max_size=2
+    ),
     kind=st.sampled_from([KIND, KIND, KIND, "ditflow in-flight record", ""]),
     name=st.sampled_from(["kite", "kite", "../kite", ""]),
 )
 def test_forged_entries(tmp_path_factory, changes, table, kind, name):
     """Everything fits together, sums included: only the claims are false."""
-    places = {key: Slot(dtype, tuple(shape), start, stop) for key, (dtype, shape, start, stop) in table.items()}
+    places = {
+        key: Slot(dtype, tuple(shape), start, stop)
+        for key, (dtype, shape, start, stop) in table.items()
+    }
     places = places or {"parameters": Slot("F32", (3, 2, 24, 3), 0, 1728)}
     try:
-        data = write_header(Header("", kind, name, make_metadata().as_dict() | changes, places, hashlib.sha256(BODY).hexdigest())) + BODY
+        data = (
+            write_header(
+                Header(
+                    "",
+                    kind,
+                    name,
+                    make_metadata().as_dict() | changes,
+                    places,
+                    hashlib.sha256(BODY).hexdigest(),
+                )
+            )
+            + BODY
+        )
     except ValueError:  # numbers that no JSON has
         return
     with no_hang():
@@ -144,7 +178,10 @@ def test_forged_entries(tmp_path_factory, changes, table, kind, name):
 
 
 @fuzzed
-@given(header=st.binary(max_size=300) | json_values.map(lambda value: json.dumps(value).encode()), length=st.none() | st.integers(0, (1 << 64) - 1))
+@given(
+    header=st.binary(max_size=300) | json_values.map(lambda value: json.dumps(value).encode()),
+    length=st.none() | st.integers(0, (1 << 64) - 1),
+)
 def test_headers_of_anything(header, length):
     import io
 
@@ -154,7 +191,11 @@ def test_headers_of_anything(header, length):
 
 
 @fuzzed
-@given(lines=st.lists(json_values.map(json.dumps) | st.text(max_size=40), max_size=6), changes=edits, rubbish=st.booleans())
+@given(
+    lines=st.lists(json_values.map(json.dumps) | st.text(max_size=40), max_size=6),
+    changes=edits,
+    rubbish=st.booleans(),
+)
 def test_index_files(tmp_path_factory, lines, changes, rubbish):
     folder = tmp_path_factory.mktemp("bank")
     bank = MotionBank(folder, create=True)
@@ -166,7 +207,9 @@ def test_index_files(tmp_path_factory, lines, changes, rubbish):
     with no_hang():
         (folder / "index.jsonl").write_bytes(text if rubbish else edited(good, changes, 0))
         found = list(bank.index())
-        assert [row.name for row in found] == ["boat", "kite"] and [row.size for row in found] == [row.size for row in rows]
+        assert [row.name for row in found] == ["boat", "kite"] and [row.size for row in found] == [
+            row.size for row in rows
+        ]
         assert bank.reindex() == 2 and whole(folder) and bank.verify() == []
         if rubbish:  # nothing of it can be a row: the entries were asked
             assert found == rows and (folder / "index.jsonl").read_bytes() == good
@@ -174,13 +217,26 @@ def test_index_files(tmp_path_factory, lines, changes, rubbish):
 
 @fuzzed
 @given(
-    texts=st.lists(st.binary(max_size=80) | json_values.map(lambda value: json.dumps(value).encode()), min_size=4, max_size=4),
+    texts=st.lists(
+        st.binary(max_size=80) | json_values.map(lambda value: json.dumps(value).encode()),
+        min_size=4,
+        max_size=4,
+    ),
     name=st.sampled_from(["kite.0", "kite.1", "kite", "kite.x", "..0", "kite.99999999999"]),
 )
 def test_notes_of_a_bank(tmp_path_factory, texts, name):
     """Leases, failures and what was asked for."""
     folder = tmp_path_factory.mktemp("bank")
-    for path, content in zip(["failed/kite.json", f"leases/{name}", "asked/0123456789abcdef.json", "inflight/kite.safetensors"], texts, strict=True):
+    for path, content in zip(
+        [
+            "failed/kite.json",
+            f"leases/{name}",
+            "asked/0123456789abcdef.json",
+            "inflight/kite.safetensors",
+        ],
+        texts,
+        strict=True,
+    ):
         (folder / path).parent.mkdir()
         (folder / path).write_bytes(content)
     with no_hang():
@@ -194,18 +250,55 @@ def test_notes_of_a_bank(tmp_path_factory, texts, name):
         assert whole(folder)
 
 
-cells = st.text(max_size=12) | st.sampled_from(["video", "prompt", "name", "a.mp4", "", '"', "seed", "start", "-1", "../x", "1e9", "\x00", "pan;left"])
-tables = st.lists(st.lists(cells, max_size=6), max_size=5).map(lambda rows: "\n".join(",".join(row) for row in [["video", "prompt"], *rows]))
+cells = st.text(max_size=12) | st.sampled_from(
+    [
+        "video",
+        "prompt",
+        "name",
+        "a.mp4",
+        "",
+        '"',
+        "seed",
+        "start",
+        "-1",
+        "../x",
+        "1e9",
+        "\x00",
+        "pan;left",
+    ]
+)
+tables = st.lists(st.lists(cells, max_size=6), max_size=5).map(
+    lambda rows: "\n".join(",".join(row) for row in [["video", "prompt"], *rows])
+)
 objects = st.lists(
     st.dictionaries(
-        st.sampled_from(["video", "prompt", "name", "negative_prompt", "start", "stride", "seed", "tags", "entry", "colour"]), json_values | cells, max_size=6
+        st.sampled_from(
+            [
+                "video",
+                "prompt",
+                "name",
+                "negative_prompt",
+                "start",
+                "stride",
+                "seed",
+                "tags",
+                "entry",
+                "colour",
+            ]
+        ),
+        json_values | cells,
+        max_size=6,
     ),
     max_size=4,
 ).map(lambda rows: "\n".join(map(json.dumps, rows)))
 
 
 @fuzzed
-@given(text=tables | objects | st.text(max_size=200), suffix=st.sampled_from([".csv", ".jsonl", ".txt"]), raw=st.none() | st.binary(max_size=60))
+@given(
+    text=tables | objects | st.text(max_size=200),
+    suffix=st.sampled_from([".csv", ".jsonl", ".txt"]),
+    raw=st.none() | st.binary(max_size=60),
+)
 def test_manifests(tmp_path_factory, text, suffix, raw):
     file = tmp_path_factory.mktemp("clips") / f"clips{suffix}"
     file.write_bytes(text.encode(errors="surrogatepass") if raw is None else raw)
@@ -214,8 +307,19 @@ def test_manifests(tmp_path_factory, text, suffix, raw):
             tasks = read_manifest(file)
             assert tasks and len({task.name for task in tasks}) == len(tasks)
             for task in tasks:
-                assert is_name(task.name) and os.path.isabs(task.video) and task.stride >= 1 and task.start >= 0
-                make_metadata(prompt=task.prompt, start=task.start, stride=task.stride, seed=task.seed, tags=task.tags)
+                assert (
+                    is_name(task.name)
+                    and os.path.isabs(task.video)
+                    and task.stride >= 1
+                    and task.start >= 0
+                )
+                make_metadata(
+                    prompt=task.prompt,
+                    start=task.start,
+                    stride=task.stride,
+                    seed=task.seed,
+                    tags=task.tags,
+                )
         with contextlib.suppress(ManifestError):
             assert read_prompts(file)
     assert [path.name for path in file.parent.iterdir()] == [file.name]

@@ -1,4 +1,6 @@
-"""A malicious pickle in every place where a user's file is read: it stays data. Backbones and their parts: tests/ditflow/backbones/test_backbones.py."""
+"""A malicious pickle in every place where a user's file is read: it stays data. Backbones and their
+parts: tests/ditflow/backbones/test_backbones.py.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +12,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from datamodules import records
+from datamodules.encoding_cache import References
 from datamodules.manifest import ManifestError, read_manifest, read_prompts
-from datamodules.references import References
+from datamodules.queue import inflight as records
 from ditflow.bank import BankEntry, EntryError, MotionBank
-from ditflow.bank.garbage import find_garbage
 from ditflow.bank.leases import Leases
+from ditflow.bank.upkeep import find_garbage
 from ditflow.video import VideoError, read_video
 from tests.ditflow.bank.entries import make_entry
 from tests.registry import SIZE, tiny_backbone
-from trainers.bank_commands import main
+from trainers.commands.bank.command import main
 
 
 class Trap:
@@ -42,13 +44,19 @@ def evil(request, sprung):
     if request.param == "pickle":
         return pickle.dumps(Trap(sprung))
     stream = io.BytesIO()
-    torch.save({"state_dict": Trap(sprung)}, stream, _use_new_zipfile_serialization=request.param == "torch")
+    torch.save(
+        {"state_dict": Trap(sprung)},
+        stream,
+        _use_new_zipfile_serialization=request.param == "torch",
+    )
     return stream.getvalue()
 
 
 def test_the_trap_works(evil, sprung):
     if evil[:2] != b"PK":
-        for _ in range(4):  # torch's older form is several pickles, the fourth of which is what was saved
+        for _ in range(
+            4
+        ):  # torch's older form is several pickles, the fourth of which is what was saved
             with contextlib.suppress(Exception):
                 stream = io.BytesIO(evil)
                 while stream.tell() < len(evil):
@@ -72,13 +80,31 @@ def test_in_every_file_of_a_bank(tmp_path, evil, sprung, capsys):
     ):
         (tmp_path / "bank" / path).parent.mkdir(exist_ok=True)
         (tmp_path / "bank" / path).write_bytes(evil)
-    for read in (lambda: bank["kite"], lambda: bank.load_inflight("kite"), lambda: BankEntry.from_bytes(evil), lambda: records.load(bank, "kite")):
+    for read in (
+        lambda: bank["kite"],
+        lambda: bank.load_inflight("kite"),
+        lambda: BankEntry.from_bytes(evil),
+        lambda: records.load(bank, "kite"),
+    ):
         with pytest.raises(EntryError):
             read()
-    assert len(bank.verify()) == 3 and [row.name for row in bank.index()] == ["fine", "kite"] and "cannot be read" in bank.failures()["car"].reason
-    assert list(records.begun(bank)) == [] and bank.asked.names() == set() and find_garbage(bank) == []
+    assert (
+        len(bank.verify()) == 3
+        and [row.name for row in bank.index()] == ["fine", "kite"]
+        and "cannot be read" in bank.failures()["car"].reason
+    )
+    assert (
+        list(records.begun(bank)) == [] and bank.asked.names() == set() and find_garbage(bank) == []
+    )
     assert Leases(bank, "me", expiry=0.0).acquire("kite")
-    for command in (["list"], ["verify"], ["status"], ["merge", str(tmp_path / "copy")], ["gc", "--unfinished"], ["reindex"]):
+    for command in (
+        ["list"],
+        ["verify"],
+        ["status"],
+        ["merge", str(tmp_path / "copy")],
+        ["gc", "--unfinished"],
+        ["reindex"],
+    ):
         assert main([command[0], bank.path, *command[1:]]) in (0, 1), command
     assert list(MotionBank(tmp_path / "copy")) == ["fine"] and not sprung.exists()
 

@@ -23,13 +23,24 @@ def blocks(language: str) -> list[str]:
 
 
 COMMANDS = [line.split("#")[0].strip() for text in blocks("sh") for line in text.splitlines()]
-CONFIGURED = [command for command in COMMANDS if command.startswith(("ditflow fit", "ditflow predict", "ditflow test", "ditflow ablate"))]
+CONFIGURED = [
+    command
+    for command in COMMANDS
+    if command.startswith(("ditflow fit", "ditflow predict", "ditflow test", "ditflow ablate"))
+]
 BANK = [command for command in COMMANDS if command.startswith("ditflow bank")]
 
 
 def python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.run([sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=600)
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
 
 
 def ditflow(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -38,7 +49,12 @@ def ditflow(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[st
 
 def test_every_command_is_checked():
     assert CONFIGURED and BANK
-    assert [command for command in COMMANDS if command not in CONFIGURED and not command.startswith(("make ", "ditflow bank", "ditflow report"))] == []
+    assert [
+        command
+        for command in COMMANDS
+        if command not in CONFIGURED
+        and not command.startswith(("make ", "ditflow bank", "ditflow report"))
+    ] == []
 
 
 @pytest.mark.parametrize("file", ["README.md", "CONTRIBUTING.md"])
@@ -75,7 +91,10 @@ def journey(tmp_path_factory) -> Path:
 def test_python_makes_two_videos_and_an_entry(journey):
     from ditflow import MotionBank, read_video
 
-    assert [read_video(journey / name).frames.shape[0] for name in ("blue.mp4", "red.mp4")] == [25, 25]
+    assert [read_video(journey / name).frames.shape[0] for name in ("blue.mp4", "red.mp4")] == [
+        25,
+        25,
+    ]
     assert list(MotionBank(journey / "bank")) == ["car"]
 
 
@@ -85,7 +104,9 @@ def test_bank_commands_run(command, journey, tmp_path):
     shutil.copytree(journey / "bank", tmp_path / "bank")
     done = ditflow(*shlex.split(command)[1:], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"\bcar\b|1 entry|1 of 1 clips done|0 files of garbage", done.stdout), done.stdout
+    assert re.search(r"\bcar\b|1 entry|1 of 1 clips done|0 files of garbage", done.stdout), (
+        done.stdout
+    )
 
 
 def test_manifest_is_one(journey):
@@ -93,7 +114,9 @@ def test_manifest_is_one(journey):
 
     (journey / "clips.csv").write_text(blocks("csv")[0])
     tasks = read_manifest(journey / "clips.csv")
-    assert [task.name for task in tasks] == ["car", "waves"] and all(Path(task.video).is_file() for task in tasks)
+    assert [task.name for task in tasks] == ["car", "waves"] and all(
+        Path(task.video).is_file() for task in tasks
+    )
 
 
 def header(file: Path) -> str:
@@ -102,23 +125,48 @@ def header(file: Path) -> str:
     return "\n".join(takewhile(lambda line: line.startswith("#"), lines))
 
 
-TEXTS = {file.name: file.read_text(encoding="utf-8") for file in (*sorted(ROOT.glob("*.md")), ROOT / "Makefile")}
-TEXTS |= {str(file.relative_to(ROOT)): header(file) for file in sorted((ROOT / "configs").rglob("*.yaml"))}
+TEXTS = {
+    file.name: file.read_text(encoding="utf-8")
+    for file in (*sorted(ROOT.glob("*.md")), ROOT / "Makefile")
+}
+TEXTS |= {
+    str(file.relative_to(ROOT)): header(file) for file in sorted((ROOT / "configs").rglob("*.yaml"))
+}
 NAMED = r"(?<![\w$/.-])(?:(?:configs|checkpoints|ditflow|datamodules|trainers|tests|motion|backbones|bank|\.ci)/[\w./-]*\w|[A-Z]+\.md)"
 
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_named_files_exist(name):
-    """Files by their path from the root or, as in the map of the house, from `ditflow/`; `bank` alone may be a user's own."""
-    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", TEXTS[name]) if not link.startswith(("http", "#"))]
-    named = [path for path in re.findall(NAMED, TEXTS[name]) if not path.startswith(("bank/entries", "bank/failed"))]
+    """Files by their path from the root or, as in the map of the house, from `ditflow/`; `bank`
+    alone may be a user's own.
+    """
+    links = [
+        link.partition("#")[0]
+        for link in re.findall(r"\]\(([^)]+)\)", TEXTS[name])
+        if not link.startswith(("http", "#"))
+    ]
+    named = [
+        path
+        for path in re.findall(NAMED, TEXTS[name])
+        if not path.startswith(("bank/entries", "bank/failed"))
+    ]
     assert name != "README.md" or (links and named)
-    assert [path for path in links + named if not (ROOT / path).exists() and not (ROOT / "ditflow" / path).exists()] == []
+    assert [
+        path
+        for path in links + named
+        if not (ROOT / path).exists() and not (ROOT / "ditflow" / path).exists()
+    ] == []
 
 
 def test_modules_of_the_makefile_exist():
     modules = re.findall(r"-m ((?:tests|trainers)[\w.]+)", TEXTS["Makefile"])
-    assert modules and [module for module in modules if not (ROOT / f"{module.replace('.', '/')}.py").is_file()] == []
+    assert (
+        modules
+        and [
+            module for module in modules if not (ROOT / f"{module.replace('.', '/')}.py").is_file()
+        ]
+        == []
+    )
 
 
 def test_the_map_names_what_exists():

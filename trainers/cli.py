@@ -1,6 +1,7 @@
 """The command `ditflow`: one sentence for each mistake, and no import before it is needed.
 
-Exit codes: 0 all done, 1 some clips failed or remain, 2 something asked for cannot be done (one sentence on stderr), 143 after SIGTERM.
+Exit codes: 0 all done, 1 some clips failed or remain, 2 something asked for cannot be done (one
+sentence on stderr), 143 after SIGTERM.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ options:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code. Without `argv` the process's own arguments are taken, which ranks that are launched again see too."""
+    """Runs one command and returns its exit code. Without `argv` the process's own arguments are
+    taken, which ranks that are launched again see too.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if "--debug" in arguments:
         arguments.remove("--debug")
@@ -66,7 +69,9 @@ def _keep_threads() -> None:
 
 
 def _one_sentence(command: Callable[[], int]) -> int:
-    """A mistake of the user's is one sentence on stderr and exit code 2; a mistake of ours keeps its traceback."""
+    """A mistake of the user's is one sentence on stderr and exit code 2; a mistake of ours keeps
+    its traceback.
+    """
     if os.environ.get("DITFLOW_TRACEBACK", "0") not in ("", "0"):
         return command()
     try:
@@ -75,13 +80,19 @@ def _one_sentence(command: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (KeyboardInterrupt, SystemExit) as stop:
-        interrupted = isinstance(stop, KeyboardInterrupt) or isinstance(stop.__context__, KeyboardInterrupt)  # Lightning turns one into sys.exit(1)
+        interrupted = isinstance(stop, KeyboardInterrupt) or isinstance(
+            stop.__context__, KeyboardInterrupt
+        )  # Lightning turns one into sys.exit(1)
         if not interrupted and type(stop).__name__ != "SIGTERMException":
             raise
         print("ditflow: stopped. The same command goes on from here.", file=sys.stderr)
         return 130 if interrupted else 143
     except OSError as error:
-        reason = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+        reason = (
+            f"{error.filename}: {error.strerror}"
+            if error.filename and error.strerror
+            else str(error)
+        )
         return _refuse(reason)
     except Exception as error:
         if not _is_refusal(error):
@@ -90,8 +101,13 @@ def _one_sentence(command: Callable[[], int]) -> int:
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Errors that speak to the user: ours are ValueErrors, the Trainer's have a class of their own, and an optional package may be missing."""
-    return isinstance(error, ValueError | ModuleNotFoundError) or type(error).__name__ in ("MisconfigurationException", "OutOfMemoryError")
+    """Errors that speak to the user: ours are ValueErrors, the Trainer's have a class of their own,
+    and an optional package may be missing.
+    """
+    return isinstance(error, ValueError | ModuleNotFoundError) or type(error).__name__ in (
+        "MisconfigurationException",
+        "OutOfMemoryError",
+    )
 
 
 def _refuse(sentence: str) -> int:
@@ -100,42 +116,44 @@ def _refuse(sentence: str) -> int:
 
 
 def _lightning(arguments: list[str]) -> int:
-    """`fit` and `predict`. Their help costs the import of everything that they could run, so it is made once and kept."""
-    from trainers import help_cache
+    """`fit` and `predict`. Their help costs the import of everything that they could run, so it is
+    made once and kept.
+    """
+    from trainers.commands import help_cache
 
     if arguments[1:] in (["-h"], ["--help"]) and (text := help_cache.read(arguments)):
         print(text, end="")
         return 0
     if arguments[1:] in (["-h"], ["--help"]):
-        from trainers.lightning_cli import help_text
+        from trainers.commands.fit import help_text
 
         print(help_cache.write(arguments, help_text(arguments)), end="")
         return 0
-    from trainers.lightning_cli import run
+    from trainers.commands.fit import run
 
     return run(arguments)
 
 
 def _bank(arguments: list[str]) -> int:
-    from trainers.bank_commands import main as bank
+    from trainers.commands.bank.command import main as bank
 
     return bank(arguments[1:]) or 0
 
 
 def _report(arguments: list[str]) -> int:
-    from trainers.report import main as report
+    from trainers.commands.report import main as report
 
     return report(arguments[1:])
 
 
 def _benchmark(arguments: list[str]) -> int:
-    from trainers.benchmark import main as benchmark
+    from trainers.commands.benchmark import main as benchmark
 
     return benchmark(arguments)
 
 
 def _demo(arguments: list[str]) -> int:
-    from trainers.demo import main as demo
+    from trainers.commands.demo import main as demo
 
     return demo(arguments[1:]) or 0
 

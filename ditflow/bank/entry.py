@@ -1,4 +1,6 @@
-"""BankEntry: what was optimised for one reference clip, with its provenance. One safetensors file; see `header.py` for its sums."""
+"""BankEntry: what was optimised for one reference clip, with its provenance. One safetensors file;
+see `header.py` for its sums.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from ditflow.bank.errors import EntryError
-from ditflow.bank.header import Header, read_header
+from ditflow.bank.file_format import Header, pack, read_header, read_tensors, seal
 from ditflow.bank.metadata import EntryMetadata
-from ditflow.bank.record import pack, read_tensors, seal
-from ditflow.bank.strict import canonical_json
+from ditflow.bank.validation import canonical_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +27,8 @@ class BankEntry:
 
     Attributes:
         parameters: float32 (guided steps, ...), finite; see `metadata.LAYOUTS`.
-        reference_latents: float32 (F, C, Hl, Wl) of the clip, or None: the entry cannot serve key/value injection.
+        reference_latents: float32 (F, C, Hl, Wl) of the clip, or None: the entry cannot serve
+            key/value injection.
     Raises: EntryError when tensors and metadata do not fit each other.
     """
 
@@ -40,10 +42,14 @@ class BankEntry:
                 raise EntryError(f"tensors: {name} have type {tensor.dtype}, not torch.float32.")
             if not tensor.isfinite().all():
                 raise EntryError(f"tensors: {name} hold numbers that are not finite.")
-        self.metadata.check_shapes({name: tuple(tensor.shape) for name, tensor in self.tensors().items()})
+        self.metadata.check_shapes(
+            {name: tuple(tensor.shape) for name, tensor in self.tensors().items()}
+        )
 
     def tensors(self) -> dict[str, Tensor]:
-        return {"parameters": self.parameters} | ({} if self.reference_latents is None else {"reference_latents": self.reference_latents})
+        return {"parameters": self.parameters} | (
+            {} if self.reference_latents is None else {"reference_latents": self.reference_latents}
+        )
 
     @property
     def content_hash(self) -> str:
@@ -61,7 +67,9 @@ class BankEntry:
 
     @classmethod
     def read(cls, file: BinaryIO, header: Header) -> BankEntry:
-        """From a file that stands behind its header. All that the header claims is checked before memory for tensors is taken."""
+        """From a file that stands behind its header. All that the header claims is checked before
+        memory for tensors is taken.
+        """
         metadata = checked_metadata(header)
         try:
             return cls(metadata, **read_tensors(file, header))
@@ -70,13 +78,17 @@ class BankEntry:
 
 
 def content_hash(metadata: EntryMetadata, header: Header) -> str:
-    """Sha256 of the tensors' bits and of all metadata but `ditflow`, `seconds` and `date`, which differ between runs. Needs no torch.
+    """Sha256 of the tensors' bits and of all metadata but `ditflow`, `seconds` and `date`, which
+    differ between runs. Needs no torch.
 
-    Two entries are bit-identical when these are equal, and two banks when they have equal names with bit-identical entries.
+    Two entries are bit-identical when these are equal, and two banks when they have equal names
+    with bit-identical entries.
     """
     lasting = {name: value for name, value in metadata.as_dict().items() if name not in VOLATILE}
     places = sorted([key, slot.dtype, slot.shape, slot.start] for key, slot in header.slots.items())
-    return hashlib.sha256(canonical_json([lasting, places, header.tensors_sha256]).encode()).hexdigest()
+    return hashlib.sha256(
+        canonical_json([lasting, places, header.tensors_sha256]).encode()
+    ).hexdigest()
 
 
 def checked_metadata(header: Header) -> EntryMetadata:

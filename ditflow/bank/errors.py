@@ -1,4 +1,6 @@
-"""What can be wrong with a bank. Each is a `BankError`; each message is one sentence that names the bank, entry or file."""
+"""What can be wrong with a bank. Each is a `BankError`; each message is one sentence that names the
+bank, entry or file.
+"""
 
 from __future__ import annotations
 

@@ -6,18 +6,31 @@ import contextlib
 import datetime
 from dataclasses import asdict, dataclass
 
-from ditflow.bank.checks import Check, integer, iso_date, normal, text
 from ditflow.bank.errors import BankError, BankStorageError
-from ditflow.bank.place import Folder
-from ditflow.bank.shelf import is_name
-from ditflow.bank.strict import canonical_json, strict_json
+from ditflow.bank.records import is_name
+from ditflow.bank.storage import Folder
+from ditflow.bank.validation import (
+    Check,
+    canonical_json,
+    integer,
+    iso_date,
+    normal,
+    strict_json,
+    text,
+)
 
-FIELDS: dict[str, Check] = {"reason": text(1 << 12), "attempts": integer(1, 1 << 30), "date": iso_date}
+FIELDS: dict[str, Check] = {
+    "reason": text(1 << 12),
+    "attempts": integer(1, 1 << 30),
+    "date": iso_date,
+}
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Attributes: reason: one sentence. attempts: how often the clip failed. date: ISO 8601, of the last time."""
+    """Attributes: reason: one sentence. attempts: how often the clip failed. date: ISO 8601, of the
+    last time.
+    """
 
     reason: str
     attempts: int
@@ -46,7 +59,11 @@ class Failures:
 
     def all(self) -> dict[str, Failure]:
         """Sorted by name."""
-        names = sorted(file.removesuffix(".json") for file in self.folder.listing("failed") if file.endswith(".json"))
+        names = sorted(
+            file.removesuffix(".json")
+            for file in self.folder.listing("failed")
+            if file.endswith(".json")
+        )
         return {name: failure for name in names if is_name(name) and (failure := self._read(name))}
 
     def _read(self, name: str) -> Failure | None:

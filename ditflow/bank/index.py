@@ -1,6 +1,8 @@
-"""The index: one short row per entry, derived from the entries and never trusted over them: a row serves while its file keeps size and mark.
+"""The index: one short row per entry, derived from the entries and never trusted over them: a row
+serves while its file keeps size and mark.
 
-A file of one JSON value on each line, sorted by name, is read and written row by row: memory does not grow with the bank.
+A file of one JSON value on each line, sorted by name, is read and written row by row: memory does
+not grow with the bank.
 """
 
 from __future__ import annotations
@@ -10,9 +12,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
-from ditflow.bank.checks import Check, integer, many, normal, number, text
 from ditflow.bank.metadata import EntryMetadata
-from ditflow.bank.strict import canonical_json, strict_json
+from ditflow.bank.validation import (
+    Check,
+    canonical_json,
+    integer,
+    many,
+    normal,
+    number,
+    strict_json,
+    text,
+)
 
 FILE = "index.jsonl"
 SCHEMA, LONGEST = {"schema": 2}, 1 << 20  # the first line; bytes of a line
@@ -37,7 +47,8 @@ class IndexRow:
     """An entry at a glance.
 
     Attributes:
-        size: bytes of its file. mark: changes when the file does, or "". guided: number of guided steps. loss: the last one.
+        size: bytes of its file. mark: changes when the file does, or "". guided: number of guided
+            steps. loss: the last one.
         problem: why the entry's header cannot be read, or "".
     """
 
@@ -57,12 +68,17 @@ class IndexRow:
     @classmethod
     def of(cls, name: str, metadata: EntryMetadata, size: int, mark: str) -> IndexRow:
         loss = next((curve[-1] for curve in reversed(metadata.losses) if curve), 0.0)
-        same = {field: getattr(metadata, field) for field in ("backbone", "variable", "grid", "clip", "prompt", "date")}
+        same = {
+            field: getattr(metadata, field)
+            for field in ("backbone", "variable", "grid", "clip", "prompt", "date")
+        }
         return cls(name, size, mark, guided=len(metadata.timesteps), loss=loss, **same)
 
 
 def parse_index(file: BinaryIO) -> Iterator[IndexRow]:
-    """The rows of an index file up to the first line that is none: the entries will tell the rest."""
+    """The rows of an index file up to the first line that is none: the entries will tell the
+    rest.
+    """
     lines = io.BufferedReader(file)  # type: ignore[type-var]
     try:
         if strict_json(lines.readline(LONGEST).decode()) != SCHEMA:
@@ -79,13 +95,21 @@ def index_lines(rows: Iterable[IndexRow]) -> Iterator[bytes]:
         yield canonical_json(asdict(row)).encode() + b"\n"
 
 
-def current(known: Iterator[IndexRow], listing: Mapping[str, tuple[int, str]], make: Callable[[str, int, str], IndexRow | None]) -> Iterator[IndexRow]:
-    """A row for each file of a sorted listing: a known one while the file is the same, else made anew. Known rows out of order are passed over."""
+def current(
+    known: Iterator[IndexRow],
+    listing: Mapping[str, tuple[int, str]],
+    make: Callable[[str, int, str], IndexRow | None],
+) -> Iterator[IndexRow]:
+    """A row for each file of a sorted listing: a known one while the file is the same, else made
+    anew. Known rows out of order are passed over.
+    """
     row = next(known, None)
     for name, (size, mark) in listing.items():
         while row is not None and row.name < name:
             row = next(known, None)
-        same = row is not None and mark != "" and (row.name, row.size, row.mark) == (name, size, mark)
+        same = (
+            row is not None and mark != "" and (row.name, row.size, row.mark) == (name, size, mark)
+        )
         fresh = row if same else make(name, size, mark)
         if fresh is not None:
             yield fresh

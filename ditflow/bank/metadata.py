@@ -1,6 +1,8 @@
-"""EntryMetadata: where an entry comes from and what it fits. Plain JSON data of unknown origin: types and ranges are checked, nothing is run.
+"""EntryMetadata: where an entry comes from and what it fits. Plain JSON data of unknown origin:
+types and ranges are checked, nothing is run.
 
-Legend of `LAYOUTS`, one guided step of a parameter: F, H, W token grid, N = F*H*W tokens, D head dim, E hidden dim.
+Legend of `LAYOUTS`, one guided step of a parameter: F, H, W token grid, N = F*H*W tokens, D head
+dim, E hidden dim.
 """
 
 from __future__ import annotations
@@ -12,8 +14,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ditflow.bank.checks import Check, check_names, integer, iso_date, json_object, many, normal, number, text
 from ditflow.bank.errors import EntryError
+from ditflow.bank.validation import (
+    Check,
+    check_names,
+    integer,
+    iso_date,
+    json_object,
+    many,
+    normal,
+    number,
+    text,
+)
 
 SCHEMA = 1
 SHA256 = text(64, r"([0-9a-f]{64})?", "a sha256 in hexadecimal digits, or empty,")
@@ -58,11 +70,17 @@ FIELDS: dict[str, Check] = {
     "caption_subject": text(1 << 16),
 }
 LATER: dict[str, Any] = {  # not in older entries; left out where this is meant
-    "update": "adam", "caption": "", "subject": "", "caption_subject": "",
-    "fps": 0.0, "container": "", "reader": "",
+    "update": "adam",
+    "caption": "",
+    "subject": "",
+    "caption_subject": "",
+    "fps": 0.0,
+    "container": "",
+    "reader": "",
 }
 
-# per variable, the shape of its parameter at one step; None: any length. Variables that are not named here are checked by who uses them.
+# per variable, the shape of its parameter at one step; None: any length. Variables that are not
+# named here are checked by who uses them.
 LAYOUTS: dict[str, tuple[int | str | None, ...]] = {
     "latents": (None, None, None, None),
     "rotary_tables": (2, 2, "N", None),
@@ -76,16 +94,26 @@ class EntryMetadata:
     """Provenance of an entry.
 
     Attributes:
-        ditflow: version that wrote it. backbone: as the user named it. backbone_fingerprint: sha256 of the transformer's configuration.
-        grid: tokens (F, H, W). size: pixels (T, Y, X). window: guided steps start <= step < stop. timesteps: of the guided steps.
-        steps: of the whole schedule. signal: name and arguments. variable: what was optimised. learning_rate: first and last of the window.
-        inner_steps: updates at each guided step. injection_blocks: whose keys and values came from the clip. dtype: of the backbone.
-        clip: the reference clip's name. start, stride: its first frame and the step to the next, in frames of its file.
-        fps: frames a second that were taken instead, 0 where the stride was. container: what the clip's frames lay in, such as "avi".
-        reader: how its frames were counted; empty in entries of before, whose frames may be others than a player shows.
-        update: adam, sgd or score. caption, subject, caption_subject: of the clip, for signals that read words; the subject is that of the prompt.
-        losses: per guided step, the loss before each inner update. seconds: what it took, its share of a batch. date: ISO 8601.
-    Raises: EntryError when a field has another type or an impossible value, or fields contradict each other.
+        ditflow: version that wrote it. backbone: as the user named it. backbone_fingerprint: sha256
+            of the transformer's configuration.
+        grid: tokens (F, H, W). size: pixels (T, Y, X). window: guided steps start <= step < stop.
+            timesteps: of the guided steps.
+        steps: of the whole schedule. signal: name and arguments. variable: what was optimised.
+            learning_rate: first and last of the window.
+        inner_steps: updates at each guided step. injection_blocks: whose keys and values came from
+            the clip. dtype: of the backbone.
+        clip: the reference clip's name. start, stride: its first frame and the step to the next, in
+            frames of its file.
+        fps: frames a second that were taken instead, 0 where the stride was. container: what the
+            clip's frames lay in, such as "avi".
+        reader: how its frames were counted; empty in entries of before, whose frames may be others
+            than a player shows.
+        update: adam, sgd or score. caption, subject, caption_subject: of the clip, for signals that
+            read words; the subject is that of the prompt.
+        losses: per guided step, the loss before each inner update. seconds: what it took, its share
+            of a batch. date: ISO 8601.
+    Raises: EntryError when a field has another type or an impossible value, or fields contradict
+    each other.
     """
 
     ditflow: str
@@ -130,39 +158,63 @@ class EntryMetadata:
             object.__setattr__(self, name, value)
         start, stop = self.window
         if not start < stop <= self.steps:
-            raise EntryError(f"metadata: window {self.window} does not lie in the {self.steps} steps.")
+            raise EntryError(
+                f"metadata: window {self.window} does not lie in the {self.steps} steps."
+            )
         if not len(self.timesteps) == len(self.losses) == stop - start:
             counts = f"{len(self.timesteps)} timesteps and {len(self.losses)} loss curves"
-            raise EntryError(f"metadata: window {self.window} has {stop - start} steps, but there are {counts}.")
+            raise EntryError(
+                f"metadata: window {self.window} has {stop - start} steps, but there are {counts}."
+            )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> EntryMetadata:
         """From the parsed JSON of a stranger."""
         if values.get("schema") != SCHEMA:
-            raise EntryError(f"metadata: it has schema {values.get('schema')!r:.80}, and this version of ditflow reads schema {SCHEMA}. Update ditflow.")
+            raise EntryError(
+                f"metadata: it has schema {values.get('schema')!r:.80}, and this version of ditflow reads schema {SCHEMA}. Update ditflow."
+            )
         with _named():
             check_names(FIELDS, LATER | dict(values))
         return cls(**values)  # which checks each value
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON values; what entries did not always say is left out where it is what was meant then, so that their bytes stay the same."""
+        """As JSON values; what entries did not always say is left out where it is what was meant
+        then, so that their bytes stay the same.
+        """
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {name: value for name, value in values.items() if name not in LATER or value != LATER[name]}
+        return {
+            name: value
+            for name, value in values.items()
+            if name not in LATER or value != LATER[name]
+        }
 
     def check_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """EntryError unless tensors of these shapes are what the metadata describe: `parameters` (guided steps, ...) and perhaps `reference_latents`."""
+        """EntryError unless tensors of these shapes are what the metadata describe: `parameters`
+        (guided steps, ...) and perhaps `reference_latents`.
+        """
         if not {"parameters"} <= set(shapes) <= {"parameters", "reference_latents"}:
-            raise EntryError(f"tensors: an entry holds 'parameters' and perhaps 'reference_latents', not {sorted(shapes)!r:.80}.")
+            raise EntryError(
+                f"tensors: an entry holds 'parameters' and perhaps 'reference_latents', not {sorted(shapes)!r:.80}."
+            )
         if len(shapes.get("reference_latents", (0,) * 4)) != 4:
-            raise EntryError(f"tensors: the reference latents have shape {shapes['reference_latents']}, not (frames, channels, rows, columns).")
+            raise EntryError(
+                f"tensors: the reference latents have shape {shapes['reference_latents']}, not (frames, channels, rows, columns)."
+            )
         guided, *shape = shapes["parameters"] or (0,)
         if guided != len(self.timesteps):
-            raise EntryError(f"tensors: there are parameters of {guided} steps, and metadata of {len(self.timesteps)}.")
+            raise EntryError(
+                f"tensors: there are parameters of {guided} steps, and metadata of {len(self.timesteps)}."
+            )
         layout = LAYOUTS.get(self.variable, (None,) * len(shape))
         wanted = tuple(math.prod(self.grid) if length == "N" else length for length in layout)
-        if len(shape) != len(wanted) or any(want not in (None, have) for want, have in zip(wanted, shape, strict=True)):
+        if len(shape) != len(wanted) or any(
+            want not in (None, have) for want, have in zip(wanted, shape, strict=True)
+        ):
             expected = ", ".join("any" if length is None else str(length) for length in wanted)
-            raise EntryError(f"tensors: {self.variable} on grid {self.grid} has shape ({expected}) at each step, and the parameters have {tuple(shape)}.")
+            raise EntryError(
+                f"tensors: {self.variable} on grid {self.grid} has shape ({expected}) at each step, and the parameters have {tuple(shape)}."
+            )
 
 
 def _normal(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Metrics: how a generated video moves, what it shows, and what it took from its reference.
 
-Each is a function of tensors, and a class of the same name in `METRICS` that keeps rows over the samples and processes of a run. The classes are loaded when
-they are first asked for, as torchmetrics takes its time.
+Each is a function of tensors, and a class of the same name in `METRICS` that keeps rows over the
+samples and processes of a run. The classes are loaded when they are first asked for, as
+torchmetrics takes its time.
 """
 
 from __future__ import annotations
@@ -9,10 +10,21 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ditflow.metrics.appearance import appearance_leakage, diversity, prompt_fidelity, temporal_consistency
+from ditflow.metrics.appearance import (
+    appearance_leakage,
+    diversity,
+    prompt_fidelity,
+    temporal_consistency,
+)
 from ditflow.metrics.base import MetricError, Row, Sample, Tracker, Tracks
 from ditflow.metrics.clip import Clip, load_clip
-from ditflow.metrics.motion_cosine import flow_cosine, measured_flows, motion_cosine, motion_pairs, optical_flow
+from ditflow.metrics.motion_cosine import (
+    flow_cosine,
+    measured_flows,
+    motion_cosine,
+    motion_pairs,
+    optical_flow,
+)
 from ditflow.metrics.motion_fidelity import motion_fidelity
 from ditflow.metrics.trackers import TRACKERS, load_tracker
 from ditflow.metrics.trajectories import frechet_trajectory_distance, hybrid_motion_fidelity
@@ -21,7 +33,11 @@ if TYPE_CHECKING:
     from ditflow.metrics.shell import Metric
     from ditflow.metrics.table import METRICS, make_metrics
 
-_LATER = {"METRICS": "ditflow.metrics.table", "Metric": "ditflow.metrics.shell", "make_metrics": "ditflow.metrics.table"}
+_LATER = {
+    "METRICS": "ditflow.metrics.table",
+    "Metric": "ditflow.metrics.shell",
+    "make_metrics": "ditflow.metrics.table",
+}
 
 __all__ = [
     "METRICS",

@@ -1,9 +1,12 @@
-"""What metrics speak of: a generated video beside its reference, the tracks of points through a video, and one row of a result.
+"""What metrics speak of: a generated video beside its reference, the tracks of points through a
+video, and one row of a result.
 
-What measures is a tracker, a CLIP or optical flow. Numbers of different instruments are not comparable, so a row names its own.
+What measures is a tracker, a CLIP or optical flow. Numbers of different instruments are not
+comparable, so a row names its own.
 """
 
-# T frames, C colours, Y X pixel rows and columns, n points, E embedding; points are (x, y) in pixels, x right, y down
+# T frames, C colours, Y X pixel rows and columns, n points, E embedding; points are (x, y) in
+# pixels, x right, y down
 from __future__ import annotations
 
 from collections import OrderedDict
@@ -28,7 +31,9 @@ class MetricError(ValueError):
 
 @dataclass(frozen=True)
 class Tracks:
-    """Points followed through a video: `positions` float (T, n, 2), whether they are `seen` bool (T, n), and the video's `size` (Y, X)."""
+    """Points followed through a video: `positions` float (T, n, 2), whether they are `seen` bool
+    (T, n), and the video's `size` (Y, X).
+    """
 
     positions: Tensor
     seen: Tensor
@@ -39,7 +44,9 @@ class Tracks:
         return len(self.positions)
 
     def steps(self) -> tuple[Tensor, Tensor]:
-        """Steps from frame to frame: displacement (T-1, n, 2), exactly 0 where it stands still, and whether both of its ends are seen, bool (T-1, n)."""
+        """Steps from frame to frame: displacement (T-1, n, 2), exactly 0 where it stands still, and
+        whether both of its ends are seen, bool (T-1, n).
+        """
         steps = self.positions.double().diff(dim=0)
         still = steps.norm(dim=-1) < STILL * (self.size[0] ** 2 + self.size[1] ** 2) ** 0.5
         return steps.masked_fill(still[..., None], 0.0), self.seen[1:] & self.seen[:-1]
@@ -49,8 +56,10 @@ class Tracks:
 class Sample:
     """A generated video and its reference, uint8 (T, C, Y, X), with what is known of them.
 
-    `prompt` is what the generated video should show, `clip` the reference's name, `entry` names the videos whose diversity is measured together (the clip's
-    if empty). Where the reference's motion is known exactly: `tracks`, and `flows` (P, 2, Y, X) in pixels for the pairs of frames of `motion_pairs`.
+    `prompt` is what the generated video should show, `clip` the reference's name, `entry` names the
+    videos whose diversity is measured together (the clip's if empty). Where the reference's motion
+    is known exactly: `tracks`, and `flows` (P, 2, Y, X) in pixels for the pairs of frames of
+    `motion_pairs`.
     """
 
     reference: Tensor
@@ -64,7 +73,9 @@ class Sample:
 
 @dataclass(frozen=True)
 class Row:
-    """One measured video (for diversity: one entry). `value` is None where `error` says why there is none; `instrument` is what measured."""
+    """One measured video (for diversity: one entry). `value` is None where `error` says why there
+    is none; `instrument` is what measured.
+    """
 
     clip: str
     prompt: str
@@ -82,7 +93,9 @@ class Tracker(Protocol):
     def name(self) -> str: ...
 
     def pair(self, sample: Sample) -> tuple[Tracks, Tracks]:
-        """Tracks of the reference and of the generated video: the same number of points, starting at the same places."""
+        """Tracks of the reference and of the generated video: the same number of points, starting
+        at the same places.
+        """
         ...
 
 
@@ -102,7 +115,9 @@ class Embedder(Protocol):
 
 
 class Memory:
-    """The last results of a function of tensors, found again by what the tensors hold: a reference is tracked once for all videos compared with it."""
+    """The last results of a function of tensors, found again by what the tensors hold: a reference
+    is tracked once for all videos compared with it.
+    """
 
     def __init__(self, kept: int = 16) -> None:
         self.kept = kept
@@ -123,13 +138,22 @@ def _content(tensors: tuple[Tensor | None, ...]) -> str:
     digest = sha256()
     for tensor in tensors:
         digest.update(repr(tensor if tensor is None else (tensor.shape, tensor.dtype)).encode())
-        digest.update(b"" if tensor is None else tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(
+            b""
+            if tensor is None
+            else tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+        )
     return digest.hexdigest()
 
 
 def check_frames(frames: Tensor, name: str = "the video") -> None:
     """Raises MetricError unless frames are uint8 (T, 3, Y, X)."""
-    if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[1] != 3 or not frames.numel():
+    if (
+        frames.dtype != torch.uint8
+        or frames.ndim != 4
+        or frames.shape[1] != 3
+        or not frames.numel()
+    ):
         raise MetricError(
             f"{name} is {str(frames.dtype).removeprefix('torch.')} of shape {tuple(frames.shape)}; "
             "a video is uint8 of shape (frames, 3, height, width), as `read_video` gives it."
@@ -139,17 +163,24 @@ def check_frames(frames: Tensor, name: str = "the video") -> None:
 def check_extent(reference: tuple[int, ...], generated: tuple[int, ...]) -> None:
     """Raises MetricError unless two videos have the same extent (T, Y, X)."""
     if reference != generated:
-        one, other = (f"{frames} frames of {height}x{width} pixels" for frames, height, width in (reference, generated))
+        one, other = (
+            f"{frames} frames of {height}x{width} pixels"
+            for frames, height, width in (reference, generated)
+        )
         raise MetricError(
             f"motion is compared step by step, but the reference has {one} and the generated video {other}. Read both with the same `frames` and `size`."
         )
 
 
 def check_motion(reference: Tracks, generated: Tracks) -> None:
-    """Raises MetricError unless motion can be compared step by step: as many frames, of the same size, and more than one."""
+    """Raises MetricError unless motion can be compared step by step: as many frames, of the same
+    size, and more than one.
+    """
     check_extent((reference.frames, *reference.size), (generated.frames, *generated.size))
     if reference.frames < 2:
-        raise MetricError("a video of one frame has no motion to compare; give videos of at least 2 frames.")
+        raise MetricError(
+            "a video of one frame has no motion to compare; give videos of at least 2 frames."
+        )
     for name, tracks in (("reference", reference), ("generated video", generated)):
         if not tracks.steps()[1].any():
             raise MetricError(

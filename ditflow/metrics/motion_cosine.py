@@ -1,12 +1,14 @@
 """Motion cosine: does a generated video move the way a reference moves?
 
-For pairs of frames a fixed stride apart, the cosine between two displacement fields taken as vectors over all pixels, averaged over the pairs:
-1 is the same motion, 0 an unrelated one, -1 the opposite. Fast pixels weigh more than slow ones, and speed as such does not count. The
-generated video's motion is measured by DIS optical flow (Kroeger et al., ECCV 2016, OpenCV),
-as the median over the colour channels at twice the resolution.
+For pairs of frames a fixed stride apart, the cosine between two displacement fields taken as
+vectors over all pixels, averaged over the pairs:
+1 is the same motion, 0 an unrelated one, -1 the opposite. Fast pixels weigh more than slow ones,
+and speed as such does not count. The generated video's motion is measured by DIS optical flow
+(Kroeger et al., ECCV 2016, OpenCV), as the median over the colour channels at twice the resolution.
 """
 
-# T frames, C channels, P frame pairs, Y X pixel rows and columns; displacements are (dx, dy) in pixels, x right, y down
+# T frames, C channels, P frame pairs, Y X pixel rows and columns; displacements are (dx, dy) in
+# pixels, x right, y down
 from __future__ import annotations
 
 import torch
@@ -19,10 +21,14 @@ STRIDE = 4
 
 
 def motion_pairs(frames: int, stride: int = STRIDE) -> list[tuple[int, int]]:
-    """The frame pairs (i, i + stride) that motion is compared on, for i in steps of the stride. Raises MetricError if the video is too short for one."""
+    """The frame pairs (i, i + stride) that motion is compared on, for i in steps of the stride.
+    Raises MetricError if the video is too short for one.
+    """
     pairs = [(i, i + stride) for i in range(0, frames - stride, stride)]
     if not pairs:
-        raise MetricError(f"a video of {frames} frames has no two frames {stride} apart; give one of at least {stride + 1} frames")
+        raise MetricError(
+            f"a video of {frames} frames has no two frames {stride} apart; give one of at least {stride + 1} frames"
+        )
     return pairs
 
 
@@ -33,26 +39,47 @@ def optical_flow(first: Tensor, second: Tensor) -> Tensor:
 
     dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     height, width = first.shape[-2:]
-    doubled = [[cv2.resize(c, (2 * width, 2 * height), interpolation=cv2.INTER_CUBIC) for c in frame.cpu().contiguous().numpy()] for frame in (first, second)]
+    doubled = [
+        [
+            cv2.resize(c, (2 * width, 2 * height), interpolation=cv2.INTER_CUBIC)
+            for c in frame.cpu().contiguous().numpy()
+        ]
+        for frame in (first, second)
+    ]
     flows = [dis.calc(before, after, None) for before, after in zip(*doubled, strict=True)]
-    flow = cv2.resize(np.median(np.stack(flows), axis=0), (width, height), interpolation=cv2.INTER_AREA) / 2
+    flow = (
+        cv2.resize(
+            np.median(np.stack(flows), axis=0), (width, height), interpolation=cv2.INTER_AREA
+        )
+        / 2
+    )
     return torch.from_numpy(np.ascontiguousarray(flow.transpose(2, 0, 1))).float()
 
 
 def measured_flows(frames: Tensor, stride: int = STRIDE) -> Tensor:
     """Displacements (P, 2, Y, X) measured in a video uint8 (T, C, Y, X) for `motion_pairs`."""
-    return torch.stack([optical_flow(frames[i], frames[j]) for i, j in motion_pairs(len(frames), stride)])
+    return torch.stack(
+        [optical_flow(frames[i], frames[j]) for i, j in motion_pairs(len(frames), stride)]
+    )
 
 
 def flow_cosine(reference: Tensor, generated: Tensor) -> Tensor:
-    """Mean over pairs of the cosine between two sets of displacement fields (P, 2, Y, X); a pair that is static in both counts 1, in one of them 0."""
+    """Mean over pairs of the cosine between two sets of displacement fields (P, 2, Y, X); a pair
+    that is static in both counts 1, in one of them 0.
+    """
     if reference.shape != generated.shape:
-        raise MetricError(f"flows of shape {tuple(reference.shape)} and {tuple(generated.shape)} cannot be compared; both must be (pairs, 2, height, width)")
+        raise MetricError(
+            f"flows of shape {tuple(reference.shape)} and {tuple(generated.shape)} cannot be compared; both must be (pairs, 2, height, width)"
+        )
     a, b = reference.flatten(1), generated.flatten(1)
     static = (a.norm(dim=1) < 1e-6) & (b.norm(dim=1) < 1e-6)
-    return torch.where(static, 1.0, torch.nn.functional.cosine_similarity(a, b, dim=1, eps=1e-6)).mean()
+    return torch.where(
+        static, 1.0, torch.nn.functional.cosine_similarity(a, b, dim=1, eps=1e-6)
+    ).mean()
 
 
 def motion_cosine(reference: Tensor, frames: Tensor, stride: int = STRIDE) -> float:
-    """Motion cosine of a video uint8 (T, C, Y, X) against a reference's displacements (P, 2, Y, X), exact ones or those of `measured_flows`."""
+    """Motion cosine of a video uint8 (T, C, Y, X) against a reference's displacements (P, 2, Y, X),
+    exact ones or those of `measured_flows`.
+    """
     return float(flow_cosine(reference, measured_flows(frames, stride)))

@@ -1,4 +1,6 @@
-"""The stateful shell around the metrics' functions: rows of all samples, over all processes of a run (torchmetrics)."""
+"""The stateful shell around the metrics' functions: rows of all samples, over all processes of a
+run (torchmetrics).
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,11 @@ Measured = tuple[float, dict[str, float]]
 
 
 class Metric(torchmetrics.Metric, ABC):
-    """A metric over samples. Its state is its rows, kept as bytes, so that shards of any size, also empty ones, add up over processes.
+    """A metric over samples. Its state is its rows, kept as bytes, so that shards of any size, also
+    empty ones, add up over processes.
 
-    `label` is what a table calls it, `better` the direction of improvement, `instrument` what measures. Where it is `of_entries`, a row is not of one video
-    but of all videos of an entry.
+    `label` is what a table calls it, `better` the direction of improvement, `instrument` what
+    measures. Where it is `of_entries`, a row is not of one video but of all videos of an entry.
     """
 
     label: ClassVar[str]
@@ -51,7 +54,9 @@ class Metric(torchmetrics.Metric, ABC):
             raise MetricError(_named(sample, error)) from error
 
     def update(self, samples: Sequence[Sample]) -> None:
-        """Add a row for each sample. One that cannot be measured gets a row that says why, and does not keep the others from being measured."""
+        """Add a row for each sample. One that cannot be measured gets a row that says why, and does
+        not keep the others from being measured.
+        """
         assert isinstance(self.records, list)
         self.records += [_packed(self.record(sample), self.device) for sample in samples]
 
@@ -65,9 +70,13 @@ class Metric(torchmetrics.Metric, ABC):
         return torch.tensor(values, dtype=torch.float64).mean()
 
     def rows(self) -> list[Row]:
-        """The rows of all processes, in the order of clip, prompt and entry. Every process of a distributed run has to call this."""
+        """The rows of all processes, in the order of clip, prompt and entry. Every process of a
+        distributed run has to call this.
+        """
         with self.sync_context(dist_sync_fn=self.dist_sync_fn):
-            return sorted(self.read(self._records()), key=lambda row: (row.clip, row.prompt, row.entry))
+            return sorted(
+                self.read(self._records()), key=lambda row: (row.clip, row.prompt, row.entry)
+            )
 
     def read(self, records: list[dict[str, Any]]) -> list[Row]:
         """Rows from what was kept."""
@@ -75,7 +84,9 @@ class Metric(torchmetrics.Metric, ABC):
 
     def sync(self, *arguments: Any, **options: Any) -> None:
         if not len(self.records):
-            self.records = [_packed(None, self.device)]  # an empty shard takes part with as many bytes as it has: none
+            self.records = [
+                _packed(None, self.device)
+            ]  # an empty shard takes part with as many bytes as it has: none
         super().sync(*arguments, **options)
 
     def _row(self, sample: Sample) -> Row:

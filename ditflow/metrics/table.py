@@ -1,4 +1,6 @@
-"""Every metric as a torchmetrics class, by name, and `make_metrics`, which gives them their instruments."""
+"""Every metric as a torchmetrics class, by name, and `make_metrics`, which gives them their
+instruments.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +11,33 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ditflow.metrics.appearance import appearance, appearance_diversity, appearance_leakage, prompt_fidelity, temporal_consistency
-from ditflow.metrics.base import Embedder, MetricError, Row, Sample, Tracker, Tracks, check_extent, check_frames
+from ditflow.metrics.appearance import (
+    appearance,
+    appearance_diversity,
+    appearance_leakage,
+    prompt_fidelity,
+    temporal_consistency,
+)
+from ditflow.metrics.base import (
+    Embedder,
+    MetricError,
+    Row,
+    Sample,
+    Tracker,
+    Tracks,
+    check_extent,
+    check_frames,
+)
 from ditflow.metrics.clip import Clip, load_clip
 from ditflow.metrics.motion_cosine import measured_flows, motion_cosine
 from ditflow.metrics.motion_fidelity import motion_fidelity, published_motion_fidelity
 from ditflow.metrics.shell import Measured, Metric
 from ditflow.metrics.trackers import load_tracker
-from ditflow.metrics.trajectories import frechet_trajectory_distance, hybrid_motion_fidelity, hybrid_motion_fidelity_code
+from ditflow.metrics.trajectories import (
+    frechet_trajectory_distance,
+    hybrid_motion_fidelity,
+    hybrid_motion_fidelity_code,
+)
 
 
 class TrackMetric(Metric):
@@ -33,8 +54,15 @@ class TrackMetric(Metric):
     def measure(self, sample: Sample) -> Measured:
         _check_videos(sample)
         reference, generated = self.tracker.pair(sample)
-        undefined = sum(float((tracks.positions.diff(dim=0) == 0).all(-1).sum()) for tracks in (reference, generated))
-        counts = _counts("reference", reference) | _counts("generated", generated) | {"undefined_steps": undefined}
+        undefined = sum(
+            float((tracks.positions.diff(dim=0) == 0).all(-1).sum())
+            for tracks in (reference, generated)
+        )
+        counts = (
+            _counts("reference", reference)
+            | _counts("generated", generated)
+            | {"undefined_steps": undefined}
+        )
         return self.compare(reference, generated), counts
 
     @abstractmethod
@@ -57,7 +85,9 @@ class MotionFidelitySpeed(TrackMetric):
 
 
 class MotionFidelityPublished(TrackMetric):
-    """The published number, where it is one: steps that stand exactly still, which make it NaN, count 0, and their number is the row's `undefined_steps`."""
+    """The published number, where it is one: steps that stand exactly still, which make it NaN,
+    count 0, and their number is the row's `undefined_steps`.
+    """
 
     label = "Motion fidelity (published)"
 
@@ -80,7 +110,9 @@ class HybridMotionFidelity(TrackMetric):
 
 
 class HybridMotionFidelityCode(TrackMetric):
-    """What the published code computes; steps that stand exactly still, which make it NaN, count 0, and their number is the row's `undefined_steps`."""
+    """What the published code computes; steps that stand exactly still, which make it NaN, count 0,
+    and their number is the row's `undefined_steps`.
+    """
 
     label = "Hybrid motion fidelity (code)"
 
@@ -89,7 +121,9 @@ class HybridMotionFidelityCode(TrackMetric):
 
 
 class MotionCosine(Metric):
-    """Motion cosine against the reference's exact displacements where the sample has them, else against measured ones."""
+    """Motion cosine against the reference's exact displacements where the sample has them, else
+    against measured ones.
+    """
 
     label, instrument = "Motion cosine", "optical flow"
 
@@ -134,12 +168,16 @@ class AppearanceLeakage(ClipMetric):
 
 
 class Diversity(ClipMetric):
-    """Diversity of each entry's videos, which may come one by one and to different processes: what is kept is their appearance, and a row is an entry."""
+    """Diversity of each entry's videos, which may come one by one and to different processes: what
+    is kept is their appearance, and a row is an entry.
+    """
 
     label, of_entries = "Diversity", True
 
     def measure(self, sample: Sample) -> Measured:
-        raise MetricError("diversity is of several videos, not of one; add all videos of an entry with `update` and read `rows`.")
+        raise MetricError(
+            "diversity is of several videos, not of one; add all videos of an entry with `update` and read `rows`."
+        )
 
     def record(self, sample: Sample) -> dict[str, Any]:
         names = {"clip": sample.clip, "entry": sample.entry or sample.clip, "error": None}
@@ -156,7 +194,10 @@ class Diversity(ClipMetric):
 
     def _entry_row(self, clip: str, entry: str, videos: list[dict[str, Any]]) -> Row:
         appearances = [video["appearance"] for video in videos if video["appearance"] is not None]
-        details = {"videos": float(len(appearances)), "failed": float(len(videos) - len(appearances))}
+        details = {
+            "videos": float(len(appearances)),
+            "failed": float(len(videos) - len(appearances)),
+        }
         try:
             value = appearance_diversity(torch.tensor(appearances))
         except MetricError as error:
@@ -179,8 +220,15 @@ METRICS: dict[str, type[Metric]] = {
 }
 
 
-def make_metrics(names: Sequence[str] = tuple(METRICS), *, tracker: str | Tracker = "lucas-kanade", clip: str | Clip = "tiny-clip") -> dict[str, Metric]:
-    """Metrics by name that share one tracker and one CLIP, of which only what they need is loaded. Raises MetricError for unknown or missing ones."""
+def make_metrics(
+    names: Sequence[str] = tuple(METRICS),
+    *,
+    tracker: str | Tracker = "lucas-kanade",
+    clip: str | Clip = "tiny-clip",
+) -> dict[str, Metric]:
+    """Metrics by name that share one tracker and one CLIP, of which only what they need is loaded.
+    Raises MetricError for unknown or missing ones.
+    """
     unknown = [name for name in names if name not in METRICS]
     if unknown:
         raise MetricError(f"unknown metric {unknown[0]!r}; there are {', '.join(METRICS)}.")
@@ -212,4 +260,8 @@ def _counts(name: Literal["reference", "generated"], tracks: Tracks) -> dict[str
     steps, seen = tracks.steps()
     still = (steps == 0).all(-1) & seen
     total = max(1, seen.numel())
-    return {f"{name}_points": float(seen.shape[1]), f"{name}_lost": float((~seen).sum()) / total, f"{name}_still": float(still.sum()) / total}
+    return {
+        f"{name}_points": float(seen.shape[1]),
+        f"{name}_lost": float((~seen).sum()) / total,
+        f"{name}_still": float(still.sum()) / total,
+    }

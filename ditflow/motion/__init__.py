@@ -12,7 +12,8 @@ from ditflow.motion.motionflow import MotionFlow
 from ditflow.motion.smm import SpatialMarginalMean
 
 SIGNALS: dict[str, type[MotionSignal[Any]]] = {
-    signal.name: signal for signal in (AttentionMotionFlow, SpatialMarginalMean, MotionFeature, MotionClone, MotionFlow)
+    signal.name: signal
+    for signal in (AttentionMotionFlow, SpatialMarginalMean, MotionFeature, MotionClone, MotionFlow)
 }
 
 __all__ = [

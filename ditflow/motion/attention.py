@@ -1,10 +1,13 @@
-"""Attention between video tokens as the signals read it: queries and keys of one block, softmax and scores of their own, never all N x N of them at once.
+"""Attention between video tokens as the signals read it: queries and keys of one block, softmax and
+scores of their own, never all N x N of them at once.
 
-Scores are averaged over heads after the product, as the published codes do; that is one product of concatenated heads. They are float32 whatever the
-model's dtype, and recomputed in backward, a few frame pairs at a time.
+Scores are averaged over heads after the product, as the published codes do; that is one product of
+concatenated heads. They are float32 whatever the model's dtype, and recomputed in backward, a few
+frame pairs at a time.
 """
 
-# B batch, F latent frames, f some of them, S = H*W tokens per frame, N = F*S video tokens, A heads, D head dim
+# B batch, F latent frames, f some of them, S = H*W tokens per frame, N = F*S video tokens, A heads,
+# D head dim
 
 from __future__ import annotations
 
@@ -14,28 +17,58 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ditflow.grid import TokenGrid
+from ditflow.core.sizes import TokenGrid
 
-PAIRWISE = 2**24  # scores that exist at a time for each clip, if one frame pair does not already need more
+PAIRWISE = (
+    2**24
+)  # scores that exist at a time for each clip, if one frame pair does not already need more
 
-Read = Callable[..., Tensor]  # scores (B, f, S, S) of a frame's queries with keys of f frames, and what is `given` for them -> (B, f, S, ...)
+Read = Callable[
+    ..., Tensor
+    # scores (B, f, S, S) of a frame's queries with keys of f frames, and what is `given` for them ->
+    # (B, f, S, ...)
+]
 
 
-def across_frames(query: Tensor, key: Tensor, grid: TokenGrid, read: Read, *given: Tensor) -> Tensor:
-    """What `read` makes of the scores of each frame with each, (B, F, F, S, ...), from queries and keys (B, N, A, D). `given` are (B, F, F, S, ...)."""
+def across_frames(
+    query: Tensor, key: Tensor, grid: TokenGrid, read: Read, *given: Tensor
+) -> Tensor:
+    """What `read` makes of the scores of each frame with each, (B, F, F, S, ...), from queries and
+    keys (B, N, A, D). `given` are (B, F, F, S, ...).
+    """
     keys = by_frame(key, grid)
-    return torch.stack([_row(frame, keys, read, [known[:, i] for known in given]) for i, frame in enumerate(_scaled(query, grid).unbind(1))], dim=1)
+    return torch.stack(
+        [
+            _row(frame, keys, read, [known[:, i] for known in given])
+            for i, frame in enumerate(_scaled(query, grid).unbind(1))
+        ],
+        dim=1,
+    )
 
 
-def within_frames(query: Tensor, key: Tensor, grid: TokenGrid, read: Read, *given: Tensor) -> Tensor:
-    """What `read` makes of the scores of each frame with itself, (B, F, S, ...). `given` are (B, F, S, ...)."""
+def within_frames(
+    query: Tensor, key: Tensor, grid: TokenGrid, read: Read, *given: Tensor
+) -> Tensor:
+    """What `read` makes of the scores of each frame with itself, (B, F, S, ...). `given` are (B, F,
+    S, ...).
+    """
     pairs = zip(_scaled(query, grid).unbind(1), by_frame(key, grid).split(1, dim=1), strict=True)
-    return torch.cat([_row(frame, own, read, [known[:, i : i + 1] for known in given]) for i, (frame, own) in enumerate(pairs)], dim=1)
+    return torch.cat(
+        [
+            _row(frame, own, read, [known[:, i : i + 1] for known in given])
+            for i, (frame, own) in enumerate(pairs)
+        ],
+        dim=1,
+    )
 
 
 def across_time(query: Tensor, key: Tensor, grid: TokenGrid) -> Tensor:
-    """Scores of each token with the tokens at its own place in all frames, by head: (B, A, S, F, F) from queries and keys (B, N, A, D)."""
-    ours, theirs = (single(x).unflatten(1, (grid.frames, -1)) for x in (query, key))  # (B, F, S, A, D)
+    """Scores of each token with the tokens at its own place in all frames, by head: (B, A, S, F, F)
+    from queries and keys (B, N, A, D).
+    """
+    ours, theirs = (
+        single(x).unflatten(1, (grid.frames, -1)) for x in (query, key)
+    )  # (B, F, S, A, D)
     scores: Tensor = torch.einsum("bisad,bjsad->basij", ours, theirs) / query.shape[-1] ** 0.5
     return scores
 
@@ -59,10 +92,18 @@ def _scaled(query: Tensor, grid: TokenGrid) -> Tensor:
 
 
 def _row(query: Tensor, keys: Tensor, read: Read, given: Sequence[Tensor]) -> Tensor:
-    """(B, f, S, ...) of a frame (B, S, A*D) with f frames (B, f, S, A*D); `given` are (B, f, S, ...)."""
+    """(B, f, S, ...) of a frame (B, S, A*D) with f frames (B, f, S, A*D); `given` are (B, f, S,
+    ...).
+    """
     few = max(1, PAIRWISE // keys.shape[2] ** 2)
     parts = zip(*(x.split(few, dim=1) for x in (keys, *given)), strict=True)
-    return torch.cat([checkpoint(_scan, query, read, *part, use_reentrant=False, preserve_rng_state=False) for part in parts], dim=1)
+    return torch.cat(
+        [
+            checkpoint(_scan, query, read, *part, use_reentrant=False, preserve_rng_state=False)
+            for part in parts
+        ],
+        dim=1,
+    )
 
 
 def _scan(query: Tensor, read: Read, keys: Tensor, *given: Tensor) -> Tensor:

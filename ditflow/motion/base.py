@@ -1,6 +1,9 @@
-"""What a representation of motion must offer: how it looks at its reference, what it reads from a transformer, and how two clips differ in it."""
+"""What a representation of motion must offer: how it looks at its reference, what it reads from a
+transformer, and how two clips differ in it.
+"""
 
-# B batch, R clips shown for each reference, F latent frames, C channels, Hl Wl latent rows and columns, L text tokens
+# B batch, R clips shown for each reference, F latent frames, C channels, Hl Wl latent rows and
+# columns, L text tokens
 
 from __future__ import annotations
 
@@ -10,26 +13,34 @@ from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 from torch import Tensor
 
-from ditflow.grid import TokenGrid
-from ditflow.taps import Recording
+from ditflow.core.sizes import TokenGrid
+from ditflow.core.tokens import Recording
 
-Motion = TypeVar("Motion")  # what a signal keeps of its reference: a tensor (B, ...), or a tuple of such
+Motion = TypeVar(
+    "Motion"
+)  # what a signal keeps of its reference: a tensor (B, ...), or a tuple of such
 Timestep = int | Literal["match"]
-Subject = str | int  # words of a prompt, or the place of one of them, counted from 0, negative from the end
+Subject = (
+    str | int
+)  # words of a prompt, or the place of one of them, counted from 0, negative from the end
 
 
 class Words(NamedTuple):
-    """What each text token is in the reference's caption and in the generated prompt, int (B, L): 0 padding, 1 a word, 2 a word of the subject."""
+    """What each text token is in the reference's caption and in the generated prompt, int (B, L): 0
+    padding, 1 a word, 2 a word of the subject.
+    """
 
     caption: Tensor
     prompt: Tensor
 
 
 class View(NamedTuple):
-    """How the transformer is shown a reference: at which timestep it is said to be, and with which share of noise in its variance, 0 clean to 1 noise.
+    """How the transformer is shown a reference: at which timestep it is said to be, and with which
+    share of noise in its variance, 0 clean to 1 noise.
 
-    A timestep None is the scheduler's for that noise, a noise None the scheduler's for that timestep. At the timestep "match" the reference is looked at
-    anew in each guided step, noised to that step.
+    A timestep None is the scheduler's for that noise, a noise None the scheduler's for that
+    timestep. At the timestep "match" the reference is looked at anew in each guided step, noised to
+    that step.
     """
 
     timestep: Timestep | None
@@ -38,15 +49,18 @@ class View(NamedTuple):
 
 @dataclass(frozen=True)
 class MotionSignal(ABC, Generic[Motion]):
-    """A motion representation read at one transformer block, with the loss that compares two of them. Its fields are its arguments.
+    """A motion representation read at one transformer block, with the loss that compares two of
+    them. Its fields are its arguments.
 
     Attributes:
         block: counted from 0.
-        reference_timestep, reference_noise: how the reference is looked at instead of as published (`View`). With only a timestep its noise follows, but
+        reference_timestep, reference_noise: how the reference is looked at instead of as published
+            (`View`). With only a timestep its noise follows, but
             for timestep 0, which is clean; with only a noise its timestep follows.
 
-    `capture` and `features` are the blocks whose query, key and value, or whose output, it reads; `view` is how it was published to look at its reference,
-    with the clip's caption if it has `subjects`, else with the empty prompt.
+    `capture` and `features` are the blocks whose query, key and value, or whose output, it reads;
+    `view` is how it was published to look at its reference, with the clip's caption if it has
+    `subjects`, else with the empty prompt.
     """
 
     name: ClassVar[str]
@@ -58,12 +72,22 @@ class MotionSignal(ABC, Generic[Motion]):
     reference_noise: float | None = None
 
     def __post_init__(self) -> None:
-        if self.reference_timestep is not None and self.reference_timestep != "match" and not _at_least_0(self.reference_timestep):
-            raise ValueError(f"reference_timestep={self.reference_timestep!r}: it is a timestep of the scheduler, counted from 0, or 'match'.")
+        if (
+            self.reference_timestep is not None
+            and self.reference_timestep != "match"
+            and not _at_least_0(self.reference_timestep)
+        ):
+            raise ValueError(
+                f"reference_timestep={self.reference_timestep!r}: it is a timestep of the scheduler, counted from 0, or 'match'."
+            )
         if self.reference_noise is not None and not 0 <= self.reference_noise <= 1:
-            raise ValueError(f"reference_noise={self.reference_noise}: it is the share of noise in the variance, from 0 (clean) to 1.")
+            raise ValueError(
+                f"reference_noise={self.reference_noise}: it is the share of noise in the variance, from 0 (clean) to 1."
+            )
         if self.reference_timestep == "match" and self.reference_noise is not None:
-            raise ValueError("reference_timestep 'match' takes the noise of each guided step: leave reference_noise out.")
+            raise ValueError(
+                "reference_timestep 'match' takes the noise of each guided step: leave reference_noise out."
+            )
 
     @property
     def capture(self) -> tuple[int, ...]:
@@ -75,7 +99,9 @@ class MotionSignal(ABC, Generic[Motion]):
 
     @property
     def subjects(self) -> tuple[Subject, Subject | None] | None:
-        """Words of the prompt, and of the reference's caption if others, whose tokens it must know; None if it reads no words."""
+        """Words of the prompt, and of the reference's caption if others, whose tokens it must know;
+        None if it reads no words.
+        """
         return None
 
     @property
@@ -83,7 +109,12 @@ class MotionSignal(ABC, Generic[Motion]):
         """How it looks at its reference: as asked for, else as published."""
         if self.reference_timestep is None and self.reference_noise is None:
             return self.view
-        return View(self.reference_timestep, 0.0 if self.reference_timestep == 0 and self.reference_noise is None else self.reference_noise)
+        return View(
+            self.reference_timestep,
+            0.0
+            if self.reference_timestep == 0 and self.reference_noise is None
+            else self.reference_noise,
+        )
 
     @property
     def clips_shown(self) -> int:
@@ -91,25 +122,39 @@ class MotionSignal(ABC, Generic[Motion]):
         return 1
 
     def shown(self, latents: Tensor, grid: TokenGrid) -> Tensor:
-        """The clips (R*B, F, C, Hl, Wl) that it must see of reference latents (B, ...): these come first."""
+        """The clips (R*B, F, C, Hl, Wl) that it must see of reference latents (B, ...): these come
+        first.
+        """
         return latents
 
     @abstractmethod
-    def reference(self, recording: Recording, grid: TokenGrid, words: Words | None = None) -> Motion:
-        """The motion of the reference clips, float32 and without gradient, from a recording of what was `shown`; `words` are there if it has `subjects`."""
+    def reference(
+        self, recording: Recording, grid: TokenGrid, words: Words | None = None
+    ) -> Motion:
+        """The motion of the reference clips, float32 and without gradient, from a recording of what
+        was `shown`; `words` are there if it has `subjects`.
+        """
 
     @abstractmethod
     def loss(self, recording: Recording, grid: TokenGrid, reference: Motion) -> Tensor:
-        """How far each clip's present motion is from its reference, (B,), float32 and differentiable."""
+        """How far each clip's present motion is from its reference, (B,), float32 and
+        differentiable.
+        """
 
     @abstractmethod
     def is_static(self, reference: Motion) -> Tensor:
-        """bool (B,): where the reference holds no motion, so that the loss is 0 whatever is generated."""
+        """bool (B,): where the reference holds no motion, so that the loss is 0 whatever is
+        generated.
+        """
 
     def describe(self) -> dict[str, Any]:
-        """Its name and arguments, but for those that are None, as JSON values; `SIGNALS[name](**arguments)` makes it again."""
+        """Its name and arguments, but for those that are None, as JSON values;
+        `SIGNALS[name](**arguments)` makes it again.
+        """
         arguments = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {"name": self.name} | {name: value for name, value in arguments.items() if value is not None}
+        return {"name": self.name} | {
+            name: value for name, value in arguments.items() if value is not None
+        }
 
 
 def _at_least_0(value: object) -> bool:

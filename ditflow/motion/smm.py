@@ -1,9 +1,13 @@
-"""Spatial marginal mean (SMM): match how the spatial mean of features changes from each frame to each other.
+"""Spatial marginal mean (SMM): match how the spatial mean of features changes from each frame to
+each other.
 
-Yatim et al., CVPR 2024 (2311.17009): with m_f the mean of a block's output over the tokens of frame f, 1 - the mean over frames i and j of the cosine
-between m_j - m_i of both videos, over channels, each video with its own m_i. As published, j = i counts with a cosine of 0, so that a clip has a loss of
-1/F with itself. Departures: the output of a transformer block instead of a U-Net decoder's; a clip in which nothing changes gives 0. `compat` is the
-loss of DiTFlow's published baseline, where m_i of the reference is taken from both videos, and the cosine runs over frames for each channel: adding a
+Yatim et al., CVPR 2024 (2311.17009): with m_f the mean of a block's output over the tokens of frame
+f, 1 - the mean over frames i and j of the cosine between m_j - m_i of both videos, over channels,
+each video with its own m_i. As published, j = i counts with a cosine of 0, so that a clip has a
+loss of
+1/F with itself. Departures: the output of a transformer block instead of a U-Net decoder's; a clip
+in which nothing changes gives 0. `compat` is the loss of DiTFlow's published baseline, where m_i of
+the reference is taken from both videos, and the cosine runs over frames for each channel: adding a
 constant to the features changes it, which is why it is not the default.
 """
 
@@ -17,15 +21,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from ditflow.grid import TokenGrid
+from ditflow.core.sizes import TokenGrid
+from ditflow.core.tokens import Recording
 from ditflow.motion.base import MotionSignal, Words
-from ditflow.taps import Recording
 
 
 @dataclass(frozen=True)
 class SpatialMarginalMean(MotionSignal[Tensor]):
-    """SMM of one block's output. Its paper looks at the reference at each step's own timestep (`reference_timestep="match"`), the published DiTFlow
-    baseline at timestep 0.
+    """SMM of one block's output. Its paper looks at the reference at each step's own timestep
+    (`reference_timestep="match"`), the published DiTFlow baseline at timestep 0.
 
     Attributes:
         compat: the published baseline's anchor and axis.
@@ -40,7 +44,9 @@ class SpatialMarginalMean(MotionSignal[Tensor]):
         return (self.block,)
 
     @torch.no_grad()
-    def reference(self, recording: Recording, grid: TokenGrid, words: Words | None = None) -> Tensor:
+    def reference(
+        self, recording: Recording, grid: TokenGrid, words: Words | None = None
+    ) -> Tensor:
         """Spatial means (B, F, E)."""
         return spatial_mean(recording.features[self.block], grid)
 
@@ -55,7 +61,11 @@ class SpatialMarginalMean(MotionSignal[Tensor]):
 
 def spatial_mean(features: Tensor, grid: TokenGrid) -> Tensor:
     """(B, F, E) of features (B, N, E)."""
-    means: Tensor = features.to(torch.promote_types(features.dtype, torch.float32)).unflatten(1, (grid.frames, -1)).mean(dim=2)
+    means: Tensor = (
+        features.to(torch.promote_types(features.dtype, torch.float32))
+        .unflatten(1, (grid.frames, -1))
+        .mean(dim=2)
+    )
     return means
 
 
@@ -71,4 +81,6 @@ def marginal_loss(means: Tensor, reference: Tensor) -> Tensor:
 
 def published_marginal_loss(means: Tensor, reference: Tensor) -> Tensor:
     """(B,), with the reference's m_i for both videos and the cosine over frames j."""
-    return 1 - cosine_similarity(changes(means, anchor=reference), changes(reference), dim=2).flatten(1).mean(dim=1)
+    return 1 - cosine_similarity(
+        changes(means, anchor=reference), changes(reference), dim=2
+    ).flatten(1).mean(dim=1)

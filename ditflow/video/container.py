@@ -1,4 +1,5 @@
-"""Video files as FFmpeg's libraries (PyAV) open them, and what is said of those that are no good.
+"""Video files as FFmpeg's libraries (PyAV) open them, and what is said of those that are no
+good.
 """
 
 from __future__ import annotations

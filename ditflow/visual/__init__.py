@@ -1,4 +1,6 @@
-"""Pictures of motion: displacement as colour, sheets of stills, and pages that show videos side by side."""
+"""Pictures of motion: displacement as colour, sheets of stills, and pages that show videos side by
+side.
+"""
 
 from __future__ import annotations
 

@@ -15,7 +15,9 @@ POINTS = 96  # of a drawn curve: more cannot be seen and weigh
 
 @dataclass(frozen=True)
 class Mark:
-    """How one thing, such as a method, is drawn wherever it is: its colour, and whether its lines are dashed and its dots hollow."""
+    """How one thing, such as a method, is drawn wherever it is: its colour, and whether its lines
+    are dashed and its dots hollow.
+    """
 
     colour: int
     dashed: bool = False
@@ -35,7 +37,13 @@ class Curve:
 
     def thinned(self) -> Curve:
         """The same curve with at most `POINTS` values: means of neighbours."""
-        parts = numpy.array_split(numpy.asarray(self.values, dtype=float), min(len(self.values), POINTS)) if self.values else []
+        parts = (
+            numpy.array_split(
+                numpy.asarray(self.values, dtype=float), min(len(self.values), POINTS)
+            )
+            if self.values
+            else []
+        )
         return Curve(self.label, tuple(float(part.mean()) for part in parts), self.mark)
 
     def path(self, low: float, high: float, width: float, height: float) -> str:
@@ -44,7 +52,9 @@ class Curve:
         words, pen = [], "M"
         for index, value in enumerate(self.values):
             if math.isfinite(value):
-                words.append(f"{pen}{width * index / last:.1f} {height * (1 - (value - low) / span):.1f}")
+                words.append(
+                    f"{pen}{width * index / last:.1f} {height * (1 - (value - low) / span):.1f}"
+                )
             pen = "L" if math.isfinite(value) else "M"
         return "".join(words)
 
@@ -62,9 +72,15 @@ class Chart:
         return _ticks([value for curve in self.curves for value in curve.finite])
 
     def ends(self, height: float, gap: float) -> list[tuple[Curve, float, float]]:
-        """Curves from top to bottom as they end: where each ends, and where its label goes, `gap` from its neighbours or as far as there is room."""
+        """Curves from top to bottom as they end: where each ends, and where its label goes, `gap`
+        from its neighbours or as far as there is room.
+        """
         ticks = self.ticks
-        found = [(curve, height * (ticks[-1] - curve.finite[-1]) / (ticks[-1] - ticks[0])) for curve in self.curves if curve.finite]
+        found = [
+            (curve, height * (ticks[-1] - curve.finite[-1]) / (ticks[-1] - ticks[0]))
+            for curve in self.curves
+            if curve.finite
+        ]
         found.sort(key=itemgetter(1))
         labels = _apart([end for _, end in found], height, gap)
         return [(curve, end, label) for (curve, end), label in zip(found, labels, strict=True)]
@@ -74,7 +90,11 @@ def _apart(places: Sequence[float], height: float, gap: float) -> list[float]:
     """Rising places in 0..height, pushed down and then up until they are apart."""
     gap = min(gap, height / max(len(places) - 1, 1))
     down = list(accumulate(places, lambda above, place: max(place, above + gap)))
-    up = list(accumulate(reversed(down), lambda below, place: min(place, below - gap), initial=height + gap))
+    up = list(
+        accumulate(
+            reversed(down), lambda below, place: min(place, below - gap), initial=height + gap
+        )
+    )
     return up[:0:-1]
 
 
@@ -83,6 +103,8 @@ def _ticks(values: Sequence[float], count: int = 4) -> list[float]:
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     rough = (high - low or abs(high) or 1.0) / count
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * (1 - 1e-9))
+    step = next(
+        power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * (1 - 1e-9)
+    )
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(index * step, 12) for index in range(first, max(last, first + 1) + 1)]

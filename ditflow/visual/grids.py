@@ -12,20 +12,27 @@ from PIL import Image
 from torch import Tensor
 
 
-def contact_sheet(videos: Sequence[Tensor], *, frames: int, gap: int = 2, background: int = 255) -> Tensor:
-    """One row for each video uint8 (T, C, Y, X), `frames` stills of it from first to last in the columns: uint8 (C, rows, columns), `gap` pixels between.
+def contact_sheet(
+    videos: Sequence[Tensor], *, frames: int, gap: int = 2, background: int = 255
+) -> Tensor:
+    """One row for each video uint8 (T, C, Y, X), `frames` stills of it from first to last in the
+    columns: uint8 (C, rows, columns), `gap` pixels between.
 
     The videos may differ in length; their frames must have one size.
     """
     sizes = {tuple(video.shape[1:]) for video in videos}
     if len(sizes) != 1:
-        raise ValueError(f"a contact sheet needs videos with frames of one size, but these have {sorted(sizes)}; resize them, or make a sheet for each size")
+        raise ValueError(
+            f"a contact sheet needs videos with frames of one size, but these have {sorted(sizes)}; resize them, or make a sheet for each size"
+        )
     rows = [still(_evenly(video, frames), gap=gap, background=background) for video in videos]
     return _joined(rows, gap, background, dim=-2)
 
 
 def still(images: Tensor | Sequence[Tensor], *, gap: int = 2, background: int = 255) -> Tensor:
-    """Images uint8 (C, Y, X) of one height side by side, `gap` pixels between: uint8 (C, Y, columns)."""
+    """Images uint8 (C, Y, X) of one height side by side, `gap` pixels between: uint8 (C, Y,
+    columns).
+    """
     return _joined(list(images), gap, background, dim=-1)
 
 
@@ -35,11 +42,17 @@ def enlarged(image: Tensor, factor: int) -> Tensor:
 
 
 def png(image: Tensor) -> bytes:
-    """An image uint8 (3, Y, X), or (4, Y, X) with opacity, as the bytes of a PNG file; up to 256 colours are written as their numbers, which is smaller."""
+    """An image uint8 (3, Y, X), or (4, Y, X) with opacity, as the bytes of a PNG file; up to 256
+    colours are written as their numbers, which is smaller.
+    """
     buffer = io.BytesIO()
     picture = Image.fromarray(numpy.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy()))
     few = picture.mode == "RGB" and picture.getcolors(256) is not None
-    (picture.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE) if few else picture).save(buffer, "png", optimize=True)
+    (
+        picture.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        if few
+        else picture
+    ).save(buffer, "png", optimize=True)
     return buffer.getvalue()
 
 

@@ -1,7 +1,9 @@
-"""One self-contained page: videos side by side that play together, their motion as colours, tables that sort and curves; nothing is fetched from anywhere.
+"""One self-contained page: videos side by side that play together, their motion as colours, tables
+that sort and curves; nothing is fetched from anywhere.
 
-The markup is in `templates/`. Everything given here is text, numbers or the bytes of files: the templates escape it all, no data goes into a script,
-and the page's policy runs no other script than ours and asks no other place for anything.
+The markup is in `templates/`. Everything given here is text, numbers or the bytes of files: the
+templates escape it all, no data goes into a script, and the page's policy runs no other script than
+ours and asks no other place for anything.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ COLOURS = 16  # that page.css gives to marks; after these they come again
 
 @dataclass(frozen=True)
 class Cell:
-    """A table's cell. `value` sorts it (None last), `share` in 0..1 draws a bar, `target` is the anchor of a section to go to; the `note` is small."""
+    """A table's cell. `value` sorts it (None last), `share` in 0..1 draws a bar, `target` is the
+    anchor of a section to go to; the `note` is small.
+    """
 
     text: str
     value: float | None = None
@@ -39,7 +43,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows have as many cells as there are columns, and the first cell names its row. A column may explain itself in `hints`."""
+    """Rows have as many cells as there are columns, and the first cell names its row. A column may
+    explain itself in `hints`.
+    """
 
     caption: str
     columns: tuple[str, ...]
@@ -49,7 +55,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG file. With `tiles`, that many pictures side by side are shown one after the other, in the video's time."""
+    """A PNG file. With `tiles`, that many pictures side by side are shown one after the other, in
+    the video's time.
+    """
 
     label: str
     png: bytes
@@ -58,7 +66,9 @@ class Picture:
 
 @dataclass(frozen=True)
 class Panel:
-    """One video, an mp4 file, and what is known of it; `problem` says why there is none. All but the first `shown` of the `numbers` fold away."""
+    """One video, an mp4 file, and what is known of it; `problem` says why there is none. All but
+    the first `shown` of the `numbers` fold away.
+    """
 
     label: str
     video: bytes | None = None
@@ -74,7 +84,9 @@ class Panel:
 
 @dataclass(frozen=True)
 class Group:
-    """Panels that share a prompt; `kind` is what a reader may choose among. `anchor` is its address inside the page."""
+    """Panels that share a prompt; `kind` is what a reader may choose among. `anchor` is its address
+    inside the page.
+    """
 
     panels: tuple[Panel, ...]
     prompt: str = ""
@@ -84,7 +96,9 @@ class Group:
 
 @dataclass(frozen=True)
 class Section:
-    """A reference and the videos that are to move like it. `anchor` is its address inside the page."""
+    """A reference and the videos that are to move like it. `anchor` is its address inside the
+    page.
+    """
 
     heading: str
     anchor: str
@@ -94,7 +108,8 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """All that a page shows, from top to bottom. Sections may come one by one: only one of them is in memory at a time.
+    """All that a page shows, from top to bottom. Sections may come one by one: only one of them is
+    in memory at a time.
 
     Of the `kinds` of groups one is shown at first, `kind`, or all where that is empty.
     """
@@ -113,7 +128,9 @@ class Page:
 
 
 def write_page(path: str | os.PathLike[str], page: Page) -> int:
-    """Write a page as UTF-8, at once or not at all; an older page of that name is replaced. Returns its bytes."""
+    """Write a page as UTF-8, at once or not at all; an older page of that name is replaced. Returns
+    its bytes.
+    """
     with atomic_file(path) as file:
         return sum(file.write(chunk.encode()) for chunk in _template().generate(page=page))
 
@@ -121,13 +138,24 @@ def write_page(path: str | os.PathLike[str], page: Page) -> int:
 @cache
 def _template() -> Template:
     folder = files("ditflow.visual") / "templates"
-    script, style = ((folder / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
+    script, style = (
+        (folder / name).read_text(encoding="utf-8") for name in ("page.js", "page.css")
+    )
     environment = Environment(
-        loader=PackageLoader("ditflow.visual"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, enable_async=False
+        loader=PackageLoader("ditflow.visual"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        enable_async=False,
     )
     environment.filters |= {"data": _data, "mark": _mark, "number": _number}
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    environment.globals |= {"script": Markup(script), "style": Markup(style), "script_sha256": digest}
+    environment.globals |= {
+        "script": Markup(script),
+        "style": Markup(style),
+        "script_sha256": digest,
+    }
     return environment.get_template("page.html")
 
 

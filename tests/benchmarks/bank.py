@@ -1,8 +1,10 @@
-"""How a bank of many entries is listed, looked up and verified: time and memory of each command in a process of its own.
+"""How a bank of many entries is listed, looked up and verified: time and memory of each command in
+a process of its own.
 
     python -m tests.benchmarks.bank --entries 1000 100000
 
-Entries are small (4 kB): what grows with their number is measured, not how fast a disk reads. Processor time is what counts where the machine is shared.
+Entries are small (4 kB): what grows with their number is measured, not how fast a disk reads.
+Processor time is what counts where the machine is shared.
 """
 
 from __future__ import annotations
@@ -19,11 +21,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from ditflow.bank import MotionBank
-from ditflow.bank.header import read_header, write_header
+from ditflow.bank.file_format import read_header, write_header
 from tests.ditflow.bank.entries import make_entry
 
-PEAK = "import atexit; atexit.register(lambda: open(REPORT, 'w').write(open('/proc/self/status').read()))\n"  # the process's own, not its parent's
-WARM = "import sys; from trainers.bank_commands import main; "
+# the process's own, not its parent's
+PEAK = "import atexit; atexit.register(lambda: open(REPORT, 'w').write(open('/proc/self/status').read()))\n"
+WARM = "import sys; from trainers.commands.bank.command import main; "
 MEASURES = {  # what is run, with BANK and NAME for the bank and one of its names
     "start of the program": WARM,
     "list, no index yet": WARM + "sys.exit(main(['list', BANK]))",
@@ -46,7 +49,9 @@ def fill(folder: Path, entries: int) -> None:
     (folder / "entries").mkdir(parents=True)
     for number in range(entries):
         name = f"clip-{number:06d}"
-        (folder / "entries" / f"{name}.safetensors").write_bytes(write_header(replace(header, name=name)) + body)
+        (folder / "entries" / f"{name}.safetensors").write_bytes(
+            write_header(replace(header, name=name)) + body
+        )
 
 
 def measure(folder: Path, name: str) -> Iterator[dict[str, object]]:
@@ -56,9 +61,23 @@ def measure(folder: Path, name: str) -> Iterator[dict[str, object]]:
         before = os.times()
         subprocess.run([sys.executable, "-c", run], stdout=subprocess.DEVNULL, check=True)
         after = os.times()
-        used = after.children_user + after.children_system - before.children_user - before.children_system
-        (peak,) = (int(line.split()[1]) for line in report.read_text().splitlines() if line.startswith("VmHWM"))
-        yield {"what": what, "processor_seconds": round(used, 2), "seconds": round(after.elapsed - before.elapsed, 2), "mebibytes": peak // 1024}
+        used = (
+            after.children_user
+            + after.children_system
+            - before.children_user
+            - before.children_system
+        )
+        (peak,) = (
+            int(line.split()[1])
+            for line in report.read_text().splitlines()
+            if line.startswith("VmHWM")
+        )
+        yield {
+            "what": what,
+            "processor_seconds": round(used, 2),
+            "seconds": round(after.elapsed - before.elapsed, 2),
+            "mebibytes": peak // 1024,
+        }
 
 
 def main() -> None:

@@ -26,9 +26,9 @@ from pathlib import Path
 
 import torch
 
-from trainers.benchmark_costs import processor
-from trainers.cores import cores
-from trainers.demo_tasks import tasks_of, write_inputs
+from trainers.benchmark.costs import processor
+from trainers.commands.demo_tasks import tasks_of, write_inputs
+from trainers.motion.cores import cores
 
 ROOT = Path(__file__).resolve().parents[2]
 LOADS = ("quiet", "busy")

@@ -1,6 +1,8 @@
-"""How good an embedded backbone is, on held-out clips of the world: does attention find the motion, do prompts work, does motion move over?
+"""How good an embedded backbone is, on held-out clips of the world: does attention find the motion,
+do prompts work, does motion move over?
 
-python -m tests.benchmarks.embedded_backbone tiny-rope --clips 48 --variables latents rotary_positions
+python -m tests.benchmarks.embedded_backbone tiny-rope --clips 48 --variables latents
+rotary_positions
 """
 
 # B batch, T frames, F latent frames, S tokens per frame, P frame pairs
@@ -21,15 +23,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from datamodules.synthetic import SyntheticClip, World, obeys
-from ditflow.backbones import Backbone, load_backbone
-from ditflow.dtypes import native_dtype
-from ditflow.entries import Source, entries_of
-from ditflow.guidance import Guidance, guided_step, start_guidance
+from ditflow.compatibility import Source, entries_of
 from ditflow.metrics import motion_cosine
+from ditflow.models import Model, load_backbone
+from ditflow.models.dtypes import native_dtype
+from ditflow.models.presets import recommended
 from ditflow.motion.amf import AttentionMotionFlow
-from ditflow.recommended import recommended
-from ditflow.reference import reference_motion
-from ditflow.sampling import clip_generator, denoise, initial_noise, sample
+from ditflow.sampling.loop import clip_generator, denoise, initial_noise, sample
+from ditflow.sampling.optimise import Guidance, guided_step, start_guidance
+from ditflow.sampling.reference import reference_motion
 from ditflow.transfer import inject, recommended_guidance
 
 BATCH = 8
@@ -49,25 +51,45 @@ def interval(values: list[float], repeats: int = 2000) -> tuple[float, float, fl
 class Bench:
     """A backbone with held-out clips, and what is measured of them by name: one value a clip."""
 
-    def __init__(self, backbone: Backbone, clips: int, first: int = 0, motion: str | None = None) -> None:
+    def __init__(
+        self, backbone: Model, clips: int, first: int = 0, motion: str | None = None
+    ) -> None:
         self.backbone, self.world = backbone, World(backbone.spec.size)
         self.clips = [self.world.clip(first + seed, motion) for seed in range(clips)]
         self.advice = recommended(backbone.spec.position, backbone.spec.blocks)
         self.schedule = backbone.schedule(self.advice.steps, self.advice.guidance_scale)
         self.values: dict[str, list[float]] = defaultdict(list)
-        self.grid, self.shape = backbone.spec.compression.grid(backbone.spec.size), backbone.spec.compression.latent_shape(backbone.spec.size)
-        self.latents = torch.cat([backbone.encode(torch.stack([clip.frames for clip in part])) for part in batches(self.clips)])
+        self.grid, self.shape = (
+            backbone.spec.compression.grid(backbone.spec.size),
+            backbone.spec.compression.latent_shape(backbone.spec.size),
+        )
+        self.latents = torch.cat(
+            [
+                backbone.encode(torch.stack([clip.frames for clip in part]))
+                for part in batches(self.clips)
+            ]
+        )
 
     def other(self, clip: SyntheticClip, number: int = 0) -> str:
         """A prompt of the clip's kind that does not name its palette."""
-        kind = [prompt for prompt in self.world.prompts() if (" over " in prompt) == (" over " in clip.prompt)]
-        return random.Random(f"{clip.name} {number}").choice([prompt for prompt in kind if clip.palette not in prompt.split()])
+        kind = [
+            prompt
+            for prompt in self.world.prompts()
+            if (" over " in prompt) == (" over " in clip.prompt)
+        ]
+        return random.Random(f"{clip.name} {number}").choice(
+            [prompt for prompt in kind if clip.palette not in prompt.split()]
+        )
 
     def text(self, prompts: list[str]) -> Tensor:
         return self.backbone.embed(prompts)
 
-    def judge(self, name: str, clips: list[SyntheticClip], prompts: list[str], latents: Tensor) -> None:
-        """Decode and measure: motion against the reference's exact one, and the prompt's palette."""
+    def judge(
+        self, name: str, clips: list[SyntheticClip], prompts: list[str], latents: Tensor
+    ) -> None:
+        """Decode and measure: motion against the reference's exact one, and the prompt's
+        palette.
+        """
         for clip, prompt, frames in zip(clips, prompts, self.backbone.decode(latents), strict=True):
             cosine = motion_cosine(clip.flows(), frames)
             self.values[f"{name}/motion"].append(cosine)
@@ -75,7 +97,9 @@ class Bench:
             self.values[f"{name}/prompt"].append(float(obeys(frames, prompt)))
 
     def measure_world(self) -> None:
-        """The instruments themselves: on the references, and on their reconstructions by the VAE."""
+        """The instruments themselves: on the references, and on their reconstructions by the
+        VAE.
+        """
         for clip in self.clips:
             self.values["reference/motion"].append(motion_cosine(clip.flows(), clip.frames))
             self.values["reference/prompt"].append(float(obeys(clip.frames, clip.prompt)))
@@ -83,26 +107,37 @@ class Bench:
             self.judge("reconstruction", part, [clip.prompt for clip in part], latents)
 
     def measure_amf(self) -> None:
-        """End-point error of the attention motion flow against the exact flow, in tokens, over tokens that move and stay in sight; by block."""
+        """End-point error of the attention motion flow against the exact flow, in tokens, over
+        tokens that move and stay in sight; by block.
+        """
         empty = self.text([""])
         errors: dict[str, list[float]] = defaultdict(list)
         exact = [token_flow(clip, self.grid.frames, self.grid.height) for clip in self.clips]
         for block in range(self.backbone.spec.blocks):
             signal = AttentionMotionFlow(block)
-            seen = [reference_motion(self.backbone, signal, part, empty, ["x"] * len(part), noise=part) for part in self.latents.split(BATCH)]
+            seen = [
+                reference_motion(self.backbone, signal, part, empty, ["x"] * len(part), noise=part)
+                for part in self.latents.split(BATCH)
+            ]
             found = torch.cat([reference.motion for reference in seen])
             for flow, (truth, counted) in zip(found, exact, strict=True):
-                errors[f"amf/block {block}"].append(float((flow - truth).norm(dim=-1)[counted].mean()))
+                errors[f"amf/block {block}"].append(
+                    float((flow - truth).norm(dim=-1)[counted].mean())
+                )
         for truth, counted in exact:
             errors["amf/no motion"].append(float(truth.norm(dim=-1)[counted].mean()))
         self.values.update(errors)
 
     def measure_decided(self) -> None:
-        """When motion is decided: the reference noised to a step and denoised from there, with another prompt."""
+        """When motion is decided: the reference noised to a step and denoised from there, with
+        another prompt.
+        """
         for index in range(0, len(self.schedule), 2):
             part, latents = self.clips[:BATCH], self.latents[:BATCH]
             generators = [clip_generator(clip.name, 1) for clip in part]
-            x = self.backbone.add_noise(latents, initial_noise(self.shape, generators), self.schedule[index].timestep)
+            x = self.backbone.add_noise(
+                latents, initial_noise(self.shape, generators), self.schedule[index].timestep
+            )
             prompts = [self.other(clip) for clip in part]
             text, negative = self.text(prompts), self.text([""]).expand(len(part), -1, -1)
             for step in list(self.schedule)[index:]:
@@ -115,7 +150,12 @@ class Bench:
             generators = [clip_generator(clip.name, 0) for clip in part]
             noise = initial_noise(self.shape, generators)
             text, negative = self.text(prompts), self.text([""]).expand(len(part), -1, -1)
-            self.judge("plain", part, prompts, sample(self.backbone, self.schedule, noise, text, negative, generators))
+            self.judge(
+                "plain",
+                part,
+                prompts,
+                sample(self.backbone, self.schedule, noise, text, negative, generators),
+            )
 
     def measure_transfer(self, name: str, guidance: Guidance, inject_too: bool = True) -> None:
         """Optimise with one prompt and seed, then inject the entry with another prompt and seed."""
@@ -123,16 +163,33 @@ class Bench:
         for part, latents in zip(batches(self.clips), self.latents.split(BATCH), strict=True):
             prompts = [self.other(clip) for clip in part]
             names, negative = [clip.name for clip in part], self.text([""])
-            state = start_guidance(self.backbone, guidance, self.backbone.spec.size, names, [0] * len(part))
-            reference = reference_motion(self.backbone, guidance.signal, latents, negative, names, noise=state.noise)
+            state = start_guidance(
+                self.backbone, guidance, self.backbone.spec.size, names, [0] * len(part)
+            )
+            reference = reference_motion(
+                self.backbone, guidance.signal, latents, negative, names, noise=state.noise
+            )
             text, negatives = self.text(prompts), negative.expand(len(part), -1, -1)
             for _ in self.schedule:
-                state = guided_step(self.backbone, guidance, self.schedule, state, reference=reference, text=text, negative=negatives)
+                state = guided_step(
+                    self.backbone,
+                    guidance,
+                    self.schedule,
+                    state,
+                    reference=reference,
+                    text=text,
+                    negative=negatives,
+                )
             self.values[f"{name}/loss first"] += state.losses[0][0].tolist()
             self.values[f"{name}/loss last"] += state.losses[-1][-1].tolist()
             self.judge(f"{name}/optimised", part, prompts, state.latents)
-            sources = [Source(clip.name, "0" * 64, prompt, "", 0) for clip, prompt in zip(part, prompts, strict=True)]
-            entries = entries_of(self.backbone, guidance, self.schedule, self.backbone.spec.size, state, sources, 0.0)
+            sources = [
+                Source(clip.name, "0" * 64, prompt, "", 0)
+                for clip, prompt in zip(part, prompts, strict=True)
+            ]
+            entries = entries_of(
+                self.backbone, guidance, self.schedule, self.backbone.spec.size, state, sources, 0.0
+            )
             if inject_too:
                 self.inject(f"{name}/injected", part, entries)
             print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
@@ -143,19 +200,50 @@ class Bench:
         for clip, entry, prompt in zip(clips, entries, prompts, strict=True):
             generators = [clip_generator(f"{clip.name} new", 7)]
             noise = initial_noise(self.shape, generators)
-            videos.append(inject(self.backbone, entry, self.schedule, noise, self.text([prompt]), self.text([""]), generators))
+            videos.append(
+                inject(
+                    self.backbone,
+                    entry,
+                    self.schedule,
+                    noise,
+                    self.text([prompt]),
+                    self.text([""]),
+                    generators,
+                )
+            )
         self.judge(name, clips, prompts, torch.cat(videos))
 
     def table(self) -> dict[str, list[float]]:
-        return {name: [round(x, 3) for x in interval(values)] for name, values in self.values.items()}
+        return {
+            name: [round(x, 3) for x in interval(values)] for name, values in self.values.items()
+        }
 
 
 def token_flow(clip: SyntheticClip, frames: int, tokens: int) -> tuple[Tensor, Tensor]:
-    """Exact displacement (F, F, S, 2) of tokens in tokens, and where it counts: bool (F, F, S), moving by half a token at least and in sight."""
+    """Exact displacement (F, F, S, 2) of tokens in tokens, and where it counts: bool (F, F, S),
+    moving by half a token at least and in sight.
+    """
     side = clip.size.height // tokens
     times = [max(0, 4 * frame - 2) for frame in range(frames)]
-    flow = torch.stack([torch.stack([functional.avg_pool2d(clip.flow(i, j)[None], side)[0] / side for j in times]) for i in times])
-    seen = torch.stack([torch.stack([functional.avg_pool2d(clip.visible(i, j)[None, None].float(), side)[0, 0] for j in times]) for i in times])
+    flow = torch.stack(
+        [
+            torch.stack(
+                [functional.avg_pool2d(clip.flow(i, j)[None], side)[0] / side for j in times]
+            )
+            for i in times
+        ]
+    )
+    seen = torch.stack(
+        [
+            torch.stack(
+                [
+                    functional.avg_pool2d(clip.visible(i, j)[None, None].float(), side)[0, 0]
+                    for j in times
+                ]
+            )
+            for i in times
+        ]
+    )
     flow = flow.flatten(-2).transpose(-1, -2)
     return flow, (seen.flatten(-2) > 0.99) & (flow.norm(dim=-1) >= 0.5)
 
@@ -166,11 +254,18 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=24)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--motion")
-    parser.add_argument("--parts", nargs="+", default=["world", "amf", "decided", "plain"], choices=["world", "amf", "decided", "plain", "none"])
+    parser.add_argument(
+        "--parts",
+        nargs="+",
+        default=["world", "amf", "decided", "plain"],
+        choices=["world", "amf", "decided", "plain", "none"],
+    )
     parser.add_argument("--variables", nargs="*", default=[])
     parser.add_argument("--block", type=int)
     parser.add_argument("--window", type=float)
-    parser.add_argument("--rate", type=float, help="the first learning rate; the last is half of it")
+    parser.add_argument(
+        "--rate", type=float, help="the first learning rate; the last is half of it"
+    )
     parser.add_argument("--inner", type=int)
     parser.add_argument("--temperature", type=float, default=2.0)
     parser.add_argument("--injection", type=int, nargs="*")
@@ -190,18 +285,32 @@ def main() -> None:
         guidance = replace(recommended_guidance(bench.backbone), variable=variable)
         guidance = replace(guidance, learning_rate=bench.advice.learning_rates[variable])
         given = {
-            "signal": AttentionMotionFlow(options.block if options.block is not None else guidance.signal.block, options.temperature),
+            "signal": AttentionMotionFlow(
+                options.block if options.block is not None else guidance.signal.block,
+                options.temperature,
+            ),
             "window": options.window,
             "learning_rate": options.rate and (options.rate, options.rate / 2),
             "inner_steps": options.inner,
-            "injection_blocks": options.injection if options.injection is None else tuple(options.injection),
+            "injection_blocks": options.injection
+            if options.injection is None
+            else tuple(options.injection),
         }
-        guidance = replace(guidance, **{key: value for key, value in given.items() if value is not None})
+        guidance = replace(
+            guidance, **{key: value for key, value in given.items() if value is not None}
+        )
         print(guidance, guidance.signal.describe())
         bench.measure_transfer(variable, guidance, inject_too=options.inject)
-        print(json.dumps({k: v for k, v in bench.table().items() if k.startswith(variable)}, indent=0), flush=True)
+        print(
+            json.dumps(
+                {k: v for k, v in bench.table().items() if k.startswith(variable)}, indent=0
+            ),
+            flush=True,
+        )
     if options.out:
-        Path(options.out).write_text(json.dumps({"table": bench.table(), "values": bench.values}, indent=1))
+        Path(options.out).write_text(
+            json.dumps({"table": bench.table(), "values": bench.values}, indent=1)
+        )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""How well a CLIP knows the synthetic world, on held-out clips: `python -m tests.benchmarks.embedded_clip tiny-clip --clips 200`.
+"""How well a CLIP knows the synthetic world, on held-out clips: `python -m
+tests.benchmarks.embedded_clip tiny-clip --clips 200`.
 
-Retrieval is of a whole video: the mean over frames of the cosines with every prompt, half of the clips with a sprite. The last lines say what prompt fidelity,
-leakage and temporal consistency are of the world itself, as a scale to read results by.
+Retrieval is of a whole video: the mean over frames of the cosines with every prompt, half of the
+clips with a sprite. The last lines say what prompt fidelity, leakage and temporal consistency are
+of the world itself, as a scale to read results by.
 """
 
 from __future__ import annotations
@@ -26,24 +28,51 @@ def main() -> None:
     prompts, parts = world.prompts(), {"clouds": [], "sprites": []}
     for seed in range(options.clips):
         sample = world.clip(seed, SPRITE_MOTIONS[seed % len(SPRITE_MOTIONS)] if seed % 2 else None)
-        parts["clouds" if len(sample.layers) == 1 else "sprites"].append((sample, clip.images(sample.frames[::STRIDE])))
+        parts["clouds" if len(sample.layers) == 1 else "sprites"].append(
+            (sample, clip.images(sample.frames[::STRIDE]))
+        )
     texts = clip.texts(prompts)
     for name, samples in parts.items():
         report(name, samples, prompts, texts)
     scale(clip, [sample for samples in parts.values() for sample in samples])
 
 
-def report(name: str, samples: list[tuple[SyntheticClip, Tensor]], prompts: list[str], texts: Tensor) -> None:
-    """Among the prompts of the sample's own kind: how often its own is first and in the first ten, and how often each word is right."""
-    own = [number for number, prompt in enumerate(prompts) if (" over " in prompt) == (name == "sprites")]
-    ranked = [(sample, (images @ texts[own].mT).mean(0).argsort(descending=True)) for sample, images in samples]
+def report(
+    name: str, samples: list[tuple[SyntheticClip, Tensor]], prompts: list[str], texts: Tensor
+) -> None:
+    """Among the prompts of the sample's own kind: how often its own is first and in the first ten,
+    and how often each word is right.
+    """
+    own = [
+        number
+        for number, prompt in enumerate(prompts)
+        if (" over " in prompt) == (name == "sprites")
+    ]
+    ranked = [
+        (sample, (images @ texts[own].mT).mean(0).argsort(descending=True))
+        for sample, images in samples
+    ]
     first = [prompts[own[int(order[0])]] for _, order in ranked]
-    ten = [any(prompts[own[int(number)]] == sample.prompt for number in order[:10]) for sample, order in ranked]
-    words = [[a == b for a, b in zip(guess.split(), sample.prompt.split(), strict=True)] for guess, (sample, _) in zip(first, ranked, strict=True)]
+    ten = [
+        any(prompts[own[int(number)]] == sample.prompt for number in order[:10])
+        for sample, order in ranked
+    ]
+    words = [
+        [a == b for a, b in zip(guess.split(), sample.prompt.split(), strict=True)]
+        for guess, (sample, _) in zip(first, ranked, strict=True)
+    ]
     right = torch.tensor(words).float().mean(0)
     exact = [guess == sample.prompt for guess, (sample, _) in zip(first, ranked, strict=True)]
-    print(f"{name}: {len(samples)} clips, {len(own)} prompts, exact {share(exact):.2f}, in ten {share(ten):.2f}")
-    print("  word by word: " + ", ".join(f"{word} {value:.2f}" for word, value in zip(ranked[0][0].prompt.split(), right.tolist(), strict=True)))
+    print(
+        f"{name}: {len(samples)} clips, {len(own)} prompts, exact {share(exact):.2f}, in ten {share(ten):.2f}"
+    )
+    print(
+        "  word by word: "
+        + ", ".join(
+            f"{word} {value:.2f}"
+            for word, value in zip(ranked[0][0].prompt.split(), right.tolist(), strict=True)
+        )
+    )
 
 
 def share(verdicts: list[bool]) -> float:
@@ -52,15 +81,28 @@ def share(verdicts: list[bool]) -> float:
 
 def scale(clip: Clip, samples: list[tuple[SyntheticClip, Tensor]]) -> None:
     """Metrics of the world itself."""
-    looks = torch.nn.functional.normalize(torch.stack([images.mean(0) for _, images in samples]), dim=-1)
+    looks = torch.nn.functional.normalize(
+        torch.stack([images.mean(0) for _, images in samples]), dim=-1
+    )
     texts = clip.texts([sample.prompt for sample, _ in samples])
-    own = torch.stack([(images @ text).mean() for (_, images), text in zip(samples, texts, strict=True)])
-    other = torch.stack([(images @ text).mean() for (_, images), text in zip(samples, texts.roll(1, 0), strict=True)])
-    same = torch.tensor([[a.prompt == b.prompt for a, _ in samples] for b, _ in samples]) & ~torch.eye(len(samples), dtype=torch.bool)
+    own = torch.stack(
+        [(images @ text).mean() for (_, images), text in zip(samples, texts, strict=True)]
+    )
+    other = torch.stack(
+        [
+            (images @ text).mean()
+            for (_, images), text in zip(samples, texts.roll(1, 0), strict=True)
+        ]
+    )
+    same = torch.tensor(
+        [[a.prompt == b.prompt for a, _ in samples] for b, _ in samples]
+    ) & ~torch.eye(len(samples), dtype=torch.bool)
     alike = looks @ looks.mT
     steady = torch.stack([(images[1:] * images[:-1]).sum(-1).mean() for _, images in samples])
     print(f"prompt fidelity: own prompt {own.mean():.3f}, another clip's {other.mean():.3f}")
-    print(f"leakage between two clips: same prompt {alike[same].mean():.3f}, another {alike[~same & ~torch.eye(len(samples), dtype=torch.bool)].mean():.3f}")
+    print(
+        f"leakage between two clips: same prompt {alike[same].mean():.3f}, another {alike[~same & ~torch.eye(len(samples), dtype=torch.bool)].mean():.3f}"
+    )
     print(f"temporal consistency every {STRIDE} frames: {steady.mean():.3f}")
 
 

@@ -1,10 +1,14 @@
-"""How well many ranks share a library: the real leases, claims and order of work, under simulated time.
+"""How well many ranks share a library: the real leases, claims and order of work, under simulated
+time.
 
 python -m tests.benchmarks.ranks_simulation --ranks 64 --clips 1280
 
-Nothing of the scheduling is imitated: each rank is a thread that runs `Trajectory` over `Claims` with `Leases` in a real folder. Simulated are the clock,
-of which one thread at a time moves the hand, the time that a step takes, and the bank. The ideal is a library that could be cut as finely as one likes
-and handed over at no cost: all the work that there is, over all the speed that is present. No schedule of whole clips reaches it.
+Nothing of the scheduling is imitated: each rank is a thread that runs `Trajectory` over `Claims`
+with `Leases` in a real folder. Simulated are the clock, of which one thread at a time moves the
+hand, the time that a step takes, and the bank. The ideal is a library that could be cut as finely
+as one likes
+and handed over at no cost: all the work that there is, over all the speed that is present. No
+schedule of whole clips reaches it.
 """
 
 from __future__ import annotations
@@ -20,10 +24,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from datamodules.claims import Claims, Plan
-from datamodules.job import PAUSE
-from datamodules.records import Record
-from datamodules.trajectory import Leg, Trajectory, turns
+from datamodules.queue.inflight import Record
+from datamodules.queue.job import PAUSE
+from datamodules.queue.work_queue import Claims, Plan
+from datamodules.step_loader import Leg, Trajectory, turns
 from ditflow.bank.failures import Failure
 from ditflow.bank.leases import EXPIRY, Leases
 from tests.benchmarks.simulated_time import Clock
@@ -39,7 +43,9 @@ class Killed(Exception):
 
 @dataclass(frozen=True)
 class Rank:
-    """One process: `index` of `world_size` in its job. It leaves by SIGTERM, after its step and giving back what it holds, or by kill -9, at once."""
+    """One process: `index` of `world_size` in its job. It leaves by SIGTERM, after its step and
+    giving back what it holds, or by kill -9, at once.
+    """
 
     name: str
     index: int = 0
@@ -52,7 +58,9 @@ class Rank:
 
 @dataclass
 class Library:
-    """What a bank would hold: the `Library` that `Claims` asks. `costs` are seconds of a clip at speed 1; a clip in `bad` fails in that step."""
+    """What a bank would hold: the `Library` that `Claims` asks. `costs` are seconds of a clip at
+    speed 1; a clip in `bad` fails in that step.
+    """
 
     costs: dict[str, float]
     bad: dict[str, int] = field(default_factory=dict)
@@ -80,7 +88,10 @@ class Library:
     @property
     def work(self) -> float:
         """Seconds at speed 1 that cannot be spared: a bad clip ends with the step that fails."""
-        return sum(cost * (self.bad[name] + 1) / STEPS if name in self.bad else cost for name, cost in self.costs.items())
+        return sum(
+            cost * (self.bad[name] + 1) / STEPS if name in self.bad else cost
+            for name, cost in self.costs.items()
+        )
 
     def advance(self, name: str, step: int, claims: Claims) -> None:
         """What a process does after a step: a record, or the entry, or the failure."""
@@ -99,8 +110,12 @@ class Library:
 def work(clock: Clock, library: Library, place: str, rank: Rank) -> None:
     """The life of one rank."""
     leases = Leases(place, rank.name, clock=lambda: clock.now)
-    todo = tuple(name for name in library.costs if not library.is_done(name) and name not in library.failed)
-    plan = Plan(todo=todo, attempts={name: failure.attempts for name, failure in library.failed.items()})
+    todo = tuple(
+        name for name in library.costs if not library.is_done(name) and name not in library.failed
+    )
+    plan = Plan(
+        todo=todo, attempts={name: failure.attempts for name, failure in library.failed.items()}
+    )
 
     def wait() -> bool:
         pass_time(10 * PAUSE)
@@ -117,7 +132,9 @@ def work(clock: Clock, library: Library, place: str, rank: Rank) -> None:
 
     claims = Claims(library, leases, plan, turns(todo, rank.index, rank.world_size), 1, wait)
     try:
-        for leg, step in Trajectory(claims, lambda leg: leg, STEPS, goes_on=claims.goes_on, length=0):
+        for leg, step in Trajectory(
+            claims, lambda leg: leg, STEPS, goes_on=claims.goes_on, length=0
+        ):
             (name,) = leg.names
             pass_time(library.costs[name] * rank.slowness / STEPS)
             library.advance(name, step, claims)
@@ -128,9 +145,11 @@ def work(clock: Clock, library: Library, place: str, rank: Rank) -> None:
 
 
 def simulate(library: Library, ranks: list[Rank]) -> dict[str, Any]:
-    """Let the ranks do the library, and compare. Raises AssertionError where a clip was lost or done twice.
+    """Let the ranks do the library, and compare. Raises AssertionError where a clip was lost or
+    done twice.
 
-    `efficiency` is the ideal end over the real one, which the last clip decides; `used_share` is the part of the ranks' time, as long as they stayed, that
+    `efficiency` is the ideal end over the real one, which the last clip decides; `used_share` is
+    the part of the ranks' time, as long as they stayed, that
     went into the library: a rank ends when nothing is left for it, but for rank 0.
     """
     clock, paid = Clock(), list[float]()
@@ -139,20 +158,34 @@ def simulate(library: Library, ranks: list[Rank]) -> dict[str, Any]:
         work(clock, library, place, rank)
         paid.append((clock.now - rank.joins) / rank.slowness)
 
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as place:
+    with tempfile.TemporaryDirectory(
+        dir="/dev/shm" if Path("/dev/shm").is_dir() else None
+    ) as place:
         for rank in ranks:
             clock.start(rank.joins, partial(live, rank))
         clock.run()
-    assert set(library.done) == library.costs.keys() - library.bad.keys() and set(library.failed) == library.bad.keys(), "clips were lost"
+    assert (
+        set(library.done) == library.costs.keys() - library.bad.keys()
+        and set(library.failed) == library.bad.keys()
+    ), "clips were lost"
     assert set(library.done.values()) <= {1}, "clips were done twice"
     ended, wanted = clock.now, ideal(library, ranks)
-    twice = sum((count - 1) * library.costs[name] / STEPS for (name, _), count in library.steps.items())
+    twice = sum(
+        (count - 1) * library.costs[name] / STEPS for (name, _), count in library.steps.items()
+    )
     hours = {"hours": ended / 3600, "ideal_hours": wanted / 3600}
-    return {**hours, "efficiency": wanted / ended, "used_share": library.work / sum(paid), "repeated_share": twice / library.work}
+    return {
+        **hours,
+        "efficiency": wanted / ended,
+        "used_share": library.work / sum(paid),
+        "repeated_share": twice / library.work,
+    }
 
 
 def ideal(library: Library, ranks: list[Rank]) -> float:
-    """When the work would be done by the speed that is present at each moment, if none were ever lost."""
+    """When the work would be done by the speed that is present at each moment, if none were ever
+    lost.
+    """
     moments = sorted({rank.joins for rank in ranks} | {rank.leaves for rank in ranks})
     left, now = library.work, 0.0
     for moment in moments:
@@ -174,19 +207,30 @@ def scenarios(ranks: int, clips: int, seed: int = 0) -> dict[str, tuple[Library,
     mixed = [replace(rank, slowness=draw.uniform(0.9, 1.1)) for rank in equal]
     slow = [*mixed[:-1], replace(mixed[-1], slowness=5.0)]
     hours = clips * MINUTES / ranks / 60
-    leaving = [replace(rank, leaves=draw.uniform(0.1, 0.9) * 3600 * hours, by_kill=rank.index % 2 == 0) for rank in slow[1 : 1 + ranks // 4]]
-    joining = [Rank(f"spot{number}", joins=draw.uniform(0.1, 0.9) * 3600 * hours) for number in range(ranks // 4)]
+    leaving = [
+        replace(rank, leaves=draw.uniform(0.1, 0.9) * 3600 * hours, by_kill=rank.index % 2 == 0)
+        for rank in slow[1 : 1 + ranks // 4]
+    ]
+    joining = [
+        Rank(f"spot{number}", joins=draw.uniform(0.1, 0.9) * 3600 * hours)
+        for number in range(ranks // 4)
+    ]
     return {
         "even clips, equal ranks": (Library(even), equal),
         "uneven clips": (Library(uneven), mixed),
         "one rank five times slower": (Library(uneven), slow),
         "3 % of the clips fail": (Library(uneven, bad), slow),
-        "a quarter leaves, as many join": (Library(uneven, bad), [slow[0], *leaving, *slow[1 + len(leaving) :], *joining]),
+        "a quarter leaves, as many join": (
+            Library(uneven, bad),
+            [slow[0], *leaving, *slow[1 + len(leaving) :], *joining],
+        ),
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--ranks", type=int, default=64)
     parser.add_argument("--clips", type=int, default=1280)
     parser.add_argument("--seed", type=int, default=0)

@@ -2,9 +2,9 @@
 
 python -m tests.benchmarks.reading
 
-A 1080p mp4 of a moving picture is written once. Bare decoding is PyAV's, from the first frame to the
-last one wanted, each wanted one as RGB; no frame is resized or checked there, and none kept. Each case
-runs in a process of its own.
+A 1080p mp4 of a moving picture is written once. Bare decoding is PyAV's, from the first frame to
+the last one wanted, each wanted one as RGB; no frame is resized or checked there, and none kept.
+Each case runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 import av
 import numpy as np
 
-from trainers.benchmark_costs import processor
+from trainers.benchmark.costs import processor
 
 SIZE = (480, 720)
 CASES: dict[str, dict[str, Any]] = {
@@ -78,7 +78,9 @@ def bare(path: Path, case: dict[str, Any]) -> dict[str, float]:
 
 
 def _peak() -> float:
-    """Of this process alone: what getrusage tells begins with the memory of the process that started it."""
+    """Of this process alone: what getrusage tells begins with the memory of the process that
+    started it.
+    """
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 1024
 

@@ -1,4 +1,6 @@
-"""Simulated time for code that sleeps: threads, of which one runs at a time, the one whose moment has come."""
+"""Simulated time for code that sleeps: threads, of which one runs at a time, the one whose moment
+has come.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,18 @@ from collections.abc import Callable
 
 
 class Clock:
-    """Simulated seconds. Of all actors one runs at a time: the one whose moment has come, until it sleeps or ends."""
+    """Simulated seconds. Of all actors one runs at a time: the one whose moment has come, until it
+    sleeps or ends.
+    """
 
     def __init__(self) -> None:
         self.now = 0.0
         self._due: list[tuple[float, int, threading.Semaphore]] = []
-        self._count, self._idle, self._mine = itertools.count(), threading.Semaphore(0), threading.local()
+        self._count, self._idle, self._mine = (
+            itertools.count(),
+            threading.Semaphore(0),
+            threading.local(),
+        )
         self._errors: list[BaseException] = []
 
     def start(self, moment: float, actor: Callable[[], None]) -> None:

@@ -1,4 +1,6 @@
-"""The benchmark's synthetic clips: held out, the same everywhere, with prompts that go further from kind to kind."""
+"""The benchmark's synthetic clips: held out, the same everywhere, with prompts that go further from
+kind to kind.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ import torch
 
 from datamodules.benchmark import KINDS, SyntheticBenchmark, distance
 from datamodules.synthetic import CAMERA_MOTIONS, HELD_OUT, MOTIONS, SHAPES, World
-from ditflow.grid import VideoSize
+from ditflow.core.sizes import VideoSize
 
 
 def clouds(prompt: str) -> str:
@@ -18,14 +20,23 @@ def clouds(prompt: str) -> str:
 def test_subject_changes_less_than_scene(clip):
     assert tuple(clip.prompts) == KINDS
     caption, subject, scene = clip.prompts.values()
-    assert all(f" {clip.subjects[kind]}" in prompt and clip.subjects[kind] in (*SHAPES, "clouds") for kind, prompt in clip.prompts.items())
-    assert set(clip.prompts.values()) <= set(World().prompts()) and len(set(clip.prompts.values())) == 3
+    assert all(
+        f" {clip.subjects[kind]}" in prompt and clip.subjects[kind] in (*SHAPES, "clouds")
+        for kind, prompt in clip.prompts.items()
+    )
+    assert (
+        set(clip.prompts.values()) <= set(World().prompts())
+        and len(set(clip.prompts.values())) == 3
+    )
     if clip.name.split("-")[0] in CAMERA_MOTIONS:
         assert distance(clouds(caption), clouds(subject)) == 1
     else:
         assert clouds(caption) == clouds(subject)
         sprites = [prompt.split()[1:3] for prompt in (caption, subject, scene)]
-        assert all(sprites[0][1] != other[1] and other[0] != clouds(prompt) for other, prompt in zip(sprites[1:], (subject, scene), strict=True))
+        assert all(
+            sprites[0][1] != other[1] and other[0] != clouds(prompt)
+            for other, prompt in zip(sprites[1:], (subject, scene), strict=True)
+        )
     assert distance(clouds(caption), clouds(scene)) >= 2
 
 
@@ -39,7 +50,9 @@ def test_clips_are_those_of_their_seeds():
 
 
 def test_every_motion_of_the_world_is_among_the_24():
-    assert {clip.name.split("-")[0] for clip in SyntheticBenchmark().clips()} >= set(MOTIONS) - {"orbit"} and len(SyntheticBenchmark().clips()) == 24
+    assert {clip.name.split("-")[0] for clip in SyntheticBenchmark().clips()} >= set(MOTIONS) - {
+        "orbit"
+    } and len(SyntheticBenchmark().clips()) == 24
 
 
 @pytest.mark.parametrize(("clips", "first"), [(0, 0), (1, -1), (2, HELD_OUT - 1)])

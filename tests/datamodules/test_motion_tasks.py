@@ -1,4 +1,6 @@
-"""Clips on their way into a bank: encoded once, kept by content, dealt out to ranks, stopped between two clips."""
+"""Clips on their way into a bank: encoded once, kept by content, dealt out to ranks, stopped
+between two clips.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,12 @@ import torch
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from datamodules.encoding_cache import References
 from datamodules.manifest import ManifestError, MotionTask, read_manifest
 from datamodules.motion_tasks import MotionTaskModule
-from datamodules.references import References
-from ditflow.grid import VideoSize
-from ditflow.guidance import Guidance
+from ditflow.core.sizes import VideoSize
 from ditflow.motion import AttentionMotionFlow
+from ditflow.sampling.optimise import Guidance
 from ditflow.video import VideoError, read_video, video_sha256
 from tests.clips import NAMES, write_clips
 from tests.numbered import numbers, write_numbered
@@ -44,21 +46,37 @@ def test_clip_and_prompts_are_those_of_the_backbone(references, task, clips):
     for _ in range(2):  # made, then read
         found = references.clip(task)
         assert found.sha256 == clip.sha256
-        torch.testing.assert_close(found.latents, backbone.encode(clip.frames[None])[0], rtol=0, atol=0)
-        torch.testing.assert_close(references.text(["a", "the cat"]), torch.cat([backbone.embed(["a"]), backbone.embed(["the cat"])]), rtol=0, atol=0)
+        torch.testing.assert_close(
+            found.latents, backbone.encode(clip.frames[None])[0], rtol=0, atol=0
+        )
+        torch.testing.assert_close(
+            references.text(["a", "the cat"]),
+            torch.cat([backbone.embed(["a"]), backbone.embed(["the cat"])]),
+            rtol=0,
+            atol=0,
+        )
 
 
 def test_what_is_kept_is_not_made_again(references, task, monkeypatch):
     first = references.clip(task)
     for name in ("encode", "embed"):
         monkeypatch.setattr(type(references.backbone), name, None)
-    torch.testing.assert_close(references.clip(replace(task, name="other", prompt="other", seed=3)).latents, first.latents, rtol=0, atol=0)
+    torch.testing.assert_close(
+        references.clip(replace(task, name="other", prompt="other", seed=3)).latents,
+        first.latents,
+        rtol=0,
+        atol=0,
+    )
 
 
 def test_what_content_depends_on_is_kept_apart(references, task, clips, tmp_path):
     """Bytes, frames, size, backbone: each makes a file of its own."""
     smaller, other = VideoSize(8, 32, 48), tiny_backbone("rotary-ddim")
-    for change in (replace(task, start=1), replace(task, video=str(clips.parent / "right.mp4")), task):
+    for change in (
+        replace(task, start=1),
+        replace(task, video=str(clips.parent / "right.mp4")),
+        task,
+    ):
         references.clip(change)
     References(references.folder, references.backbone, smaller).clip(replace(task, start=2))
     References(references.folder, references.backbone, smaller).clip(task)
@@ -68,11 +86,16 @@ def test_what_content_depends_on_is_kept_apart(references, task, clips, tmp_path
 
 
 def test_frames_by_time(references, task):
-    """fps is a part of what is asked for: other frames, another file, the same latents as from the frames themselves."""
+    """fps is a part of what is asked for: other frames, another file, the same latents as from the
+    frames themselves.
+    """
     timed = replace(task, fps=4.0, video=str(task.video))
     clip = read_video(task.video, fps=4.0)
     assert references.hash_of(timed) != references.hash_of(task) and len(clip.frames) == 6
-    with pytest.raises(VideoError, match=r"lasts 1.38 s from start=0, but .* need 2.25 s. This backbone takes no clip of fewer than 8 frames"):
+    with pytest.raises(
+        VideoError,
+        match=r"lasts 1.38 s from start=0, but .* need 2.25 s. This backbone takes no clip of fewer than 8 frames",
+    ):
         references.clip(timed)
 
 
@@ -99,14 +122,23 @@ def test_auto_with_stride_and_fps(references, tmp_path):
 
 def test_too_short_for_any_video(references, tmp_path):
     auto = References(tmp_path / "cache", references.backbone, SIZE, auto=True)
-    with pytest.raises(VideoError, match=r"7.mp4 gives 7 frames. This backbone takes no clip of fewer than 8 frames."):
+    with pytest.raises(
+        VideoError,
+        match=r"7.mp4 gives 7 frames. This backbone takes no clip of fewer than 8 frames.",
+    ):
         auto.size_of(numbered_task(tmp_path, 7))
 
 
 def test_a_clip_that_is_too_short_names_what_the_backbone_takes(references, tmp_path):
-    with pytest.raises(VideoError, match=r"8.mp4 has 8 frames, but frames=9 .* need 9. Use --data.frames 8, or auto."):
+    with pytest.raises(
+        VideoError,
+        match=r"8.mp4 has 8 frames, but frames=9 .* need 9. Use --data.frames 8, or auto.",
+    ):
         references.read(numbered_task(tmp_path, 8))
-    with pytest.raises(VideoError, match=r"7.mp4 has 7 frames.* This backbone takes no clip of fewer than 8 frames."):
+    with pytest.raises(
+        VideoError,
+        match=r"7.mp4 has 7 frames.* This backbone takes no clip of fewer than 8 frames.",
+    ):
         references.read(numbered_task(tmp_path, 7))
 
 
@@ -114,7 +146,7 @@ def test_what_is_encoded_need_not_be_read(references, task, monkeypatch):
     assert not references.has(task)
     container = references.clip(task).container
     assert references.has(task) and container == "mov"
-    monkeypatch.setattr("datamodules.references.read_video", None)
+    monkeypatch.setattr("datamodules.encoding_cache.read_video", None)
     assert references.clip(task).container == container
 
 
@@ -138,19 +170,33 @@ def test_an_encoder_that_finds_no_room_gets_that_of_the_other(references, task, 
     monkeypatch.setattr(type(backbone), "encode", with_little_memory)
     references.text(["a"])
     assert references.clip(task).latents.isfinite().all() and held == [True, False]
-    monkeypatch.setattr(type(backbone), "encode", lambda *_: with_little_memory(backbone, backbone.embed(["a"])))
+    monkeypatch.setattr(
+        type(backbone), "encode", lambda *_: with_little_memory(backbone, backbone.embed(["a"]))
+    )
     with pytest.raises(torch.OutOfMemoryError):
         references.clip(replace(task, start=1))
 
 
-def test_a_clip_is_read_again_only_where_it_was_written_since(references, task, clips, tmp_path, monkeypatch):
+def test_a_clip_is_read_again_only_where_it_was_written_since(
+    references, task, clips, tmp_path, monkeypatch
+):
     read = []
-    monkeypatch.setattr("datamodules.references.video_sha256", lambda path: read.append(path) or video_sha256(path))
+    monkeypatch.setattr(
+        "datamodules.encoding_cache.video_sha256",
+        lambda path: read.append(path) or video_sha256(path),
+    )
     (tmp_path / "pictures").mkdir()
-    for video, written in ((tmp_path / "clip.mp4", tmp_path / "clip.mp4"), (tmp_path / "pictures", tmp_path / "pictures" / "1.png")):
+    for video, written in (
+        (tmp_path / "clip.mp4", tmp_path / "clip.mp4"),
+        (tmp_path / "pictures", tmp_path / "pictures" / "1.png"),
+    ):
         again = replace(task, video=str(video))
         written.write_bytes(b"one")
-        first = [references.hash_of(again), references.hash_of(again), references.hash_of(replace(again, start=1))]
+        first = [
+            references.hash_of(again),
+            references.hash_of(again),
+            references.hash_of(replace(again, start=1)),
+        ]
         assert first[0] == first[1] != first[2] and read == [str(video)]
         written.write_bytes(b"another")
         assert references.hash_of(again) != first[0] and read == [str(video)] * 2
@@ -170,18 +216,29 @@ class Broadcast:
 
     def of(self, rank: int) -> SimpleNamespace:
         heard = iter(range(99))
-        return SimpleNamespace(broadcast=lambda said: self.said.append(said) or said if rank == 0 else self.said[next(heard)])
+        return SimpleNamespace(
+            broadcast=lambda said: (
+                self.said.append(said) or said if rank == 0 else self.said[next(heard)]
+            )
+        )
 
 
 @pytest.fixture
 def module(clips, tmp_path):
     """The module of one of the ranks, as far as the Trainer brings it before the loop."""
     backbone, broadcast, modules = tiny_backbone("rotary"), Broadcast(), []
-    method = SimpleNamespace(negative_prompt="ugly", provenance={}, settings={"steps": 4}, guidance=Guidance(AttentionMotionFlow(2), "rotary_tables"))
+    method = SimpleNamespace(
+        negative_prompt="ugly",
+        provenance={},
+        settings={"steps": 4},
+        guidance=Guidance(AttentionMotionFlow(2), "rotary_tables"),
+    )
 
     def module(rank: int = 0, world_size: int = 1, **options) -> MotionTaskModule:
         place = {"bank": str(tmp_path / "bank"), "manifest": str(clips)}
-        data = MotionTaskModule(**place | options, frames=SIZE.frames, size=(SIZE.height, SIZE.width))
+        data = MotionTaskModule(
+            **place | options, frames=SIZE.frames, size=(SIZE.height, SIZE.width)
+        )
         data.trainer = SimpleNamespace(
             strategy=broadcast.of(rank),
             is_global_zero=rank == 0,
@@ -189,7 +246,9 @@ def module(clips, tmp_path):
             world_size=world_size,
             received_sigterm=False,
             callbacks=[],
-            lightning_module=SimpleNamespace(backbone=backbone, method=method, finish=False, keep_reference=False, iterations=2),
+            lightning_module=SimpleNamespace(
+                backbone=backbone, method=method, finish=False, keep_reference=False, iterations=2
+            ),
         )
         modules.append(data)
         data.setup("fit")
@@ -209,7 +268,9 @@ def test_ranks_share_the_clips_of_one_plan(module, world_size):
         for batch, step in data.train_dataloader():
             seen.append((*batch.leg.names, step))
             if step == 1:
-                data.claims.left.pop(batch.leg.names[0])  # done; the lease is kept, so that no other takes it again
+                data.claims.left.pop(
+                    batch.leg.names[0]
+                )  # done; the lease is kept, so that no other takes it again
                 for other in ranks:
                     other.claims.left.pop(batch.leg.names[0], None)
     assert sorted(seen) == sorted((name, step) for name in NAMES for step in range(2))
@@ -218,7 +279,10 @@ def test_ranks_share_the_clips_of_one_plan(module, world_size):
 def test_a_batch_holds_all_that_its_clips_need(module):
     data = module(batch_size=3)
     batch, _ = next(iter(data.train_dataloader()))
-    assert batch.leg.names == NAMES and batch.latents.shape[0] == batch.text.shape[0] == batch.negative.shape[0] == 3
+    assert (
+        batch.leg.names == NAMES
+        and batch.latents.shape[0] == batch.text.shape[0] == batch.negative.shape[0] == 3
+    )
     assert {task.negative_prompt for task in batch.tasks} == {"ugly"}
     data.trainer.lightning_module.method.settings["steps"] = 5
     assert next(iter(data.train_dataloader()))[0].settings != batch.settings
@@ -261,7 +325,7 @@ def test_sigterm_stops_between_two_clips(module):
 
 
 def test_nobody_but_rank_0_waits_and_it_no_longer_than_the_run_may_last(module, monkeypatch):
-    monkeypatch.setattr("datamodules.job.PAUSE", 0.0)
+    monkeypatch.setattr("datamodules.queue.job.PAUSE", 0.0)
     data, other = module(0, 2), module(1, 2)
     assert data.job.wait() is True and other.job.wait() is False
     data.trainer.callbacks = [Timer(duration={"seconds": 0})]

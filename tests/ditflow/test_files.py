@@ -16,7 +16,10 @@ def test_a_file_appears_at_the_end_and_replaces_the_old_one(tmp_path):
         stream.write(b"new")
         stream.flush()
         assert (tmp_path / "file").read_bytes() == b"old"
-        assert all(path.name == "file" or (path.name.startswith(".") and path.name.endswith(".tmp")) for path in tmp_path.iterdir())
+        assert all(
+            path.name == "file" or (path.name.startswith(".") and path.name.endswith(".tmp"))
+            for path in tmp_path.iterdir()
+        )
     assert (tmp_path / "file").read_bytes() == b"new" and os.listdir(tmp_path) == ["file"]
 
 
@@ -44,7 +47,11 @@ def test_everything_is_flushed_before_and_after_the_rename(tmp_path, monkeypatch
     events, fsync, replace = [], os.fsync, os.replace
 
     def flushing(descriptor):
-        events.append("folder" if os.path.isdir(f"/proc/self/fd/{descriptor}") else f"data {os.fstat(descriptor).st_size}")
+        events.append(
+            "folder"
+            if os.path.isdir(f"/proc/self/fd/{descriptor}")
+            else f"data {os.fstat(descriptor).st_size}"
+        )
         fsync(descriptor)
 
     def renaming(*names):
@@ -72,8 +79,13 @@ def test_a_refusal_is_one_sentence(tmp_path, path, message):
     (tmp_path / "folder").mkdir()
     with pytest.raises(StorageError) as caught, atomic_file(tmp_path / path) as stream:
         stream.write(b"x")
-    assert str(caught.value).startswith(f"Cannot write {tmp_path / path}: ") and message in str(caught.value)
-    assert sorted(os.listdir(tmp_path)) == ["folder", "taken"] and os.listdir(tmp_path / "folder") == []
+    assert str(caught.value).startswith(f"Cannot write {tmp_path / path}: ") and message in str(
+        caught.value
+    )
+    assert (
+        sorted(os.listdir(tmp_path)) == ["folder", "taken"]
+        and os.listdir(tmp_path / "folder") == []
+    )
 
 
 def test_folders_are_made_once(tmp_path):
@@ -86,5 +98,8 @@ def test_folders_are_made_once(tmp_path):
 
 
 def test_an_unknown_error_keeps_the_systems_words():
-    assert str(StorageError.of(OSError(errno.ESTALE, "Stale file handle"), "write", "/mnt/x")) == "Cannot write /mnt/x: Stale file handle."
+    assert (
+        str(StorageError.of(OSError(errno.ESTALE, "Stale file handle"), "write", "/mnt/x"))
+        == "Cannot write /mnt/x: Stale file handle."
+    )
     assert str(StorageError.of(OSError("odd"), "write", "x")) == "Cannot write x: odd."

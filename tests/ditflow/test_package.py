@@ -20,7 +20,12 @@ def test_other_names_are_not() -> None:
 
 def test_importing_imports_nothing_heavy() -> None:
     code = "import sys, ditflow; ditflow.__version__, ditflow.cite(); print([m for m in ('torch', 'diffusers', 'numpy', 'lightning') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )
 
 
 def test_cite() -> None:

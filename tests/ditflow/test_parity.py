@@ -20,41 +20,69 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ditflow.backbones.cogvideox import CogVideoX, spec_of
-from ditflow.backbones.encoders import Encoders
-from ditflow.entries import Source, entries_of
-from ditflow.grid import VideoSize
-from ditflow.guidance import Guidance, guided_step
+from ditflow.compatibility import Source, entries_of
+from ditflow.core.sizes import VideoSize
 from ditflow.metrics import Tracks, motion_fidelity
 from ditflow.metrics.motion_fidelity import published_similarity
+from ditflow.models.cogvideox import CogVideoX, spec_of
+from ditflow.models.encoders import Encoders
 from ditflow.motion import AttentionMotionFlow, MotionFeature, MotionSignal, SpatialMarginalMean
-from ditflow.reference import reference_motion
-from ditflow.state import GuidanceState
+from ditflow.sampling.optimise import Guidance, guided_step
+from ditflow.sampling.reference import reference_motion
+from ditflow.sampling.state import GuidanceState
+from ditflow.sampling.variables import VARIABLES
 from ditflow.transfer import inject
-from ditflow.variables import VARIABLES
 from tests.closeness import assert_close_in_norm
 
 DATA = Path(__file__).parents[1] / "data" / "parity"
 VAE = {"temporal_compression_ratio": 4, "block_out_channels": (8,) * 4}
 SIZE = VideoSize(21, 48, 80)
-FLOW = {"5b_rope_flow": "rotary_tables", "5b_latent_flow": "latents", "2b_posemb_flow": "sinusoidal", "2b_latent_flow": "latents"}
+FLOW = {
+    "5b_rope_flow": "rotary_tables",
+    "5b_latent_flow": "latents",
+    "2b_posemb_flow": "sinusoidal",
+    "2b_latent_flow": "latents",
+}
 RUNS = FLOW | {"5b_latent_smm": "latents", "5b_latent_moft": "latents"}
-PUBLISHED_POSITIONS = torch.cartesian_prod(*(torch.tensor(axis, dtype=torch.float32) for axis in (range(6), (2, 11, 20), (0, 9, 18, 27, 36))))  # of 30x45
+PUBLISHED_POSITIONS = torch.cartesian_prod(
+    *(
+        torch.tensor(axis, dtype=torch.float32)
+        for axis in (range(6), (2, 11, 20), (0, 9, 18, 27, 36))
+    )
+)  # of 30x45
 NAMES = {"rotary_tables": "rope", "sinusoidal": "posemb", "latents": "latents"}
 
 
 def metadata(name: str) -> dict[str, dict]:
     with safe_open(DATA / f"{name}.safetensors", "pt") as file:
-        return {key: json.loads(value) for key, value in file.metadata().items() if value.startswith("{")}
+        return {
+            key: json.loads(value)
+            for key, value in file.metadata().items()
+            if value.startswith("{")
+        }
 
 
 def published(family: str) -> tuple[CogVideoX, dict[str, Tensor]]:
-    tensors, configs = load_file(DATA / f"{family}_inputs.safetensors"), metadata(f"{family}_inputs")
+    tensors, configs = (
+        load_file(DATA / f"{family}_inputs.safetensors"),
+        metadata(f"{family}_inputs"),
+    )
     transformer = CogVideoXTransformer3DModel(**configs["config"])
-    transformer.load_state_dict({key.removeprefix("transformer."): value for key, value in tensors.items() if key.startswith("transformer.")})
+    transformer.load_state_dict(
+        {
+            key.removeprefix("transformer."): value
+            for key, value in tensors.items()
+            if key.startswith("transformer.")
+        }
+    )
     scheduler = getattr(diffusers, configs["scheduler"].pop("cls"))(**configs["scheduler"])
     spec = spec_of(family, transformer.config, VAE, type(scheduler).__name__)
-    backbone = CogVideoX(spec, transformer, scheduler, Encoders("", spec.text_tokens, torch.device("cpu"), torch.float32))
+    backbone = CogVideoX(
+        spec,
+        transformer,
+        scheduler,
+        Encoders("", spec.text_tokens, torch.device("cpu"), torch.float32),
+    )
     backbone._positions = lambda grid: PUBLISHED_POSITIONS
     return backbone, tensors
 
@@ -86,7 +114,9 @@ def guidance_of(settings: dict, variable: str) -> Guidance:
 
 def test_every_vector_is_used() -> None:
     inputs = {"5b_inputs", "2b_inputs"}
-    assert {path.stem for path in DATA.glob("*.safetensors")} == inputs | set(RUNS) | {f"{run}_inject" for run in FLOW} | {"motion_fidelity"}
+    assert {path.stem for path in DATA.glob("*.safetensors")} == inputs | set(RUNS) | {
+        f"{run}_inject" for run in FLOW
+    } | {"motion_fidelity"}
 
 
 @pytest.mark.parametrize("family", ["5b", "2b"])
@@ -154,43 +184,94 @@ def test_what_is_off_by_a_little_leaves_the_run(run: str, changed: dict) -> None
 @pytest.mark.parametrize("run", ["5b_latent_smm", "5b_latent_moft"])
 def test_features(run: str) -> None:
     backbone, inputs = published("5b")
-    vectors, block = load_file(DATA / f"{run}.safetensors"), metadata(run)["settings"]["guidance_blocks"][0]
+    vectors, block = (
+        load_file(DATA / f"{run}.safetensors"),
+        metadata(run)["settings"]["guidance_blocks"][0],
+    )
     with torch.no_grad(), backbone.tapped(features=[block], stop_early=True) as recording:
         backbone.predict(inputs["motion_latent"], 0, inputs["emb_source"])
-    features = recording.features[block].unflatten(1, (6, 3, 5))[0].permute(0, 3, 1, 2)  # (F, E, H, W)
+    features = (
+        recording.features[block].unflatten(1, (6, 3, 5))[0].permute(0, 3, 1, 2)
+    )  # (F, E, H, W)
     torch.testing.assert_close(features, vectors["ref_features"], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("run", "variable"), FLOW.items())
 def test_zero_shot_run(run: str, variable: str) -> None:
     backbone, inputs = published(run[:2])
-    optimised, vectors, settings = load_file(DATA / f"{run}.safetensors"), load_file(DATA / f"{run}_inject.safetensors"), metadata(run)["settings"]
-    guidance, schedule = guidance_of(settings, variable), backbone.schedule(settings["num_inference_steps"], settings["guidance_scale"])
+    optimised, vectors, settings = (
+        load_file(DATA / f"{run}.safetensors"),
+        load_file(DATA / f"{run}_inject.safetensors"),
+        metadata(run)["settings"],
+    )
+    guidance, schedule = (
+        guidance_of(settings, variable),
+        backbone.schedule(settings["num_inference_steps"], settings["guidance_scale"]),
+    )
     noise = inputs["init_latents"]
     shape = VARIABLES[variable].start(backbone, noise, SIZE).parameter.shape
-    history = tuple(optimised[f"guided{index}_{NAMES[variable]}"].reshape(shape) for index in range(3))
-    state = GuidanceState(3, noise, noise, history[-1], torch.empty(1, 0), history=history, losses=(torch.zeros(1, 1),) * 3)
-    (entry,) = entries_of(backbone, guidance, schedule, SIZE, state, [Source("clip", "", "target", "negative", 1)], 0.0)
+    history = tuple(
+        optimised[f"guided{index}_{NAMES[variable]}"].reshape(shape) for index in range(3)
+    )
+    state = GuidanceState(
+        3,
+        noise,
+        noise,
+        history[-1],
+        torch.empty(1, 0),
+        history=history,
+        losses=(torch.zeros(1, 1),) * 3,
+    )
+    (entry,) = entries_of(
+        backbone,
+        guidance,
+        schedule,
+        SIZE,
+        state,
+        [Source("clip", "", "target", "negative", 1)],
+        0.0,
+    )
     entry = replace(entry, reference_latents=inputs["motion_latent"][0])
 
     generators, seen = [torch.Generator().manual_seed(1)], []
     advance = backbone.advance
     backbone.advance = lambda *arguments: seen.append(advance(*arguments)) or seen[-1]
-    inject(backbone, entry, schedule, noise, inputs["emb_target"], inputs["emb_negative"], generators, settings["injection_blocks"])
+    inject(
+        backbone,
+        entry,
+        schedule,
+        noise,
+        inputs["emb_target"],
+        inputs["emb_negative"],
+        generators,
+        settings["injection_blocks"],
+    )
     for index, (latents, _) in enumerate(seen):
-        # no Adam here: ten steps round latents of size 6 by ten times 6e-8, and guidance of 7 enlarges it
+        # no Adam here: ten steps round latents of size 6 by ten times 6e-8, and guidance of 7
+        # enlarges it
         assert_close_in_norm(latents, vectors[f"step{index}_latents"], largest=10 * 6 * 6e-7 * 7)
     assert len(seen) == len(schedule)
 
 
 @pytest.mark.parametrize("size", ["small", "medium"])
 def test_motion_fidelity(size: str) -> None:
-    """The published score, quirks included; a video against itself does not score 1 there, and does here."""
+    """The published score, quirks included; a video against itself does not score 1 there, and does
+    here.
+    """
     vectors = load_file(DATA / "motion_fidelity.safetensors")
-    reference, generated = (vectors[f"{size}_{name}_tracks"].transpose(0, 1) for name in ("reference", "generated"))  # (T, n, 2)
+    reference, generated = (
+        vectors[f"{size}_{name}_tracks"].transpose(0, 1) for name in ("reference", "generated")
+    )  # (T, n, 2)
     similarity = published_similarity(reference.diff(dim=0), generated.diff(dim=0))
     torch.testing.assert_close(similarity.mT, vectors[f"{size}_similarity"], rtol=0, atol=1e-6)
-    a, b = (Tracks(positions, torch.ones(positions.shape[:2], dtype=torch.bool), (64, 64)) for positions in (reference, generated))
-    assert motion_fidelity(a, b, published=True) == pytest.approx(vectors[f"{size}_score"].item(), abs=1e-6)
-    assert motion_fidelity(b, b, published=True) == pytest.approx(vectors[f"{size}_score_identical"].item(), abs=1e-6)
+    a, b = (
+        Tracks(positions, torch.ones(positions.shape[:2], dtype=torch.bool), (64, 64))
+        for positions in (reference, generated)
+    )
+    assert motion_fidelity(a, b, published=True) == pytest.approx(
+        vectors[f"{size}_score"].item(), abs=1e-6
+    )
+    assert motion_fidelity(b, b, published=True) == pytest.approx(
+        vectors[f"{size}_score_identical"].item(), abs=1e-6
+    )
     assert motion_fidelity(b, b) == pytest.approx(1)

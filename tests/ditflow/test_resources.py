@@ -28,7 +28,10 @@ def test_found(package, name):
     assert shipped("configs", name) == package / "configs" / name
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "none.yaml", "../secret.txt", "pretrain/../../secret.txt", "/etc/passwd"])
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", "none.yaml", "../secret.txt", "pretrain/../../secret.txt", "/etc/passwd"],
+)
 def test_not_shipped(package, name):
     assert shipped("configs", name) is None
     assert shipped("checkpoints", name) is None

@@ -1,4 +1,6 @@
-"""Clips, and the bank that they make: what runs of the command line start from and are compared with."""
+"""Clips, and the bank that they make: what runs of the command line start from and are compared
+with.
+"""
 
 from __future__ import annotations
 

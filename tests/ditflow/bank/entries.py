@@ -9,7 +9,12 @@ import torch
 
 from ditflow.bank import BankEntry, EntryMetadata
 
-SHAPES = {"latents": (2, 4, 6, 8), "rotary_tables": (2, 2, 24, 8), "rotary_positions": (2, 24, 3), "sinusoidal": (24, 16)}
+SHAPES = {
+    "latents": (2, 4, 6, 8),
+    "rotary_tables": (2, 2, 24, 8),
+    "rotary_positions": (2, 24, 3),
+    "sinusoidal": (24, 16),
+}
 
 
 def make_metadata(**changes: Any) -> EntryMetadata:
@@ -48,11 +53,15 @@ def make_metadata(**changes: Any) -> EntryMetadata:
     )
 
 
-def make_entry(seed: int = 0, *, variable: str = "rotary_positions", latents: bool = False, **changes: Any) -> BankEntry:
+def make_entry(
+    seed: int = 0, *, variable: str = "rotary_positions", latents: bool = False, **changes: Any
+) -> BankEntry:
     generator = torch.Generator().manual_seed(seed)
     metadata = make_metadata(variable=variable, seed=seed, **changes)
     parameters = torch.randn(len(metadata.timesteps), *SHAPES[variable], generator=generator)
-    return BankEntry(metadata, parameters, torch.randn(2, 4, 6, 8, generator=generator) if latents else None)
+    return BankEntry(
+        metadata, parameters, torch.randn(2, 4, 6, 8, generator=generator) if latents else None
+    )
 
 
 def replaced(entry: BankEntry, **changes: Any) -> BankEntry:

@@ -1,4 +1,6 @@
-"""Eight processes at one bank: no entry is lost, no read is torn, and of those that want one name one gets it."""
+"""Eight processes at one bank: no entry is lost, no read is torn, and of those that want one name
+one gets it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ TOGETHER = FORK.Barrier(PROCESSES, timeout=600)
 
 
 def work(place: tuple[str, int]) -> list[int]:
-    """One process: it writes its entries and meanwhile reads, lists, verifies and indexes everybody's. Returns which of the shared names it won."""
+    """One process: it writes its entries and meanwhile reads, lists, verifies and indexes
+    everybody's. Returns which of the shared names it won.
+    """
     path, me = place
     bank, choose, mine = MotionBank(path, create=True), random.Random(me), set()
     own, hot = make_entry(me), {make_entry(seed).content_hash for seed in range(PROCESSES)}
@@ -30,7 +34,11 @@ def work(place: tuple[str, int]) -> list[int]:
             there = list(bank)
             assert mine <= set(there)
             for name in choose.sample(there, min(len(there), 5)):
-                assert name == "hot" or name.startswith("shared") or bank[name].metadata.seed == int(name[0])
+                assert (
+                    name == "hot"
+                    or name.startswith("shared")
+                    or bank[name].metadata.seed == int(name[0])
+                )
         if number % 50 == 6 * me:
             assert bank.verify() == [] and bank.reindex() >= len(mine)
             assert mine <= {row.name for row in bank.index() if not row.problem}
@@ -58,7 +66,10 @@ def outcome(tmp_path_factory):
 def test_no_entry_is_lost_and_all_are_sound(outcome):
     bank = MotionBank(outcome[0])
     wanted = {f"{me}-{number:03d}" for me in range(PROCESSES) for number in range(EACH)}
-    assert set(bank) == wanted | {"hot"} | {f"shared-{number}" for number in range(SHARED)} and len(wanted) == 1000
+    assert (
+        set(bank) == wanted | {"hot"} | {f"shared-{number}" for number in range(SHARED)}
+        and len(wanted) == 1000
+    )
     assert bank.verify() == []
     contents = [make_entry(me).content_hash for me in range(PROCESSES)]
     assert all(bank.content_hash(name) == contents[int(name[0])] for name in wanted)
@@ -72,9 +83,15 @@ def test_each_shared_name_has_one_winner(outcome):
 
 
 def test_nothing_half_written_is_left(outcome):
-    assert [file for file in Path(outcome[0]).rglob("*") if file.is_file() and file.suffix not in (".safetensors", ".jsonl")] == []
+    assert [
+        file
+        for file in Path(outcome[0]).rglob("*")
+        if file.is_file() and file.suffix not in (".safetensors", ".jsonl")
+    ] == []
 
 
 def test_an_index_of_any_moment_tells_the_truth(outcome):
     bank = MotionBank(outcome[0])
-    assert {row.name: row.prompt for row in bank.index()} == {name: bank.metadata(name).prompt for name in bank}
+    assert {row.name: row.prompt for row in bank.index()} == {
+        name: bank.metadata(name).prompt for name in bank
+    }

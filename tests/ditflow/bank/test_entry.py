@@ -1,4 +1,6 @@
-"""One entry as bytes: exact round trip, equal bytes for equal entries, and no damage that goes unnoticed."""
+"""One entry as bytes: exact round trip, equal bytes for equal entries, and no damage that goes
+unnoticed.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,9 @@ from safetensors.torch import load, save
 
 from ditflow.bank import BankEntry, EntryError
 from ditflow.bank.entry import KIND
-from ditflow.bank.header import MAX_HEADER, Header, Slot, write_header
+from ditflow.bank.file_format import MAX_HEADER, Header, Slot, pack, write_header
 from ditflow.bank.metadata import FIELDS
-from ditflow.bank.record import pack
-from ditflow.bank.strict import canonical_json
+from ditflow.bank.validation import canonical_json
 from tests.ditflow.bank.entries import SHAPES, assert_same, make_entry, make_metadata, replaced
 
 
@@ -43,7 +44,10 @@ def test_special_numbers_keep_their_bits():
     parameters = torch.zeros(3, 2, 24, 3)
     parameters[0, 0, 0] = torch.tensor([-0.0, 1e-45, 3.4e38])
     entry = BankEntry(make_metadata(), parameters)
-    assert torch.equal(BankEntry.from_bytes(entry.to_bytes()).parameters.view(torch.int32), parameters.view(torch.int32))
+    assert torch.equal(
+        BankEntry.from_bytes(entry.to_bytes()).parameters.view(torch.int32),
+        parameters.view(torch.int32),
+    )
 
 
 def test_parameters_of_a_graph_or_of_a_view_are_written():
@@ -56,13 +60,22 @@ def test_parameters_of_a_graph_or_of_a_view_are_written():
 @pytest.mark.parametrize("field", ["seconds", "date", "ditflow"])
 def test_content_hash_leaves_out_what_differs_between_runs(field):
     entry = make_entry()
-    other = replaced(entry, **{field: {"seconds": 99.0, "date": "2030-01-01", "ditflow": "9.9"}[field]})
+    other = replaced(
+        entry, **{field: {"seconds": 99.0, "date": "2030-01-01", "ditflow": "9.9"}[field]}
+    )
     assert other.content_hash == entry.content_hash and other.to_bytes() != entry.to_bytes()
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"prompt": "x"}, {"seed": 8}, {"clip": "x"}, {"losses": ((0.9, 0.8), (0.5, 0.4), (0.3, 0.250000001))}, {"tags": ()}, {"steps": 11}],
+    [
+        {"prompt": "x"},
+        {"seed": 8},
+        {"clip": "x"},
+        {"losses": ((0.9, 0.8), (0.5, 0.4), (0.3, 0.250000001))},
+        {"tags": ()},
+        {"steps": 11},
+    ],
     ids=lambda changes: next(iter(changes)),
 )
 def test_content_hash_knows_all_other_metadata(changes):
@@ -80,13 +93,25 @@ def test_content_hash_knows_each_bit_of_the_tensors():
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        ({"parameters": torch.zeros(3, 2, 24, 3, dtype=torch.float64)}, "parameters have type torch.float64, not torch.float32"),
-        ({"parameters": torch.full((3, 2, 24, 3), torch.nan)}, "parameters hold numbers that are not finite"),
+        (
+            {"parameters": torch.zeros(3, 2, 24, 3, dtype=torch.float64)},
+            "parameters have type torch.float64, not torch.float32",
+        ),
+        (
+            {"parameters": torch.full((3, 2, 24, 3), torch.nan)},
+            "parameters hold numbers that are not finite",
+        ),
         ({"parameters": torch.zeros(2, 2, 24, 3)}, "parameters of 2 steps, and metadata of 3"),
-        ({"parameters": torch.zeros(3, 2, 25, 3)}, r"shape \(2, 24, 3\) at each step, and the parameters have \(2, 25, 3\)"),
+        (
+            {"parameters": torch.zeros(3, 2, 25, 3)},
+            r"shape \(2, 24, 3\) at each step, and the parameters have \(2, 25, 3\)",
+        ),
         ({"parameters": torch.zeros(3, 2, 24)}, r"the parameters have \(2, 24\)"),
         ({"parameters": torch.zeros(())}, "parameters of 0 steps"),
-        ({"parameters": torch.zeros(3, 2, 24, 3), "reference_latents": torch.zeros(2, 4, 6)}, "reference latents have shape"),
+        (
+            {"parameters": torch.zeros(3, 2, 24, 3), "reference_latents": torch.zeros(2, 4, 6)},
+            "reference latents have shape",
+        ),
     ],
 )
 def test_tensors_that_do_not_fit_the_metadata_are_refused(tensors, message):
@@ -128,15 +153,25 @@ def test_each_truncation_is_found():
 
 def forged(slots: dict[str, Slot], body: bytes, **changes: object) -> bytes:
     """A record with sums that fit: only its claims are wrong."""
-    header = Header("", KIND, "", make_metadata().as_dict() | changes, slots, hashlib.sha256(body).hexdigest())
+    header = Header(
+        "", KIND, "", make_metadata().as_dict() | changes, slots, hashlib.sha256(body).hexdigest()
+    )
     return write_header(header) + body
 
 
 @pytest.mark.parametrize(
     ("slots", "body", "message"),
     [
-        ({"parameters": Slot("F32", (3, 2, 24, 3), 0, 1728)}, b"", "truncated: its tensors claim 1728 bytes"),
-        ({"parameters": Slot("F32", (1 << 30, 2), 0, 1 << 33)}, b"", "truncated: its tensors claim 8589934592 bytes"),
+        (
+            {"parameters": Slot("F32", (3, 2, 24, 3), 0, 1728)},
+            b"",
+            "truncated: its tensors claim 1728 bytes",
+        ),
+        (
+            {"parameters": Slot("F32", (1 << 30, 2), 0, 1 << 33)},
+            b"",
+            "truncated: its tensors claim 8589934592 bytes",
+        ),
         ({"parameters": Slot("F32", (1 << 60,), 0, 1 << 62)}, b"", "impossible shape"),
         ({"parameters": Slot("F32", (0, 1 << 33, 1 << 33), 0, 0)}, b"", "cannot lie"),
         ({"parameters": Slot("F32", (3, 2, 24, 3), 0, 4)}, bytes(4), "cannot lie in 4 bytes"),
@@ -144,9 +179,21 @@ def forged(slots: dict[str, Slot], body: bytes, **changes: object) -> bytes:
         ({"parameters": Slot("F32", (1,) * 9, 0, 4)}, bytes(4), "impossible shape"),
         ({"parameters": Slot("C64", (1,), 0, 8)}, bytes(8), "'C64' is no type of number"),
         ({"parameters": Slot("F32", (3, 2, 24, 3), 4, 1732)}, bytes(1732), "overlap or leave gaps"),
-        ({"a": Slot("F32", (1,), 0, 4), "b": Slot("F32", (1,), 0, 4)}, bytes(4), "overlap or leave gaps"),
-        ({"parameters": Slot("F16", (3, 2, 24, 3), 0, 864)}, bytes(864), "holds F32 numbers, not F16"),
-        ({"parameters": Slot("F32", (3, 2, 9, 3), 0, 648)}, bytes(648), r"shape \(2, 24, 3\) at each step"),
+        (
+            {"a": Slot("F32", (1,), 0, 4), "b": Slot("F32", (1,), 0, 4)},
+            bytes(4),
+            "overlap or leave gaps",
+        ),
+        (
+            {"parameters": Slot("F16", (3, 2, 24, 3), 0, 864)},
+            bytes(864),
+            "holds F32 numbers, not F16",
+        ),
+        (
+            {"parameters": Slot("F32", (3, 2, 9, 3), 0, 648)},
+            bytes(648),
+            r"shape \(2, 24, 3\) at each step",
+        ),
         ({"weights": Slot("F32", (3, 2, 24, 3), 0, 1728)}, bytes(1728), "not .'weights'."),
         ({}, b"", "an entry holds 'parameters'"),
     ],
@@ -183,17 +230,26 @@ JUNK = [
 
 
 def test_random_claims_with_sums_that_fit_are_refused_or_sound():
-    """Whatever a stranger writes into any field or slot: an EntryError or an entry that passes every check, and nothing else."""
+    """Whatever a stranger writes into any field or slot: an EntryError or an entry that passes
+    every check, and nothing else.
+    """
     choose, refused = random.Random(0), 0
     for _ in range(1000):
-        changes = {field: choose.choice(JUNK) for field in choose.sample(sorted(FIELDS), choose.choice([0, 1, 1, 2, 5]))}
+        changes = {
+            field: choose.choice(JUNK)
+            for field in choose.sample(sorted(FIELDS), choose.choice([0, 1, 1, 2, 5]))
+        }
         slot = [
             choose.choice(["F32", "F16", "U8", "X", "", 7]),
             choose.choice([[3, 2, 24, 3], [3, 2, 24], [-3], [0], [1 << 40], "abc", None, 3, [[1]]]),
             choose.choice([0, 8, -1]),
             1728,
         ]
-        slots = {"parameters": Slot("F32", (3, 2, 24, 3), 0, 1728) if choose.random() < 0.5 else Slot(*slot)}
+        slots = {
+            "parameters": Slot("F32", (3, 2, 24, 3), 0, 1728)
+            if choose.random() < 0.5
+            else Slot(*slot)
+        }
         try:
             data = forged(slots, bytes(1728), **changes)
         except TypeError:  # our own writer refuses before it is a file
@@ -207,7 +263,9 @@ def test_random_claims_with_sums_that_fit_are_refused_or_sound():
 
 def test_claims_are_compared_before_memory_is_taken(monkeypatch):
     """The grid and the tensors agree with each other on 8 GiB, and the file has none of them."""
-    monkeypatch.setattr("ditflow.bank.entry.read_tensors", lambda *_: pytest.fail("memory for tensors was taken"))
+    monkeypatch.setattr(
+        "ditflow.bank.entry.read_tensors", lambda *_: pytest.fail("memory for tensors was taken")
+    )
     slots = {"parameters": Slot("F32", (3, 2, 1 << 24, 3), 0, 3 * 2 * 3 * 4 << 24)}
     with pytest.raises(EntryError, match="truncated"):
         BankEntry.from_bytes(forged(slots, b"", grid=(1 << 8, 1 << 8, 1 << 8)))
@@ -256,11 +314,15 @@ def test_a_pickle_is_data(tmp_path):
 def test_records_hold_every_kind_of_tensor():
     tensors = {
         str(number): torch.arange(5).to(dtype)
-        for number, dtype in enumerate([torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool])
+        for number, dtype in enumerate(
+            [torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool]
+        )
     }
     tensors |= {"scalar": torch.tensor(2.5), "empty": torch.zeros(0, 3)}
     data = b"".join(pack("test", "x", {}, tensors))
     again = load(data)
-    assert {name: (tensor.dtype, tensor.shape) for name, tensor in again.items()} == {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
+    assert {name: (tensor.dtype, tensor.shape) for name, tensor in again.items()} == {
+        name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()
+    }
     assert all(torch.equal(again[name], tensor) for name, tensor in tensors.items())
     assert canonical_json({}) in data.decode(errors="replace")

@@ -16,7 +16,9 @@ from tests.ditflow.bank.entries import make_entry
 
 @pytest.fixture(params=["local", "memory"])
 def bank(request, tmp_path):
-    return MotionBank(tmp_path if request.param == "local" else f"memory://{uuid.uuid4().hex}", create=True)
+    return MotionBank(
+        tmp_path if request.param == "local" else f"memory://{uuid.uuid4().hex}", create=True
+    )
 
 
 def test_a_record_comes_back_exactly(bank):
@@ -27,12 +29,21 @@ def test_a_record_comes_back_exactly(bank):
         "half": torch.randn(3, dtype=torch.bfloat16),
         "none": torch.zeros(0, 4),
     }
-    metadata = {"names": ["kite", "boat"], "step": 7, "losses": [[0.5, 1e-7]], "done": False, "nothing": None}
+    metadata = {
+        "names": ["kite", "boat"],
+        "step": 7,
+        "losses": [[0.5, 1e-7]],
+        "done": False,
+        "nothing": None,
+    }
     assert bank.load_inflight("batch") is None and bank.inflight() == []
     bank.save_inflight("batch", tensors, metadata)
     loaded, told = bank.load_inflight("batch")
     assert told == metadata and bank.inflight() == ["batch"] and len(bank) == 0
-    assert loaded.keys() == tensors.keys() and all(loaded[name].dtype == tensor.dtype and torch.equal(loaded[name], tensor) for name, tensor in tensors.items())
+    assert loaded.keys() == tensors.keys() and all(
+        loaded[name].dtype == tensor.dtype and torch.equal(loaded[name], tensor)
+        for name, tensor in tensors.items()
+    )
     loaded["latents"].add_(1)  # ordinary memory, which may be written
 
 
@@ -52,7 +63,9 @@ def test_a_damaged_record_is_found(tmp_path):
     file.write_bytes(file.read_bytes()[:-1] + b"\1")
     with pytest.raises(EntryError, match="in-flight record 'batch' is damaged"):
         bank.load_inflight("batch")
-    assert bank.verify() == ["in-flight record 'batch' is damaged: its tensors do not have the sha256 that its header gives."]
+    assert bank.verify() == [
+        "in-flight record 'batch' is damaged: its tensors do not have the sha256 that its header gives."
+    ]
 
 
 def test_garbage_of_a_killed_writer_is_not_seen(tmp_path):
@@ -62,7 +75,12 @@ def test_garbage_of_a_killed_writer_is_not_seen(tmp_path):
     for folder in ("inflight", "entries", "failed"):
         (tmp_path / folder).mkdir(exist_ok=True)
         (tmp_path / folder / ".0123456789abcdef.tmp").write_bytes(b"half")
-    assert bank.inflight() == ["batch"] and list(bank) == ["kite"] and bank.failures() == {} and bank.verify() == []
+    assert (
+        bank.inflight() == ["batch"]
+        and list(bank) == ["kite"]
+        and bank.failures() == {}
+        and bank.verify() == []
+    )
 
 
 def test_metadata_that_are_no_json_write_nothing(bank):
@@ -74,7 +92,9 @@ def test_metadata_that_are_no_json_write_nothing(bank):
 
 @pytest.mark.parametrize("delay", [0.0, 0.017, 0.06])
 def test_kill_9_leaves_a_whole_record(tmp_path, delay):
-    """A process saves as fast as it can and is killed: what it leaves is one of its states, whole."""
+    """A process saves as fast as it can and is killed: what it leaves is one of its states,
+    whole.
+    """
     code = "\n".join(
         [
             "import torch; from ditflow.bank import MotionBank; from tests.ditflow.bank.entries import make_entry",
@@ -94,7 +114,11 @@ def test_kill_9_leaves_a_whole_record(tmp_path, delay):
     bank = MotionBank(tmp_path)
     tensors, metadata = bank.load_inflight("batch")
     assert metadata["step"] >= saved - 1 and tensors["x"].eq(metadata["step"]).all()
-    assert bank.verify() == [] and list(bank) == ["kite"] and bank["kite"].metadata.seed in (metadata["step"], metadata["step"] - 1)
+    assert (
+        bank.verify() == []
+        and list(bank) == ["kite"]
+        and bank["kite"].metadata.seed in (metadata["step"], metadata["step"] - 1)
+    )
 
 
 def test_failures_are_counted_and_end_with_the_entry(bank):
@@ -102,13 +126,20 @@ def test_failures_are_counted_and_end_with_the_entry(bank):
     bank.mark_failed("boat", "out of memory")
     bank.mark_failed("kite", "kite.mp4 is still truncated: \ud800 \x1b[31m")
     failures = bank.failures()
-    assert list(failures) == ["boat", "kite"] and failures["kite"].attempts == 2 and failures["boat"].attempts == 1
+    assert (
+        list(failures) == ["boat", "kite"]
+        and failures["kite"].attempts == 2
+        and failures["boat"].attempts == 1
+    )
     assert failures["kite"].reason.startswith("kite.mp4 is still truncated")
     bank["kite"] = make_entry()
     assert list(bank.failures()) == ["boat"] and list(bank) == ["kite"]
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"\xff", b'{"reason":1,"attempts":1,"date":"2026-01-01"}', b'{"reason":"x"}'])
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"{", b"\xff", b'{"reason":1,"attempts":1,"date":"2026-01-01"}', b'{"reason":"x"}'],
+)
 def test_a_damaged_failure_is_still_a_failure(tmp_path, text):
     bank = MotionBank(tmp_path, create=True)
     bank.mark_failed("kite", "no")

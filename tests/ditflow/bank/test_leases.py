@@ -1,4 +1,6 @@
-"""Leases: one of many takes a key, the living keep it, the dead lose it, and no clock of another machine is believed."""
+"""Leases: one of many takes a key, the living keep it, the dead lose it, and no clock of another
+machine is believed.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,10 @@ class Clock:
 
 @pytest.fixture(params=["local", "memory"])
 def bank(request, tmp_path):
-    return MotionBank(str(tmp_path / "bank") if request.param == "local" else f"memory://{tmp_path.name}/leased", create=True)
+    return MotionBank(
+        str(tmp_path / "bank") if request.param == "local" else f"memory://{tmp_path.name}/leased",
+        create=True,
+    )
 
 
 @pytest.fixture
@@ -116,7 +121,12 @@ def test_a_race_has_one_winner_for_each_key(local):
 
 def test_a_killed_process_of_this_machine_is_dead_at_once(local):
     ready = "import sys; from ditflow.bank.leases import Leases; print(Leases(sys.argv[1], 'killed').acquire('clip'), flush=True); sys.stdin.read()"
-    process = subprocess.Popen([sys.executable, "-c", ready, local.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", ready, local.path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout.readline() == "True\n"
     leases = Leases(local, "heir")
     assert not leases.acquire("clip")
@@ -131,11 +141,20 @@ def test_who_is_gone():
     boot, space, pid, started = this_process().split("/")
     assert not is_gone(this_process())
     assert is_gone(f"{boot}/{space}/{pid}/{int(started) + 1}"), "its number was given to another"
-    for unknown in ("", "a", f"other/{space}/{pid}/1", f"{boot}/other/{pid}/1", f"{boot}/{space}/x/1"):
+    for unknown in (
+        "",
+        "a",
+        f"other/{space}/{pid}/1",
+        f"{boot}/other/{pid}/1",
+        f"{boot}/{space}/x/1",
+    ):
         assert not is_gone(unknown)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"holder":1,"process":"","beats":0}', b"\xff", b'{"beats":' + b"9" * 9999])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b'{"holder":1,"process":"","beats":0}', b"\xff", b'{"beats":' + b"9" * 9999],
+)
 def test_a_lease_that_cannot_be_read_is_one_and_dies_in_time(local, tmp_path, content):
     clock = Clock()
     (tmp_path / "bank" / "leases").mkdir(parents=True)
@@ -172,4 +191,6 @@ def test_the_thread_beats_and_ends(local, tmp_path):
             time.sleep(0.01)
         assert json.loads(file.read_text())["beats"] >= 3
     time.sleep(0.1)
-    assert not file.exists() and not leases.holders()  # all was given back, and no late beat makes it anew
+    assert (
+        not file.exists() and not leases.holders()
+    )  # all was given back, and no late beat makes it anew

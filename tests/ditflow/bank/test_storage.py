@@ -48,9 +48,15 @@ def test_a_disk_that_refuses(tmp_path, monkeypatch, calls, code):
         lambda: bank.mark_failed("boat", "again"),
         bank.reindex,
     ):
-        with pytest.raises(BankStorageError, match=f"Cannot write {tmp_path}.*{SENTENCES[code]}") as caught:
+        with pytest.raises(
+            BankStorageError, match=f"Cannot write {tmp_path}.*{SENTENCES[code]}"
+        ) as caught:
             write()
-        assert caught.value.errno == code and isinstance(caught.value, OSError) and isinstance(caught.value, BankError)
+        assert (
+            caught.value.errno == code
+            and isinstance(caught.value, OSError)
+            and isinstance(caught.value, BankError)
+        )
     monkeypatch.undo()
     assert files(tmp_path) == before and bank.verify() == []
     assert_same(bank["kite"], make_entry(1))
@@ -70,14 +76,19 @@ def test_a_full_disk_in_the_middle_of_a_write(tmp_path):
         ]
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert run.stderr.strip() == f"Cannot write {tmp_path}/entries/large.safetensors: the file would be larger than is allowed here (see `ulimit -f`)."
+    assert (
+        run.stderr.strip()
+        == f"Cannot write {tmp_path}/entries/large.safetensors: the file would be larger than is allowed here (see `ulimit -f`)."
+    )
     assert files(tmp_path) == ["entries/kite.safetensors"] and MotionBank(tmp_path).verify() == []
 
 
 def test_a_read_only_folder(tmp_path):
-    """Read as any user, written by none; root is not stopped by permissions, so it becomes nobody first.
+    """Read as any user, written by none; root is not stopped by permissions, so it becomes nobody
+    first.
 
-    The bank is the current folder: those above it are root's own, and other test processes set their permissions.
+    The bank is the current folder: those above it are root's own, and other test processes set
+    their permissions.
     """
     MotionBank(tmp_path, create=True)["kite"] = make_entry(1)
     code = "\n".join(
@@ -103,14 +114,18 @@ def test_a_read_only_folder(tmp_path):
         "Cannot write index.jsonl",
         "Cannot remove entries/kite.safetensors",
     ]
-    assert run.stdout.splitlines() == [f"{start}: permission is denied; name a folder you can write to." for start in wanted]
+    assert run.stdout.splitlines() == [
+        f"{start}: permission is denied; name a folder you can write to." for start in wanted
+    ]
     assert files(tmp_path) == ["entries/kite.safetensors"]
 
 
 def test_a_file_where_the_folder_should_be(tmp_path):
     (tmp_path / "bank").write_text("a file")
     bank = MotionBank(tmp_path / "bank", create=True)
-    with pytest.raises(BankStorageError, match=r"there is a file of that name|a part of that path is a file"):
+    with pytest.raises(
+        BankStorageError, match=r"there is a file of that name|a part of that path is a file"
+    ):
         bank["kite"] = make_entry()
     assert (tmp_path / "bank").read_text() == "a file"
 

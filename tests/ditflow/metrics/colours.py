@@ -1,4 +1,6 @@
-"""An embedding of images and texts that can be computed by hand: the direction of the mean colour, and of a colour's name."""
+"""An embedding of images and texts that can be computed by hand: the direction of the mean colour,
+and of a colour's name.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,13 @@ class Colours:
         return functional.normalize(frames.float().mean((2, 3)), dim=-1)
 
     def texts(self, prompts: list[str]) -> Tensor:
-        return functional.normalize(torch.tensor([COLOURS[prompt] for prompt in prompts], dtype=torch.float32), dim=-1)
+        return functional.normalize(
+            torch.tensor([COLOURS[prompt] for prompt in prompts], dtype=torch.float32), dim=-1
+        )
 
 
 def video(*colours: str) -> Tensor:
     """One frame of each colour: uint8 (T, 3, 4, 4)."""
-    return torch.tensor([COLOURS[colour] for colour in colours], dtype=torch.uint8)[:, :, None, None].expand(-1, -1, 4, 4)
+    return torch.tensor([COLOURS[colour] for colour in colours], dtype=torch.uint8)[
+        :, :, None, None
+    ].expand(-1, -1, 4, 4)

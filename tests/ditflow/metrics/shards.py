@@ -1,4 +1,6 @@
-"""What a process of a distributed run does with its shard; processes are started afresh, so this imports little."""
+"""What a process of a distributed run does with its shard; processes are started afresh, so this
+imports little.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,18 @@ COLOURS = ("red", "green", "blue", "yellow", "red")
 
 def process(rank: int, folder: str) -> None:
     """Measure a shard of each case and write down what this process learns of all of them."""
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
+    )
     for case, shards in SHARDS.items():
         Path(folder, f"{case}-{rank}.json").write_text(json.dumps(measure(shards[rank])))
     torch.distributed.destroy_process_group()
 
 
 def measure(chosen: Sequence[int]) -> dict[str, list]:
-    """Mean and rows of two metrics over some of five samples; entries lie across shards, and the fourth has no prompt."""
+    """Mean and rows of two metrics over some of five samples; entries lie across shards, and the
+    fourth has no prompt.
+    """
     metrics, results = make_metrics(["prompt_fidelity", "diversity"], clip=Colours()), {}
     for name, metric in metrics.items():
         metric.update([sample(index) for index in chosen])
@@ -37,4 +43,10 @@ def measure(chosen: Sequence[int]) -> dict[str, list]:
 
 def sample(index: int) -> Sample:
     prompt = "" if index == 3 else "red"
-    return Sample(video("red"), video("red", COLOURS[index]), prompt, f"clip-{index // 3}", f"entry-{index // 3}")
+    return Sample(
+        video("red"),
+        video("red", COLOURS[index]),
+        prompt,
+        f"clip-{index // 3}",
+        f"entry-{index // 3}",
+    )

@@ -11,7 +11,14 @@ import torch
 from transformers import CLIPModel, CLIPProcessor
 
 from datamodules.synthetic import PALETTES, SPRITE_MOTIONS, World, background_prompt, obeys
-from ditflow.metrics import Clip, MetricError, appearance_leakage, load_clip, prompt_fidelity, temporal_consistency
+from ditflow.metrics import (
+    Clip,
+    MetricError,
+    appearance_leakage,
+    load_clip,
+    prompt_fidelity,
+    temporal_consistency,
+)
 from ditflow.resources import shipped
 
 WORLD = World()
@@ -33,40 +40,64 @@ def test_stock_transformers_gives_the_same(clip: Clip) -> None:
     """By the processor and the forward pass of the library's own page."""
     model, processor = CLIPModel.from_pretrained(FOLDER), CLIPProcessor.from_pretrained(FOLDER)
     frames, prompts = WORLD.clip(0).frames[:3], ["red clouds", "a blue disc over green clouds"]
-    inputs = processor(text=prompts, images=list(frames.permute(0, 2, 3, 1).numpy()), return_tensors="pt", padding=True)
+    inputs = processor(
+        text=prompts,
+        images=list(frames.permute(0, 2, 3, 1).numpy()),
+        return_tensors="pt",
+        padding=True,
+    )
     with torch.no_grad():
         logits = model(**inputs).logits_per_image
     cosines = clip.images(frames) @ clip.texts(prompts).mT
-    torch.testing.assert_close(cosines * model.logit_scale.detach().exp(), logits, rtol=0, atol=1e-3)
+    torch.testing.assert_close(
+        cosines * model.logit_scale.detach().exp(), logits, rtol=0, atol=1e-3
+    )
 
 
 def test_every_word_of_the_world_is_one_token(clip: Clip) -> None:
     for word in {word for prompt in WORLD.prompts() for word in prompt.split()}:
         assert len(clip.tokenizer.tokenize(word)) == 1
-    assert clip.tokenizer.unk_token_id not in clip.tokenizer("a xylophone, 3 ünits!").input_ids[1:-1]  # other words are spelt
+    assert (
+        clip.tokenizer.unk_token_id not in clip.tokenizer("a xylophone, 3 ünits!").input_ids[1:-1]
+    )  # other words are spelt
 
 
 def test_embeddings_have_length_1_whatever_the_size_and_the_padding(clip: Clip) -> None:
-    large = torch.nn.functional.interpolate(WORLD.clip(0).frames[:2].float(), size=(128, 192), mode="nearest").to(torch.uint8)
+    large = torch.nn.functional.interpolate(
+        WORLD.clip(0).frames[:2].float(), size=(128, 192), mode="nearest"
+    ).to(torch.uint8)
     torch.testing.assert_close(clip.images(large).norm(dim=-1), torch.ones(2))
-    alone, together = clip.texts(["red clouds"])[0], clip.texts(["red clouds", "a blue disc over green clouds " * 9])[0]
+    alone, together = (
+        clip.texts(["red clouds"])[0],
+        clip.texts(["red clouds", "a blue disc over green clouds " * 9])[0],
+    )
     torch.testing.assert_close(alone, together, rtol=0, atol=1e-6)
 
 
 def test_it_knows_the_clouds_of_held_out_clips(clip: Clip) -> None:
-    """Which of eight colours the clouds have: chance is 1 in 8; seeds of the world's held-out clips."""
+    """Which of eight colours the clouds have: chance is 1 in 8; seeds of the world's held-out
+    clips.
+    """
     texts = clip.texts(BACKGROUNDS)
     clips = [WORLD.clip(seed, "pan") for seed in range(24)]
-    right = [BACKGROUNDS[int((clip.images(c.frames[::8]) @ texts.mT).mean(0).argmax())] == c.prompt for c in clips]
+    right = [
+        BACKGROUNDS[int((clip.images(c.frames[::8]) @ texts.mT).mean(0).argmax())] == c.prompt
+        for c in clips
+    ]
     assert sum(right) >= 20
 
 
 def test_it_knows_sprites_of_held_out_clips(clip: Clip) -> None:
-    """The right prompt of 192 is among the best 10 (chance is 1 in 19) for most clips with a sprite."""
+    """The right prompt of 192 is among the best 10 (chance is 1 in 19) for most clips with a
+    sprite.
+    """
     prompts = WORLD.prompts()[len(PALETTES) :]
     texts = clip.texts(prompts)
     clips = [WORLD.clip(seed, SPRITE_MOTIONS[seed % 3]) for seed in range(24)]
-    found = [prompts.index(c.prompt) in (clip.images(c.frames[::8]) @ texts.mT).mean(0).topk(10).indices for c in clips]
+    found = [
+        prompts.index(c.prompt) in (clip.images(c.frames[::8]) @ texts.mT).mean(0).topk(10).indices
+        for c in clips
+    ]
     assert sum(found) >= 15
 
 
@@ -75,9 +106,17 @@ def test_metrics_see_what_they_are_for(clip: Clip) -> None:
         (0, "red clouds"), (200, "red clouds"), (0, "cyan clouds"),
     ))  # fmt: skip
     assert red.name != same.name
-    assert prompt_fidelity(clip, red.frames, "red clouds") > prompt_fidelity(clip, red.frames, "cyan clouds") + 0.2
-    assert appearance_leakage(clip, red.frames, same.frames) > appearance_leakage(clip, red.frames, other.frames) + 0.2
-    mixed = torch.stack([red.frames, other.frames], 1).flatten(0, 1)  # changes its colour in every frame
+    assert (
+        prompt_fidelity(clip, red.frames, "red clouds")
+        > prompt_fidelity(clip, red.frames, "cyan clouds") + 0.2
+    )
+    assert (
+        appearance_leakage(clip, red.frames, same.frames)
+        > appearance_leakage(clip, red.frames, other.frames) + 0.2
+    )
+    mixed = torch.stack([red.frames, other.frames], 1).flatten(
+        0, 1
+    )  # changes its colour in every frame
     assert temporal_consistency(clip, red.frames) > temporal_consistency(clip, mixed) + 0.2
 
 
@@ -95,7 +134,11 @@ def test_a_folder_that_is_no_clip(damage: str, tmp_path: Path) -> None:
             weights.write_bytes(weights.read_bytes()[:5000])
         case "no tokenizer":
             (folder / "tokenizer.json").write_text(json.dumps({"version": "1.0"}))
-    sentence = "it has no config.json" if damage == "no config" else r"there is no CLIP .* to be used \(\w+\).*safetensors.*--revision refs/pr/"
+    sentence = (
+        "it has no config.json"
+        if damage == "no config"
+        else r"there is no CLIP .* to be used \(\w+\).*safetensors.*--revision refs/pr/"
+    )
     with pytest.raises(MetricError, match=sentence):
         load_clip(str(folder))
 

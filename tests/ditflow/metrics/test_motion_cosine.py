@@ -13,7 +13,9 @@ WORLD = World()
 def test_measured_motion_is_the_exact_one(motions: tuple[str, ...], least: float) -> None:
     clips = [WORLD.clip(seed, motion) for motion in motions for seed in range(3)]
     cosines = [motion_cosine(clip.flows(), clip.frames) for clip in clips]
-    assert sum(cosines) / len(cosines) > least  # sprites: optical flow bleeds into the still ground around them
+    assert (
+        sum(cosines) / len(cosines) > least
+    )  # sprites: optical flow bleeds into the still ground around them
 
 
 def test_direction_counts() -> None:
@@ -32,7 +34,9 @@ def test_static_videos() -> None:
 
 def test_pairs() -> None:
     assert motion_pairs(25) == [(0, 4), (4, 8), (8, 12), (12, 16), (16, 20), (20, 24)]
-    with pytest.raises(ValueError, match="a video of 4 frames has no two frames 4 apart; give one of at least 5"):
+    with pytest.raises(
+        ValueError, match="a video of 4 frames has no two frames 4 apart; give one of at least 5"
+    ):
         motion_pairs(4)
 
 

@@ -1,4 +1,6 @@
-"""Motion fidelity: identities, invariances, cases computed by hand, and the known numbers of the published code."""
+"""Motion fidelity: identities, invariances, cases computed by hand, and the known numbers of the
+published code.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ SIZE = (100, 200)
 
 
 def tracks(positions: Tensor, seen: Tensor | None = None) -> Tracks:
-    return Tracks(positions, torch.ones(positions.shape[:2], dtype=torch.bool) if seen is None else seen, SIZE)
+    return Tracks(
+        positions, torch.ones(positions.shape[:2], dtype=torch.bool) if seen is None else seen, SIZE
+    )
 
 
 def straight(*steps: tuple[float, float], frames: int = 5) -> Tensor:
@@ -23,13 +27,18 @@ def straight(*steps: tuple[float, float], frames: int = 5) -> Tensor:
 
 
 def wandering(seed: int, points: int = 30, frames: int = 12) -> Tensor:
-    return torch.randn(frames, points, 2, generator=torch.Generator().manual_seed(seed)).cumsum(0) * 3 + 60
+    return (
+        torch.randn(frames, points, 2, generator=torch.Generator().manual_seed(seed)).cumsum(0) * 3
+        + 60
+    )
 
 
 @pytest.mark.parametrize("speed", [False, True])
 def test_a_video_against_itself_is_1(speed: bool) -> None:
     seen = torch.rand(12, 30, generator=torch.Generator().manual_seed(1)) < 0.8
-    video = tracks(wandering(0).index_fill(1, torch.tensor([3, 4]), 7.0), seen)  # two points stand still, a fifth is not seen
+    video = tracks(
+        wandering(0).index_fill(1, torch.tensor([3, 4]), 7.0), seen
+    )  # two points stand still, a fifth is not seen
     assert motion_fidelity(video, video, speed=speed) == pytest.approx(1, abs=1e-12)
 
 
@@ -42,15 +51,28 @@ def test_invariances(speed: bool) -> None:
     square = (100, 100)
     same = {
         "the two videos exchanged": motion_fidelity(tracks(b), tracks(a), speed=speed),
-        "points in another order": motion_fidelity(tracks(a[:, torch.randperm(30)]), tracks(b), speed=speed),
-        "points that start elsewhere": motion_fidelity(tracks(a + torch.rand(30, 2) * 50), tracks(b), speed=speed),
+        "points in another order": motion_fidelity(
+            tracks(a[:, torch.randperm(30)]), tracks(b), speed=speed
+        ),
+        "points that start elsewhere": motion_fidelity(
+            tracks(a + torch.rand(30, 2) * 50), tracks(b), speed=speed
+        ),
         "both played backwards": motion_fidelity(tracks(a.flip(0)), tracks(b.flip(0)), speed=speed),
         "both turned": motion_fidelity(tracks(a @ quarter), tracks(b @ quarter), speed=speed),
-        "both enlarged": motion_fidelity(*(Tracks(3 * p, torch.ones(p.shape[:2]).bool(), (300, 600)) for p in (a, b)), speed=speed),
+        "both enlarged": motion_fidelity(
+            *(Tracks(3 * p, torch.ones(p.shape[:2]).bool(), (300, 600)) for p in (a, b)),
+            speed=speed,
+        ),
     }
     for case, value in same.items():
-        assert value == pytest.approx(expected, abs=1e-5), case  # float32 sums of positions up to 600
-    assert motion_fidelity(Tracks(a, torch.ones(12, 30).bool(), square), Tracks(a, torch.ones(12, 30).bool(), square), speed=speed) == pytest.approx(1)
+        assert value == pytest.approx(expected, abs=1e-5), (
+            case
+        )  # float32 sums of positions up to 600
+    assert motion_fidelity(
+        Tracks(a, torch.ones(12, 30).bool(), square),
+        Tracks(a, torch.ones(12, 30).bool(), square),
+        speed=speed,
+    ) == pytest.approx(1)
 
 
 def test_speed_counts_only_when_asked_for() -> None:
@@ -66,7 +88,9 @@ def test_a_pan_played_backwards_is_the_opposite(speed: bool) -> None:
 
 
 def test_both_directions_count() -> None:
-    """Of the reference's right and up, right is matched (1) and up is not (0); the generated right is matched (1): (1/2 + 1) / 2."""
+    """Of the reference's right and up, right is matched (1) and up is not (0); the generated right
+    is matched (1): (1/2 + 1) / 2.
+    """
     reference, generated = tracks(straight((4.0, 0.0), (0.0, -4.0))), tracks(straight((4.0, 0.0)))
     assert motion_fidelity(reference, generated) == pytest.approx(0.75)
     half = tracks(straight((2.0, 0.0)))
@@ -78,7 +102,9 @@ def test_standing_still() -> None:
     for speed in (False, True):
         assert motion_fidelity(still, still, speed=speed) == 1
         assert motion_fidelity(still, moving, speed=speed) == 0
-    jitter = tracks(straight((0.0, 0.0)) + 0.02 * torch.rand(5, 1, 2))  # less than a two-thousandth of the diagonal
+    jitter = tracks(
+        straight((0.0, 0.0)) + 0.02 * torch.rand(5, 1, 2)
+    )  # less than a two-thousandth of the diagonal
     assert motion_fidelity(still, jitter) == 1
 
 
@@ -102,7 +128,9 @@ def test_a_short_lucky_match_does_not_hide_a_long_mismatch() -> None:
     down, right = straight((0.0, 4.0), frames=9), straight((4.0, 0.0), frames=9)
     brief = torch.zeros(9, 1, dtype=torch.bool)
     brief[:2] = True
-    generated = Tracks(torch.cat([down, right], 1), torch.cat([brief, torch.ones(9, 1).bool()], 1), SIZE)
+    generated = Tracks(
+        torch.cat([down, right], 1), torch.cat([brief, torch.ones(9, 1).bool()], 1), SIZE
+    )
     assert motion_fidelity(tracks(down), generated) == pytest.approx((1 / 8 + 1 / 9) / 2)
 
 
@@ -116,13 +144,20 @@ def test_published_score_of_pans() -> None:
     pan = straight(*[(3.0, 1.0)] * 50, frames=24)
     noise = 0.05 * torch.randn(24, 50, 2, generator=torch.Generator().manual_seed(0))
     assert motion_fidelity(tracks(pan), tracks(pan), published=True) > 0.999
-    assert motion_fidelity(tracks(pan + noise), tracks(pan.flip(0) + noise), published=True) == pytest.approx(-0.995, abs=0.01)
-    assert motion_fidelity(tracks(pan + noise), tracks(pan.flip(0) + noise)) == pytest.approx(-0.995, abs=0.01)
+    assert motion_fidelity(
+        tracks(pan + noise), tracks(pan.flip(0) + noise), published=True
+    ) == pytest.approx(-0.995, abs=0.01)
+    assert motion_fidelity(tracks(pan + noise), tracks(pan.flip(0) + noise)) == pytest.approx(
+        -0.995, abs=0.01
+    )
 
 
 def test_floor_of_the_published_score() -> None:
     """3025 random walks of 24 frames against others: .508, measured on the published code."""
-    a, b = (torch.randn(24, 3025, 2, generator=torch.Generator().manual_seed(seed)).cumsum(0) for seed in (0, 1))
+    a, b = (
+        torch.randn(24, 3025, 2, generator=torch.Generator().manual_seed(seed)).cumsum(0)
+        for seed in (0, 1)
+    )
     assert motion_fidelity(tracks(a), tracks(b), published=True) == pytest.approx(0.508, abs=0.01)
 
 
@@ -136,7 +171,10 @@ def test_published_score_is_nan_where_a_point_stands_still() -> None:
 
 def test_bad_input() -> None:
     long, short = tracks(straight((1.0, 0.0))), tracks(straight((1.0, 0.0), frames=3))
-    with pytest.raises(MetricError, match="the reference has 5 frames of 100x200 pixels and the generated video 3 frames of 100x200"):
+    with pytest.raises(
+        MetricError,
+        match="the reference has 5 frames of 100x200 pixels and the generated video 3 frames of 100x200",
+    ):
         motion_fidelity(long, short)
     with pytest.raises(MetricError, match="generated video 5 frames of 50x50 pixels"):
         motion_fidelity(long, Tracks(long.positions, long.seen, (50, 50)))
@@ -146,7 +184,9 @@ def test_bad_input() -> None:
     with pytest.raises(MetricError, match="a video of one frame has no motion"):
         motion_fidelity(single, single, published=True)
     blind = Tracks(long.positions, torch.zeros_like(long.seen), SIZE)
-    with pytest.raises(MetricError, match=r"no point of the generated video can be followed .* \(1 were tried\)"):
+    with pytest.raises(
+        MetricError, match=r"no point of the generated video can be followed .* \(1 were tried\)"
+    ):
         motion_fidelity(long, blind)
     with pytest.raises(MetricError, match="as many tracks of both videos, not 1 and 30"):
         motion_fidelity(long, tracks(wandering(0, frames=5)), published=True)

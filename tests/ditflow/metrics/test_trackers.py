@@ -1,4 +1,6 @@
-"""Trackers against the synthetic world's exact tracks; CoTracker3's call is checked on a stand-in of its published interface, as it cannot be shipped."""
+"""Trackers against the synthetic world's exact tracks; CoTracker3's call is checked on a stand-in
+of its published interface, as it cannot be shipped.
+"""
 
 from __future__ import annotations
 
@@ -46,22 +48,34 @@ def test_lucas_kanade_follows_the_world(motion: str) -> None:
     both = found.seen & seen
     assert both.sum() > 0.75 * seen.sum()
     error = (found.positions - positions).norm(dim=-1)[both]
-    assert error.median() < 0.8 and error.mean() < 1.6  # pixels; points of the background are taken along where a sprite passes
+    assert (
+        error.median() < 0.8 and error.mean() < 1.6
+    )  # pixels; points of the background are taken along where a sprite passes
     assert motion_fidelity(Tracks(positions, seen, (64, 64)), found) > 0.9
 
 
 def test_lucas_kanade_in_a_still_video_stands_still() -> None:
     still = WORLD.clip(0, "pan").frames[:1].expand(6, -1, -1, -1)
     tracks = load_tracker("lucas-kanade")(still)
-    assert tracks.seen.float().mean() > 0.95 and (tracks.steps()[0] == 0).all()  # in flat places there is nothing to find
+    assert (
+        tracks.seen.float().mean() > 0.95 and (tracks.steps()[0] == 0).all()
+    )  # in flat places there is nothing to find
 
 
 def test_lucas_kanade_at_another_size_and_from_given_points() -> None:
-    frames = torch.nn.functional.interpolate(WORLD.clip(3, "pan").frames.float(), size=(160, 96), mode="bilinear").round().to(torch.uint8)
+    frames = (
+        torch.nn.functional.interpolate(
+            WORLD.clip(3, "pan").frames.float(), size=(160, 96), mode="bilinear"
+        )
+        .round()
+        .to(torch.uint8)
+    )
     points = grid_points((160, 96), 5)
     tracks = LucasKanade()(frames, points)
     assert tracks.size == (160, 96) and torch.equal(tracks.positions[0], points)
-    small = LucasKanade()(WORLD.clip(3, "pan").frames, (points + 0.5) * torch.tensor([64 / 96, 64 / 160]) - 0.5)
+    small = LucasKanade()(
+        WORLD.clip(3, "pan").frames, (points + 0.5) * torch.tensor([64 / 96, 64 / 160]) - 0.5
+    )
     both = tracks.seen & small.seen
     stretched = (small.positions + 0.5) * torch.tensor([96 / 64, 160 / 64]) - 0.5
     assert both.float().mean() > 0.3 and (tracks.positions - stretched)[both].abs().median() < 0.3
@@ -70,7 +84,10 @@ def test_lucas_kanade_at_another_size_and_from_given_points() -> None:
 def test_a_flat_video_has_no_point_to_follow() -> None:
     flat = torch.full((5, 3, 64, 64), 90, dtype=torch.uint8)
     tracks = load_tracker("lucas-kanade")(flat)
-    with pytest.raises(MetricError, match=r"no point of the reference can be followed from one frame to the next \(256 were tried\)"):
+    with pytest.raises(
+        MetricError,
+        match=r"no point of the reference can be followed from one frame to the next \(256 were tried\)",
+    ):
         motion_fidelity(tracks, tracks)
 
 
@@ -84,7 +101,9 @@ def test_a_video_is_tracked_once() -> None:
 def test_exact_tracks_of_the_world() -> None:
     clip, points = WORLD.clip(4, "arc"), grid_points((64, 64), 12)
     known = Tracks(*clip.tracks(points), (64, 64))
-    reference, generated = load_tracker("exact").pair(Sample(clip.frames, clip.frames, tracks=known))
+    reference, generated = load_tracker("exact").pair(
+        Sample(clip.frames, clip.frames, tracks=known)
+    )
     assert reference is known and torch.equal(generated.positions[0], known.positions[0])
     assert motion_fidelity(reference, generated) > 0.95
     with pytest.raises(MetricError, match="exact tracks are not known"):
@@ -92,28 +111,45 @@ def test_exact_tracks_of_the_world() -> None:
 
 
 def test_unknown_tracker() -> None:
-    with pytest.raises(MetricError, match="unknown tracker 'raft'; there are lucas-kanade, cotracker3, exact"):
+    with pytest.raises(
+        MetricError, match="unknown tracker 'raft'; there are lucas-kanade, cotracker3, exact"
+    ):
         load_tracker("raft")
 
 
 def test_cotracker_is_never_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(MetricError, match=r"cotracker3 is not installed .*forbids commercial use.* install it once with `python -c .*torch.hub.load") as caught:
+    with pytest.raises(
+        MetricError,
+        match=r"cotracker3 is not installed .*forbids commercial use.* install it once with `python -c .*torch.hub.load",
+    ) as caught:
         load_tracker("cotracker3")
     assert "lucas-kanade" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_cotracker_in_the_published_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cotracker_in_the_published_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    code, weights = tmp_path / "hub" / "facebookresearch_co-tracker_main", tmp_path / "hub" / "checkpoints"
+    code, weights = (
+        tmp_path / "hub" / "facebookresearch_co-tracker_main",
+        tmp_path / "hub" / "checkpoints",
+    )
     code.mkdir(parents=True)
     weights.mkdir()
     (code / "hubconf.py").write_text(HUBCONF)
-    torch.save({"weight": torch.tensor([[2.0]]), "bias": torch.tensor([0.0])}, weights / "scaled_offline.pth")
+    torch.save(
+        {"weight": torch.tensor([[2.0]]), "bias": torch.tensor([0.0])},
+        weights / "scaled_offline.pth",
+    )
     tracker, frames = load_tracker("cotracker3"), WORLD.clip(0, "pan").frames[:4]
     tracks = tracker(frames)
-    assert tracks.positions.shape == (4, 55 * 55, 2) and tracks.seen.shape == (4, 55 * 55) and tracks.size == (64, 64)
+    assert (
+        tracks.positions.shape == (4, 55 * 55, 2)
+        and tracks.seen.shape == (4, 55 * 55)
+        and tracks.size == (64, 64)
+    )
     assert (tracks.positions == 2).all()  # the weights are those of the file
     assert tracker(frames, torch.ones(5, 2)).positions.shape == (4, 5, 2)
 

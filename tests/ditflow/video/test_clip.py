@@ -1,4 +1,6 @@
-"""Reading and writing video: the same pixels as another decoder, the published resizing, and one sentence for each clip that cannot be read."""
+"""Reading and writing video: the same pixels as another decoder, the published resizing, and one
+sentence for each clip that cannot be read.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,12 @@ from ditflow.video.pictures import FOLDER_FPS
 
 def smooth_frames(count: int = 30, height: int = 48, width: int = 64) -> torch.Tensor:
     """Colour gradients that wander: uint8 (T, 3, Y, X)."""
-    t, y, x = torch.meshgrid(torch.arange(count), torch.arange(height), torch.arange(width), indexing="ij")
-    waves = [torch.sin((x + 2 * t) / 9 + phase) * torch.cos((y - t) / 7 + phase) for phase in (0, 1, 2)]
+    t, y, x = torch.meshgrid(
+        torch.arange(count), torch.arange(height), torch.arange(width), indexing="ij"
+    )
+    waves = [
+        torch.sin((x + 2 * t) / 9 + phase) * torch.cos((y - t) / 7 + phase) for phase in (0, 1, 2)
+    ]
     return (128 + 90 * torch.stack(waves, dim=1)).to(torch.uint8)
 
 
@@ -39,27 +45,47 @@ def clip(tmp_path, frames):
 
 def decoded_by_av(path) -> torch.Tensor:
     with av.open(str(path)) as container:
-        return torch.from_numpy(np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])).permute(0, 3, 1, 2)
+        return torch.from_numpy(
+            np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+        ).permute(0, 3, 1, 2)
 
 
 def test_round_trip(clip, frames):
     """H.264 at crf 17 in yuv420p: smooth frames come back within a few of 256 levels."""
     again = read_video(clip)
-    assert again.frames.shape == frames.shape and again.frames.dtype == torch.uint8 and again.frames.is_contiguous()
-    assert again.fps == 8.0 and again.path == clip and again.sha256 == hashlib.sha256(clip.read_bytes()).hexdigest()
+    assert (
+        again.frames.shape == frames.shape
+        and again.frames.dtype == torch.uint8
+        and again.frames.is_contiguous()
+    )
+    assert (
+        again.fps == 8.0
+        and again.path == clip
+        and again.sha256 == hashlib.sha256(clip.read_bytes()).hexdigest()
+    )
     difference = (again.frames.float() - frames.float()).abs()
     assert difference.mean() < 4 and difference.max() < 32
 
 
-@pytest.mark.parametrize(("count", "height", "width", "fps"), [(25, 64, 64, 8), (1, 2, 2, 1), (49, 50, 98, 24), (30, 240, 360, 30000 / 1001)])
+@pytest.mark.parametrize(
+    ("count", "height", "width", "fps"),
+    [(25, 64, 64, 8), (1, 2, 2, 1), (49, 50, 98, 24), (30, 240, 360, 30000 / 1001)],
+)
 def test_pixels_are_those_of_the_decoder(tmp_path, count, height, width, fps):
     write_video(tmp_path / "clip.mp4", smooth_frames(count, height, width), fps)
     clip = read_video(tmp_path / "clip.mp4")
-    assert torch.equal(clip.frames, decoded_by_av(tmp_path / "clip.mp4")) and clip.fps == pytest.approx(fps, rel=1e-6)
+    assert torch.equal(
+        clip.frames, decoded_by_av(tmp_path / "clip.mp4")
+    ) and clip.fps == pytest.approx(fps, rel=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("name", "codec", "pixels"), [("clip.webm", "libvpx-vp9", "yuv420p"), ("clip.avi", "mpeg4", "yuv420p"), ("clip.mkv", "libx264", "yuv444p")]
+    ("name", "codec", "pixels"),
+    [
+        ("clip.webm", "libvpx-vp9", "yuv420p"),
+        ("clip.avi", "mpeg4", "yuv420p"),
+        ("clip.mkv", "libx264", "yuv444p"),
+    ],
 )
 def test_other_containers(tmp_path, frames, name, codec, pixels):
     with av.open(str(tmp_path / name), "w") as container:
@@ -69,7 +95,9 @@ def test_other_containers(tmp_path, frames, name, codec, pixels):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))
     clip = read_video(tmp_path / name, start=4, stride=5)
-    assert torch.equal(clip.frames, decoded_by_av(tmp_path / name)[4::5]) and clip.fps == pytest.approx(12 / 5)
+    assert torch.equal(
+        clip.frames, decoded_by_av(tmp_path / name)[4::5]
+    ) and clip.fps == pytest.approx(12 / 5)
 
 
 @pytest.mark.parametrize("start", [0, 1, 7, 29])
@@ -78,7 +106,9 @@ def test_start_and_stride_choose_frames(clip, start, stride):
     whole = read_video(clip).frames
     chosen = read_video(clip, start=start, stride=stride)
     assert torch.equal(chosen.frames, whole[start::stride]) and chosen.fps == 8.0 / stride
-    assert torch.equal(read_video(clip, frames=1, start=start, stride=stride).frames, whole[start : start + 1])
+    assert torch.equal(
+        read_video(clip, frames=1, start=start, stride=stride).frames, whole[start : start + 1]
+    )
 
 
 def test_seeking_between_key_frames_is_exact(tmp_path):
@@ -91,13 +121,21 @@ def test_seeking_between_key_frames_is_exact(tmp_path):
         container.mux(stream.encode(None))
     whole = decoded_by_av(tmp_path / "clip.mp4")
     for start in (0, 13, 39, 40, 41, 77):
-        assert torch.equal(read_video(tmp_path / "clip.mp4", frames=2, start=start).frames, whole[start : start + 2])
+        assert torch.equal(
+            read_video(tmp_path / "clip.mp4", frames=2, start=start).frames,
+            whole[start : start + 2],
+        )
 
 
 def test_frames_are_resized_as_published(clip):
-    """PIL's default bicubic filter, straight to the size: no crop, no regard to the aspect ratio."""
+    """PIL's default bicubic filter, straight to the size: no crop, no regard to the aspect
+    ratio.
+    """
     small = read_video(clip, frames=3, size=(32, 90))
-    expected = [np.asarray(Image.fromarray(frame).resize((90, 32))) for frame in read_video(clip, frames=3).frames.permute(0, 2, 3, 1).numpy()]
+    expected = [
+        np.asarray(Image.fromarray(frame).resize((90, 32)))
+        for frame in read_video(clip, frames=3).frames.permute(0, 2, 3, 1).numpy()
+    ]
     assert np.array_equal(small.frames.permute(0, 2, 3, 1).numpy(), np.stack(expected))
 
 
@@ -108,20 +146,28 @@ def test_reading_and_writing_are_deterministic(tmp_path, clip, frames):
     assert torch.equal(first.frames, second.frames) and first.sha256 == second.sha256
 
 
-@pytest.mark.parametrize("width", [2, 4, 6, 8, 10, 16, 24, 32, 40, 48, 50, 66, 96, 98, 126, 128, 144, 192, 240, 1080])
+@pytest.mark.parametrize(
+    "width", [2, 4, 6, 8, 10, 16, 24, 32, 40, 48, 50, 66, 96, 98, 126, 128, 144, 192, 240, 1080]
+)
 def test_narrow_clips(tmp_path, width):
     """Rows of these widths are padded in one way or another by the decoder."""
     write_video(tmp_path / "clip.mp4", smooth_frames(2, 16, width), 8)
-    assert torch.equal(read_video(tmp_path / "clip.mp4").frames, decoded_by_av(tmp_path / "clip.mp4"))
+    assert torch.equal(
+        read_video(tmp_path / "clip.mp4").frames, decoded_by_av(tmp_path / "clip.mp4")
+    )
 
 
 @pytest.mark.parametrize("width", [16, 32, 48, 50, 66, 96, 98, 128, 540])
 def test_a_telephone_held_upright(tmp_path, width):
-    """The file's matrix says that a player turns it by 90 degrees, clockwise: rows become columns, from right to left."""
+    """The file's matrix says that a player turns it by 90 degrees, clockwise: rows become columns,
+    from right to left.
+    """
     write_video(tmp_path / "flat.mp4", smooth_frames(2, width, 64), 8)
     data = bytearray((tmp_path / "flat.mp4").read_bytes())
     matrix = data.index(b"tkhd") + 44
-    data[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, width << 16, 0, 1 << 30)
+    data[matrix : matrix + 36] = struct.pack(
+        ">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, width << 16, 0, 1 << 30
+    )
     (tmp_path / "upright.mp4").write_bytes(data)
     frames = read_video(tmp_path / "upright.mp4").frames
     difference = frames.float() - decoded_by_av(tmp_path / "flat.mp4").rot90(-1, (2, 3)).float()
@@ -141,7 +187,9 @@ def test_a_folder_of_pictures_in_natural_order(tmp_path, frames):
     (tmp_path / "kite" / ".hidden.png").write_bytes(b"")
     clip = read_video(tmp_path / "kite")
     assert torch.equal(clip.frames, frames[:12]) and clip.fps == FOLDER_FPS
-    assert torch.equal(read_video(tmp_path / "kite", start=1, stride=4, frames=3).frames, frames[1:12:4])
+    assert torch.equal(
+        read_video(tmp_path / "kite", start=1, stride=4, frames=3).frames, frames[1:12:4]
+    )
     same = tmp_path / "renamed"
     save_pictures(same, frames[:12], "{:05d}.png")
     assert read_video(same).sha256 == clip.sha256
@@ -159,8 +207,12 @@ def test_pictures_in_grey_and_with_transparency(tmp_path):
 @pytest.mark.parametrize("name", ["clip.gif", "clip.webp"])
 @pytest.mark.parametrize(("duration", "fps"), [(100, 10.0), ([40, 160] * 5, 10.0), (50, 20.0)])
 def test_an_animation(tmp_path, frames, name, duration, fps):
-    pictures = [Image.fromarray(frame) for frame in frames[:10].permute(0, 2, 3, 1).contiguous().numpy()]
-    pictures[0].save(tmp_path / name, save_all=True, append_images=pictures[1:], duration=duration, lossless=True)
+    pictures = [
+        Image.fromarray(frame) for frame in frames[:10].permute(0, 2, 3, 1).contiguous().numpy()
+    ]
+    pictures[0].save(
+        tmp_path / name, save_all=True, append_images=pictures[1:], duration=duration, lossless=True
+    )
     clip = read_video(tmp_path / name)
     assert clip.frames.shape == (10, 3, 48, 64) and clip.fps == pytest.approx(fps)
     assert (clip.frames.float() - frames[:10].float()).abs().mean() < 12  # a palette of 256 colours
@@ -173,7 +225,10 @@ def test_an_animation(tmp_path, frames, name, duration, fps):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"frames": 31}, r"has 30 frames, but frames=31 from start=0 with stride=1 need 31. frames=30 would fit.$"),
+        (
+            {"frames": 31},
+            r"has 30 frames, but frames=31 from start=0 with stride=1 need 31. frames=30 would fit.$",
+        ),
         ({"frames": 25, "start": 10}, r"need 35. frames=20 would fit.$"),
         ({"frames": 15, "start": 1, "stride": 3}, r"need 44. frames=10 would fit, or stride=2.$"),
         ({"frames": 2, "start": 29}, r"need 31. frames=1 would fit.$"),
@@ -185,7 +240,9 @@ def test_an_animation(tmp_path, frames, name, duration, fps):
     ],
 )
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_a_clip_that_is_too_short_says_what_would_fit(tmp_path, clip, frames, kind, arguments, message):
+def test_a_clip_that_is_too_short_says_what_would_fit(
+    tmp_path, clip, frames, kind, arguments, message
+):
     if kind == "folder":
         clip = tmp_path / "pictures"
         save_pictures(clip, frames)
@@ -211,13 +268,27 @@ def test_missing_and_empty(tmp_path):
     (tmp_path / "empty.mp4").write_bytes(b"")
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe.mp4")
-    for name, message in [("missing.mp4", "There is no file"), ("empty.mp4", "is empty"), ("folder", "holds no pictures"), ("pipe.mp4", "There is no file")]:
+    for name, message in [
+        ("missing.mp4", "There is no file"),
+        ("empty.mp4", "is empty"),
+        ("folder", "holds no pictures"),
+        ("pipe.mp4", "There is no file"),
+    ]:
         with pytest.raises(VideoError, match=message):
             read_video(tmp_path / name)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".gif", ".webp", ".mkv", ""])
-@pytest.mark.parametrize("data", [b"hello\n" * 500, b"\0" * 4096, b"GIF89a", b"\x1a\x45\xdf\xa3", b"\0\0\0\x20ftypisom" + b"\0" * 100])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"hello\n" * 500,
+        b"\0" * 4096,
+        b"GIF89a",
+        b"\x1a\x45\xdf\xa3",
+        b"\0\0\0\x20ftypisom" + b"\0" * 100,
+    ],
+)
 def test_what_is_no_video(tmp_path, suffix, data):
     path = tmp_path / f"letter{suffix}"
     path.write_bytes(data)
@@ -229,7 +300,9 @@ def test_a_picture_and_a_sound_are_no_video(tmp_path):
     Image.new("RGB", (64, 48)).save(tmp_path / "picture.png")
     with av.open(str(tmp_path / "sound.mp4"), "w") as container:
         stream = container.add_stream("aac", rate=44100)
-        sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        sound = av.AudioFrame.from_ndarray(
+            np.zeros((1, 1024), np.float32), format="fltp", layout="mono"
+        )
         sound.rate = 44100
         container.mux(stream.encode(sound))
         container.mux(stream.encode(None))
@@ -242,9 +315,13 @@ def test_a_picture_and_a_sound_are_no_video(tmp_path):
 @pytest.mark.parametrize("start", ["index first", "index last"])
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.9, 0.99])
 def test_a_file_that_was_cut_off(tmp_path, frames, start, part):
-    """Whole at its head, as after a broken download: found although the frames asked for may be there."""
+    """Whole at its head, as after a broken download: found although the frames asked for may be
+    there.
+    """
     path = tmp_path / "clip.mp4"
-    with av.open(str(path), "w", options={"movflags": "faststart"} if start == "index first" else {}) as container:
+    with av.open(
+        str(path), "w", options={"movflags": "faststart"} if start == "index first" else {}
+    ) as container:
         stream = container.add_stream("libx264", rate=8)
         stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
         for frame in frames.permute(0, 2, 3, 1).contiguous().numpy():
@@ -272,7 +349,9 @@ def test_frames_that_are_damaged_inside(clip):
 
 
 def test_a_header_with_absurd_claims(clip):
-    """A decoder that believes it takes memory for a thousand million frames, and the process aborts."""
+    """A decoder that believes it takes memory for a thousand million frames, and the process
+    aborts.
+    """
     data = bytearray(clip.read_bytes())
     samples = data.index(b"stts") + 12
     assert int.from_bytes(data[samples : samples + 4], "big") == 30
@@ -285,7 +364,9 @@ def test_a_header_with_absurd_claims(clip):
 @pytest.mark.parametrize("suffix", [".gif", ".webp"])
 def test_an_animation_that_was_cut_off(tmp_path, frames, suffix):
     path = tmp_path / f"clip{suffix}"
-    pictures = [Image.fromarray(frame) for frame in frames[:6].permute(0, 2, 3, 1).contiguous().numpy()]
+    pictures = [
+        Image.fromarray(frame) for frame in frames[:6].permute(0, 2, 3, 1).contiguous().numpy()
+    ]
     pictures[0].save(path, save_all=True, append_images=pictures[1:])
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(VideoError, match="cut off"):
@@ -295,13 +376,17 @@ def test_an_animation_that_was_cut_off(tmp_path, frames, suffix):
 def test_pictures_that_do_not_fit(tmp_path, frames):
     save_pictures(tmp_path / "sizes", frames[:3])
     Image.new("RGB", (62, 48)).save(tmp_path / "sizes" / "frame1.png")
-    with pytest.raises(VideoError, match=r"sizes has frames of different sizes: make all of one size"):
+    with pytest.raises(
+        VideoError, match=r"sizes has frames of different sizes: make all of one size"
+    ):
         read_video(tmp_path / "sizes")
     assert read_video(tmp_path / "sizes", size=(24, 32)).frames.shape == (3, 3, 24, 32)
     save_pictures(tmp_path / "cut", frames[:3])
     file = tmp_path / "cut" / "frame2.png"
     file.write_bytes(file.read_bytes()[:500])
-    with pytest.raises(VideoError, match=r"frame2.png is not a picture that can be decoded, or it was cut off"):
+    with pytest.raises(
+        VideoError, match=r"frame2.png is not a picture that can be decoded, or it was cut off"
+    ):
         read_video(tmp_path / "cut")
     (tmp_path / "deep").mkdir()
     Image.fromarray(np.full((6, 8), 40000, np.uint16)).save(tmp_path / "deep" / "0.png")
@@ -315,13 +400,25 @@ def test_pictures_that_do_not_fit(tmp_path, frames):
 @pytest.mark.parametrize(
     ("frames", "fps", "message"),
     [
-        (torch.zeros(3, 3, 47, 64, dtype=torch.uint8), 8, "47x64 pixels cannot be encoded: height and width must be multiples of 2"),
+        (
+            torch.zeros(3, 3, 47, 64, dtype=torch.uint8),
+            8,
+            "47x64 pixels cannot be encoded: height and width must be multiples of 2",
+        ),
         (torch.zeros(3, 3, 48, 63, dtype=torch.uint8), 8, "multiples of 2"),
         (torch.zeros(3, 3, 48, 64), 8, "must be uint8 .* not torch.float32"),
-        (torch.zeros(3, 48, 64, 3, dtype=torch.uint8), 8, r"not torch.uint8 of shape \(3, 48, 64, 3\)"),
+        (
+            torch.zeros(3, 48, 64, 3, dtype=torch.uint8),
+            8,
+            r"not torch.uint8 of shape \(3, 48, 64, 3\)",
+        ),
         (torch.zeros(0, 3, 48, 64, dtype=torch.uint8), 8, r"shape \(0, 3, 48, 64\)"),
         (torch.zeros(3, 3, 48, 64, dtype=torch.uint8), 0, "fps must be a positive number, not 0"),
-        (torch.zeros(3, 3, 48, 64, dtype=torch.uint8), float("nan"), "fps must be a positive number"),
+        (
+            torch.zeros(3, 3, 48, 64, dtype=torch.uint8),
+            float("nan"),
+            "fps must be a positive number",
+        ),
     ],
 )
 def test_frames_that_cannot_be_written(tmp_path, frames, fps, message):
@@ -339,7 +436,10 @@ def test_a_disk_that_refuses_leaves_the_old_file(tmp_path, clip, frames):
     before, (soft, hard) = clip.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-        with pytest.raises(StorageError, match="Cannot write .*clip.mp4: the file would be larger than is allowed here"):
+        with pytest.raises(
+            StorageError,
+            match="Cannot write .*clip.mp4: the file would be larger than is allowed here",
+        ):
             write_video(clip, frames.flip(0), 8)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

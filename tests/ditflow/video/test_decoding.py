@@ -272,7 +272,9 @@ def test_odd_sizes(write, codec, pixels, size):
     ],
 )
 def test_depth_and_alpha(write, name, codec, pixels):
-    """Grey levels come through within what the codec and the conversion round: 224 and 32 of 255."""
+    """Grey levels come through within what the codec and the conversion round: 224 and 32 of
+    255.
+    """
     frames = read_video(write(name, codec, 8, pixels=pixels)).frames
     assert numbers(frames) == list(range(8))
     wanted = torch.from_numpy(np.stack([numbered(number) for number in range(8)])).permute(
@@ -496,7 +498,9 @@ assert sum(read) == 300
 
 
 def test_a_key_frame_that_is_none_is_no_door(write):
-    """Where a table of key frames is missing, an mp4 says that all frames are: decoding P frames without theirs gives grey ones."""
+    """Where a table of key frames is missing, an mp4 says that all frames are: decoding P frames
+    without theirs gives grey ones.
+    """
     path = write("clip.mp4", "mpeg4", options={"bf": "0"})
     path.write_bytes(path.read_bytes().replace(b"stss", b"free"))
     whole = read_video(path).frames

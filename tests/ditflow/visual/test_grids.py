@@ -46,12 +46,21 @@ def test_enlarged_repeats_pixels():
 @pytest.mark.parametrize("channels", [3, 4])
 def test_png_round_trip(channels):
     image = torch.randint(0, 256, (channels, 5, 7), dtype=torch.uint8)
-    read = numpy.asarray(Image.open(io.BytesIO(png(image))).convert("RGB" if channels == 3 else "RGBA"))
+    read = numpy.asarray(
+        Image.open(io.BytesIO(png(image))).convert("RGB" if channels == 3 else "RGBA")
+    )
     torch.testing.assert_close(torch.from_numpy(read.copy()).permute(2, 0, 1), image)
 
 
 def test_png_of_few_colours_is_small_and_exact():
-    image = torch.randint(0, 6, (3, 40, 60), generator=torch.Generator().manual_seed(0), dtype=torch.uint8) * 50  # 216 colours
+    image = (
+        torch.randint(
+            0, 6, (3, 40, 60), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+        )
+        * 50
+    )  # 216 colours
     picture = Image.open(io.BytesIO(png(image)))
     assert picture.mode == "P"
-    torch.testing.assert_close(torch.from_numpy(numpy.asarray(picture.convert("RGB")).copy()).permute(2, 0, 1), image)
+    torch.testing.assert_close(
+        torch.from_numpy(numpy.asarray(picture.convert("RGB")).copy()).permute(2, 0, 1), image
+    )

@@ -14,14 +14,41 @@ import numpy
 import pytest
 
 from ditflow.resources import PACKAGE
-from ditflow.visual import Cell, Chart, Curve, Group, Mark, Page, Panel, Picture, Section, Table, write_page
+from ditflow.visual import (
+    Cell,
+    Chart,
+    Curve,
+    Group,
+    Mark,
+    Page,
+    Panel,
+    Picture,
+    Section,
+    Table,
+    write_page,
+)
 from ditflow.visual.page import COLOURS
 
 NASTY = '</script><script>alert("x")</script> & {braces} {{ "jinja" }} "quotes" \'single\''
 VOID = {"meta", "img", "br", "input", "line"}
-SCRIPT, STYLE = ((PACKAGE / "visual" / "templates" / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
-TO_CONES = numpy.array([(0.4122214708, 0.5363325363, 0.0514459929), (0.2119034982, 0.6806995451, 0.1073969566), (0.0883024619, 0.2817188376, 0.6299787005)])
-FROM_CONES = numpy.array([(0.2104542553, 0.793617785, -0.0040720468), (1.9779984951, -2.428592205, 0.4505937099), (0.0259040371, 0.7827717662, -0.808675766)])
+SCRIPT, STYLE = (
+    (PACKAGE / "visual" / "templates" / name).read_text(encoding="utf-8")
+    for name in ("page.js", "page.css")
+)
+TO_CONES = numpy.array(
+    [
+        (0.4122214708, 0.5363325363, 0.0514459929),
+        (0.2119034982, 0.6806995451, 0.1073969566),
+        (0.0883024619, 0.2817188376, 0.6299787005),
+    ]
+)
+FROM_CONES = numpy.array(
+    [
+        (0.2104542553, 0.793617785, -0.0040720468),
+        (1.9779984951, -2.428592205, 0.4505937099),
+        (0.0259040371, 0.7827717662, -0.808675766),
+    ]
+)
 
 
 class Elements(HTMLParser):
@@ -78,19 +105,54 @@ def page(tmp_path, planted) -> str:
     text = planted.text
     curve = Curve(text(), (2.0, 1.0), Mark(0))
     pictures = (Picture(text(), b"\x89png", tiles=3),)
-    panel = Panel(text(), b"\x00mp4", (1, 1), pictures, curve, ((text(), Cell(text(), 1.0)), (text(), Cell(text(), best=True))), shown=1, notes=(text(),))
+    panel = Panel(
+        text(),
+        b"\x00mp4",
+        (1, 1),
+        pictures,
+        curve,
+        ((text(), Cell(text(), 1.0)), (text(), Cell(text(), best=True))),
+        shown=1,
+        notes=(text(),),
+    )
     group = Group((panel, Panel(text(), problem=text())), text(), text(), text())
-    table = Table(text(), (text(), text()), ((Cell(text(), target="#" + text(), mark=Mark(13)), text()),), (text(), text()))
+    table = Table(
+        text(),
+        (text(), text()),
+        ((Cell(text(), target="#" + text(), mark=Mark(13)), text()),),
+        (text(), text()),
+    )
     legend = (Panel(text(), pictures=(Picture(text(), b"wheel"),), notes=(text(),)),)
-    above = {"paragraphs": (text(),), "facts": ((text(), text()),), "tables": (table,), "charts": (Chart(text(), text(), (curve,)),), "legend": legend}
-    chosen = {"kinds": (kind := text(),), "kind": kind, "labels": ((text(), Mark(0)),), "appendix": (Table(text(), (text(),), ()),)}
-    return written(tmp_path, Page(text(), (section for section in [Section(text(), text(), panel, (group,))]), **above, **chosen))
+    above = {
+        "paragraphs": (text(),),
+        "facts": ((text(), text()),),
+        "tables": (table,),
+        "charts": (Chart(text(), text(), (curve,)),),
+        "legend": legend,
+    }
+    chosen = {
+        "kinds": (kind := text(),),
+        "kind": kind,
+        "labels": ((text(), Mark(0)),),
+        "appendix": (Table(text(), (text(),), ()),),
+    }
+    return written(
+        tmp_path,
+        Page(
+            text(),
+            (section for section in [Section(text(), text(), panel, (group,))]),
+            **above,
+            **chosen,
+        ),
+    )
 
 
 def test_text_is_escaped_and_arrives_whole(page, planted):
     elements = Elements(page)
     assert len(elements.all("script")) == 1 and page.count("<script") == 1
-    attributes = [unquote(value) for _, found in elements.found for value in found.values() if value]
+    attributes = [
+        unquote(value) for _, found in elements.found for value in found.values() if value
+    ]
     arrived = "\n".join(elements.texts + attributes)
     assert len(planted) > 30 and [text for text in planted if text not in arrived] == []
 
@@ -100,20 +162,37 @@ def test_the_script_is_ours_alone_and_named_by_its_sum(page):
     digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
     policy = Elements(page).all("meta")[1]["content"]
     assert policy.startswith("default-src 'none'") and f"script-src 'sha256-{digest}'" in policy
-    assert not [name for _, attributes in Elements(page).found for name in attributes if name.startswith("on")]
+    assert not [
+        name
+        for _, attributes in Elements(page).found
+        for name in attributes
+        if name.startswith("on")
+    ]
 
 
 def test_videos_and_pictures_are_inside(page):
     elements = Elements(page)
-    assert [video["data-src"] for video in elements.all("video")] == ["data:video/mp4;base64," + base64.b64encode(b"\x00mp4").decode()] * 2
-    assert all("src" not in video for video in elements.all("video"))  # a video is loaded when it comes into sight
-    pictures = ["data:image/png;base64," + base64.b64encode(part).decode() for part in (b"wheel", b"\x89png", b"\x89png")]
+    assert [video["data-src"] for video in elements.all("video")] == [
+        "data:video/mp4;base64," + base64.b64encode(b"\x00mp4").decode()
+    ] * 2
+    assert all(
+        "src" not in video for video in elements.all("video")
+    )  # a video is loaded when it comes into sight
+    pictures = [
+        "data:image/png;base64," + base64.b64encode(part).decode()
+        for part in (b"wheel", b"\x89png", b"\x89png")
+    ]
     assert [image["src"] for image in elements.all("img")] == pictures
 
 
 def test_nothing_is_fetched(page):
     elements = Elements(page)
-    sources = [value for _, attributes in elements.found for name, value in attributes.items() if name in ("src", "href", "poster", "srcset", "data")]
+    sources = [
+        value
+        for _, attributes in elements.found
+        for name, value in attributes.items()
+        if name in ("src", "href", "poster", "srcset", "data")
+    ]
     assert sources and all(source.startswith(("data:", "#")) for source in sources)
     assert not re.search(r"https?:|@import|url\(", page)
 
@@ -123,58 +202,109 @@ def test_readable_in_light_and_dark(page):
 
 
 def test_what_cannot_be_shown_says_why_and_has_no_video(tmp_path):
-    page = Elements(written(tmp_path, Page("t", [Section("s", "s", Panel("reference", problem="no file"), ())])))
+    page = Elements(
+        written(tmp_path, Page("t", [Section("s", "s", Panel("reference", problem="no file"), ())]))
+    )
     assert page.all("video") == [] and "no file" in page.texts
 
 
 def test_a_number_sorts_by_its_value_and_what_is_none_by_nothing(tmp_path):
     cells = (Cell("1.0 kB", 1000.0), Cell("–", None), Cell("?", float("nan")), "text")
-    found = Elements(written(tmp_path, Page("t", [], tables=(Table("c", ("a", "b", "c", "d"), (cells,)),))))
-    assert [cell.get("data-value") for cell in found.all("th")[4:] + found.all("td")] == ["1000.0", None, "", None]
+    found = Elements(
+        written(tmp_path, Page("t", [], tables=(Table("c", ("a", "b", "c", "d"), (cells,)),)))
+    )
+    assert [cell.get("data-value") for cell in found.all("th")[4:] + found.all("td")] == [
+        "1000.0",
+        None,
+        "",
+        None,
+    ]
 
 
 def test_a_video_says_what_it_is_to_who_cannot_see_it(tmp_path):
     """Its method alone would name dozens of videos."""
     groups = (Group((Panel("smm", b"v"),), "red clouds", "scene"), Group((Panel("moft", b"v"),)))
-    found = Elements(written(tmp_path, Page("t", [Section("car", "car", Panel("Reference", b"v"), groups)])))
-    assert [video["aria-label"] for video in found.all("video")] == ["Reference, car", "smm, car, scene", "moft, car"]
+    found = Elements(
+        written(tmp_path, Page("t", [Section("car", "car", Panel("Reference", b"v"), groups)]))
+    )
+    assert [video["aria-label"] for video in found.all("video")] == [
+        "Reference, car",
+        "smm, car, scene",
+        "moft, car",
+    ]
 
 
 def test_nothing_that_changes_all_the_time_is_a_live_region(page):
     roles = {"status", "alert", "log", "timer", "marquee"}
-    live = [attributes for name, attributes in Elements(page).found if name == "output" or "aria-live" in attributes or attributes.get("role") in roles]
-    assert [attributes["id"] for attributes in live] == ["found"]  # which changes when something is looked for
+    live = [
+        attributes
+        for name, attributes in Elements(page).found
+        if name == "output" or "aria-live" in attributes or attributes.get("role") in roles
+    ]
+    assert [attributes["id"] for attributes in live] == [
+        "found"
+    ]  # which changes when something is looked for
 
 
 def test_what_is_dashed_is_so_everywhere(tmp_path):
     mark = Mark(2, dashed=True)
     curve = Curve("x", (1.0, 0.5), mark)
     section = Section("s", "s", Panel("Reference"), (Group((Panel("x", curve=curve, mark=mark),)),))
-    parts = {"tables": (Table("t", ("x",), ((Cell("x", mark=mark),),)),), "charts": (Chart("c", "a", (curve,)),), "labels": (("x", mark),)}
+    parts = {
+        "tables": (Table("t", ("x",), ((Cell("x", mark=mark),),)),),
+        "charts": (Chart("c", "a", (curve,)),),
+        "labels": (("x", mark),),
+    }
     found = Elements(written(tmp_path, Page("t", [section], **parts)))
     assert [dot["class"] for dot in found.all("i")] == ["dot c2 dashed"] * 3
-    assert [line["class"] for line in found.all("path")] == ["c2 dashed", "leader c2 dashed", "c2 dashed"]
+    assert [line["class"] for line in found.all("path")] == [
+        "c2 dashed",
+        "leader c2 dashed",
+        "c2 dashed",
+    ]
 
 
 def test_each_line_of_a_chart_is_named_at_its_end(tmp_path):
-    found = Elements(written(tmp_path, Page("t", [], charts=(Chart("Losses", "time", (Curve("low", (1.0, 0.1)), Curve("high", (1.0, 0.9)))),))))
-    assert [text for text in found.texts if text in ("low", "high")] == ["high", "high", "low", "low"]  # as a title, and beside the line
+    found = Elements(
+        written(
+            tmp_path,
+            Page(
+                "t",
+                [],
+                charts=(
+                    Chart("Losses", "time", (Curve("low", (1.0, 0.1)), Curve("high", (1.0, 0.9)))),
+                ),
+            ),
+        )
+    )
+    assert [text for text in found.texts if text in ("low", "high")] == [
+        "high",
+        "high",
+        "low",
+        "low",
+    ]  # as a title, and beside the line
     assert found.all("svg")[0]["aria-label"] == "Losses; from top to bottom at the end: high, low"
 
 
 def test_colours_can_be_told_apart_and_from_the_ground():
-    """In light and in dark: 0.1 in OKLab is several times what is just seen between large areas, and 3 to 1 is what WCAG asks of graphics."""
+    """In light and in dark: 0.1 in OKLab is several times what is just seen between large areas,
+    and 3 to 1 is what WCAG asks of graphics.
+    """
     for theme in STYLE.split("@media (prefers-color-scheme: dark)"):
         values = dict(re.findall(r"--(c\d+|card): (#\w{6})", theme))
         assert set(values) == {"card", *(f"c{index}" for index in range(COLOURS))}
         light = {name: linear(value) for name, value in values.items()}
-        luminance = {name: colour @ (0.2126, 0.7152, 0.0722) + 0.05 for name, colour in light.items()}
+        luminance = {
+            name: colour @ (0.2126, 0.7152, 0.0722) + 0.05 for name, colour in light.items()
+        }
         ground = luminance.pop("card")
         assert min(max(ground / own, own / ground) for own in luminance.values()) >= 3
         lab = numpy.array([oklab(light[name]) for name in luminance])
         distances = numpy.linalg.norm(lab[:, None] - lab, axis=-1) + 9 * numpy.eye(COLOURS)
         assert distances.min() > 0.1
-    assert set(re.findall(r"\.c(\d+) { --c: var\(--c\1\) }", STYLE)) == {str(index) for index in range(COLOURS)}
+    assert set(re.findall(r"\.c(\d+) { --c: var\(--c\1\) }", STYLE)) == {
+        str(index) for index in range(COLOURS)
+    }
 
 
 def linear(colour: str) -> numpy.ndarray:
@@ -190,7 +320,9 @@ def oklab(light: numpy.ndarray) -> numpy.ndarray:
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="checks the script's syntax with node")
 def test_script_parses():
-    subprocess.run(["node", "--check", str(PACKAGE / "visual" / "templates" / "page.js")], check=True)
+    subprocess.run(
+        ["node", "--check", str(PACKAGE / "visual" / "templates" / "page.js")], check=True
+    )
 
 
 def test_sections_are_made_one_by_one_while_writing(tmp_path):

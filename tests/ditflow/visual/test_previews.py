@@ -14,7 +14,13 @@ from ditflow.visual.previews import RUNGS
 def noise(tmp_path_factory):
     """Nothing is heavier: 8 frames of noise, which no codec can compress."""
     path = tmp_path_factory.mktemp("video") / "noise.mp4"
-    write_video(path, torch.randint(0, 256, (8, 3, 360, 640), generator=torch.Generator().manual_seed(0), dtype=torch.uint8), 8.0)
+    write_video(
+        path,
+        torch.randint(
+            0, 256, (8, 3, 360, 640), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+        ),
+        8.0,
+    )
     return path
 
 
@@ -30,7 +36,9 @@ def test_a_heavy_one_is_made_to_fit_and_keeps_its_time_and_shape(noise, share, t
     (tmp_path / "copy.mp4").write_bytes(found.video)
     copy = read_video(tmp_path / "copy.mp4")
     assert copy.fps == 8.0 and len(copy.frames) == 8 and tuple(copy.frames.shape[2:]) == found.shape
-    assert found.shape[1] / found.shape[0] == pytest.approx(16 / 9, rel=0.03)  # sides are rounded to even numbers
+    assert found.shape[1] / found.shape[0] == pytest.approx(
+        16 / 9, rel=0.03
+    )  # sides are rounded to even numbers
 
 
 def test_the_last_rung_is_taken_where_nothing_fits(noise):

@@ -1,0 +1,1 @@
+"""Values and mathematics that know no model: sizes, schedules, positions. Read `sizes.py` first."""

@@ -1,0 +1,6 @@
+"""Video diffusion transformers: one file a family, behind one base class. Read `base.py` first."""
+
+from ditflow.models.base import Model, ModelError, ModelSpec
+from ditflow.models.registry import MODELS, load_backbone, sketch_backbone
+
+__all__ = ["MODELS", "Model", "ModelError", "ModelSpec", "load_backbone", "sketch_backbone"]

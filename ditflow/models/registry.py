@@ -1,0 +1,99 @@
+"""Backbones by name: a shipped one, a local diffusers folder, or a hub id."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ditflow.models.base import Model, ModelError
+from ditflow.models.cogvideox import CogVideoX
+from ditflow.models.dtypes import default_dtype, warn_if_emulated
+from ditflow.models.hub import INDEX, hub_index
+from ditflow.resources import shipped
+
+MODELS: dict[str, type[Model]] = {"CogVideoXTransformer3DModel": CogVideoX}
+
+
+def load_backbone(
+    name: str, *, device: torch.device | str | None = None, dtype: torch.dtype | str | None = None
+) -> Model:
+    """Load a frozen backbone.
+
+    `name` is that of a shipped backbone, a folder in diffusers format, or a hub id. `device` None
+    takes the first GPU if there is one. `dtype` None takes float32 on a CPU, and on a GPU bfloat16
+    if it has instructions for that, else float32; a dtype can be given by name. Warns of one that
+    the device emulates. Raises ModelError where nothing usable is found.
+    """
+    device = torch.device(
+        device if device is not None else "cuda" if torch.cuda.is_available() else "cpu"
+    )
+    folder, wanted = str(shipped("checkpoints", name) or name), _dtype(dtype, device)
+    family = _family(folder, name)
+    warn_if_emulated(name, wanted, device)
+    return family.load(folder, name=name, device=device, dtype=wanted)
+
+
+def sketch_backbone(
+    name: str,
+    *,
+    device: torch.device | str = "meta",
+    dtype: torch.dtype | str | None = None,
+    blocks: int | None = None,
+) -> Model:
+    """A backbone's architecture without its weights, which are not read: for its sizes, or random
+    on a real device and so many blocks deep, to measure with.
+
+    Raises ModelError as `load_backbone` does.
+    """
+    folder, place = str(shipped("checkpoints", name) or name), torch.device(device)
+    return _family(folder, name).sketch(
+        folder, name=name, device=place, dtype=_dtype(dtype, place), blocks=blocks
+    )
+
+
+def _family(folder: str, name: str) -> type[Model]:
+    match _model_index(folder, name).get("transformer"):
+        case [_, str(transformer)] if transformer in MODELS:
+            return MODELS[transformer]
+        case [_, transformer]:
+            raise ModelError(
+                f"backbone {name!r} has a transformer of class {transformer!r}; supported: {', '.join(MODELS)}."
+            )
+        case _:
+            raise ModelError(
+                f"the {INDEX} of backbone {name!r} names no transformer; supported: {', '.join(MODELS)}."
+            )
+
+
+def _model_index(folder: str, name: str) -> dict[str, Any]:
+    return _folder_index(Path(folder), name) if Path(folder).is_dir() else hub_index(name)
+
+
+def _folder_index(folder: Path, name: str) -> dict[str, Any]:
+    if not (folder / INDEX).is_file():
+        raise ModelError(
+            f"folder {name!r} is not a backbone: it has no {INDEX}. Give a folder that a diffusers pipeline was saved to."
+        )
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"the {INDEX} of backbone {name!r} cannot be read: {error}. Save or download the backbone again."
+        ) from error
+    if not isinstance(index, dict):
+        raise ModelError(
+            f"the {INDEX} of backbone {name!r} is not a JSON object. Save or download the backbone again."
+        )
+    return index
+
+
+def _dtype(dtype: torch.dtype | str | None, device: torch.device) -> torch.dtype:
+    if dtype is None:
+        return default_dtype(device)
+    found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ModelError(f"unknown dtype {dtype!r}: give float32, bfloat16 or float16.")
+    return found

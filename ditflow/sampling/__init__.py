@@ -1,0 +1,1 @@
+"""The denoising loop and what acts on it. Read `loop.py` first."""

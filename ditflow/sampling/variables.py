@@ -1,0 +1,157 @@
+"""What is optimised to move a clip: its latents, or the positions of its tokens.
+
+A variable is a value: it holds its parameter, float32 with one row a clip, and says which latents
+and which position follow from it.
+"""
+
+# B batch, F latent frames, C channels, Hl Wl latent rows and columns, N video tokens, E hidden dim,
+# D head dim
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+from torch import Tensor
+
+from ditflow.core.positions import rotary_tables
+from ditflow.core.sizes import VideoSize
+from ditflow.models.base import Model, ModelError
+
+
+@dataclass(frozen=True)
+class Variable(ABC):
+    """`parameter` (B, ...) is what an optimiser updates, and what a bank keeps of each guided
+    step.
+    """
+
+    parameter: Tensor
+    kind: ClassVar[str]
+    needs: ClassVar[str | None]  # positions that the backbone must have
+
+    @classmethod
+    def start(cls, backbone: Model, latents: Tensor, size: VideoSize) -> Self:
+        """At the given latents and the model's own positions, one row for each clip. Raises
+        ModelError where the model has no such positions.
+        """
+        cls.check(backbone)
+        return cls.at(backbone, cls.initial(backbone, latents, size))
+
+    @classmethod
+    def check(cls, backbone: Model) -> None:
+        """Raise ModelError unless the backbone has the positions that are optimised."""
+        has = backbone.spec.position
+        if cls.needs not in (None, has):
+            fitting = [
+                kind for kind, variable in VARIABLES.items() if variable.needs in (None, has)
+            ]
+            raise ModelError(
+                f"variable {cls.kind!r} needs {cls.needs} positions; those of {backbone.spec.name!r} are {has}. Use {' or '.join(fitting)}."
+            )
+
+    @classmethod
+    def at(cls, backbone: Model, parameter: Tensor) -> Self:
+        """At a stored parameter."""
+        return cls(parameter)
+
+    @classmethod
+    @abstractmethod
+    def initial(cls, backbone: Model, latents: Tensor, size: VideoSize) -> Tensor:
+        """The parameter (B, ...) to start from."""
+
+    def replaced(self, parameter: Tensor) -> Self:
+        """The same variable at another value; differentiable in it."""
+        return replace(self, parameter=parameter)
+
+    def carried(self, latents: Tensor) -> Self:
+        """What the next guided step starts from, where the sampler has come to `latents`."""
+        return self
+
+    def latents(self, latents: Tensor) -> Tensor:
+        """The latents to denoise, where the sampler has come to `latents`."""
+        return latents
+
+    @property
+    def position(self) -> Tensor | None:
+        """The position to denoise with; None is the model's own."""
+        return None
+
+
+@dataclass(frozen=True)
+class LatentVariable(Variable):
+    """The noisy latents (B, F, C, Hl, Wl). Injected elsewhere, they replace what was sampled so
+    far, and bring the reference's content along.
+    """
+
+    kind, needs = "latents", None
+
+    @classmethod
+    def initial(cls, backbone: Model, latents: Tensor, size: VideoSize) -> Tensor:
+        return latents
+
+    def carried(self, latents: Tensor) -> Self:
+        return self.replaced(latents)
+
+    def latents(self, latents: Tensor) -> Tensor:
+        return self.parameter
+
+
+@dataclass(frozen=True)
+class RotaryTables(Variable):
+    """Free rotary tables (B, 2, 2, N, D) of [query, key][cos, sin], as published: they need not
+    stay a rotation.
+    """
+
+    kind, needs = "rotary_tables", "rotary"
+
+    @classmethod
+    def initial(cls, backbone: Model, latents: Tensor, size: VideoSize) -> Tensor:
+        return backbone.stock_position(size).repeat(len(latents), 1, 1, 1, 1)
+
+    @property
+    def position(self) -> Tensor:
+        return self.parameter
+
+
+@dataclass(frozen=True)
+class RotaryPositions(Variable):
+    """Where each token is, for queries and for keys: (B, 2, N, 3) of (t, y, x), in tokens. The
+    tables follow by the model's own frequencies.
+    """
+
+    kind, needs = "rotary_positions", "rotary"
+    head_dim: int
+
+    @classmethod
+    def at(cls, backbone: Model, parameter: Tensor) -> Self:
+        return cls(parameter, backbone.spec.head_dim)
+
+    @classmethod
+    def initial(cls, backbone: Model, latents: Tensor, size: VideoSize) -> Tensor:
+        return backbone.rotary_positions(size).repeat(len(latents), 2, 1, 1)
+
+    @property
+    def position(self) -> Tensor:
+        return rotary_tables(self.parameter, self.head_dim)
+
+
+@dataclass(frozen=True)
+class SinusoidalTable(Variable):
+    """The position (B, N, E) that is added to the tokens, as published for the 2B class."""
+
+    kind, needs = "sinusoidal", "sinusoidal"
+
+    @classmethod
+    def initial(cls, backbone: Model, latents: Tensor, size: VideoSize) -> Tensor:
+        return backbone.stock_position(size).repeat(len(latents), 1, 1)
+
+    @property
+    def position(self) -> Tensor:
+        return self.parameter
+
+
+VARIABLES: dict[str, type[Variable]] = {
+    variable.kind: variable
+    for variable in (LatentVariable, RotaryTables, RotaryPositions, SinusoidalTable)
+}

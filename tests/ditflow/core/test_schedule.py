@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import pytest
+
+from ditflow.core.schedule import DenoisingSchedule, GuidanceWindow, Step
+
+PUBLISHED = tuple(range(999, 0, -20))
+# methods sheet: g = 7, 50 trailing steps
+DYNAMIC = [2.51, 2.80, 7.97, 7.32, 3.09, 4.82, 1.04, 4.70, 1.72, 7.98, 1.01, 3.18]
+
+
+def test_steps_know_their_neighbours() -> None:
+    schedule = DenoisingSchedule((999, 666, 333), guidance_scale=3.0)
+    assert list(schedule) == [
+        Step(0, 999, -1, 666, 3, 3.0),
+        Step(1, 666, 999, 333, 3, 3.0),
+        Step(2, 333, 666, -1, 3, 3.0),
+    ]
+    assert len(schedule) == 3
+
+
+def test_published_dynamic_guidance() -> None:
+    scales = [step.guidance_scale for step in DenoisingSchedule(PUBLISHED, 7.0, "dynamic_timestep")]
+    assert [round(scale, 2) for scale in scales[:12]] == DYNAMIC
+
+
+def test_index_guidance_rises() -> None:
+    scales = [step.guidance_scale for step in DenoisingSchedule(PUBLISHED, 7.0, "dynamic_index")]
+    assert (
+        scales == sorted(scales)
+        and scales[0] == 1
+        and scales[25] < 1.1
+        and round(scales[-1], 1) == 7.8
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (((),), "at least one"),
+        (((1,), 7.0, "dynamic"), "one of constant, dynamic_timestep, dynamic_index"),
+    ],
+)
+def test_impossible_schedules_are_refused(arguments: tuple, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DenoisingSchedule(*arguments)
+
+
+def test_there_is_no_step_past_the_end() -> None:
+    with pytest.raises(IndexError, match="steps 0 to 1"):
+        DenoisingSchedule((999, 499))[2]
+
+
+def test_guided_timesteps_and_learning_rates_as_published() -> None:
+    schedule, window = DenoisingSchedule(PUBLISHED), GuidanceWindow.of(0.2, 50)
+    guided = [step for step in schedule if window.covers(step)]
+    assert [step.timestep for step in guided] == list(range(999, 818, -20))
+    rates = [window.learning_rate(step, (0.002, 0.001)) for step in guided]
+    assert rates == pytest.approx(
+        [0.0020, 0.0019, 0.0018, 0.0017, 0.0016, 0.0015, 0.0014, 0.0013, 0.0012, 0.0011]
+    )
+
+
+def test_a_window_may_start_later() -> None:
+    schedule, window = DenoisingSchedule(PUBLISHED), GuidanceWindow.of((10, 20), 50)
+    assert len(window) == 10 and not window.covers(schedule[9]) and not window.covers(schedule[20])
+    assert window.learning_rate(schedule[10], (0.002, 0.001)) == 0.002
+
+
+@pytest.mark.parametrize("window", [1.5, -0.1, (3, 2), (0, 51), (-1, 5)])
+def test_windows_outside_the_schedule_are_refused(window: float | tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="does not fit 50 steps"):
+        GuidanceWindow.of(window, 50)
+
+
+def test_a_window_may_be_all_or_nothing() -> None:
+    assert (len(GuidanceWindow.of(1.0, 50)), len(GuidanceWindow.of(0, 50))) == (50, 0)

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ditflow.models.cogvideox import CogVideoX
+from ditflow.sampling.key_value import nearest, reference_key_value
+from tests.registry import BACKBONES, tiny_backbone
+
+LATENTS, NOISE = torch.randn(2, 2, 3, 4, 8, 12, generator=torch.Generator().manual_seed(0))
+TEXT, OTHER = torch.randn(2, 2, 16, 32, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(params=BACKBONES)
+def backbone(request: pytest.FixtureRequest) -> CogVideoX:
+    return tiny_backbone(request.param)
+
+
+def test_keys_and_values_are_those_of_the_full_forward_pass(backbone: CogVideoX) -> None:
+    step = backbone.schedule(10)[3]
+    injected = reference_key_value(backbone, LATENTS, NOISE, step, TEXT, (0, 2))
+    with torch.no_grad(), backbone.tapped(capture=(0, 2)) as recording:
+        backbone.predict(backbone.add_noise(LATENTS, NOISE, step.timestep), step.timestep, TEXT)
+    assert injected.keys() == {0, 2}
+    for block, (key, value) in injected.items():
+        torch.testing.assert_close(key, recording.key[block], rtol=0, atol=0)
+        torch.testing.assert_close(value, recording.value[block], rtol=0, atol=0)
+
+
+def test_for_block_0_no_attention_is_computed(backbone: CogVideoX) -> None:
+    ran: list[str] = []
+    names = [
+        name
+        for name, module in backbone.transformer.named_modules()
+        if name.startswith("transformer_blocks") and not list(module.children())
+    ]
+    handles = [
+        backbone.transformer.get_submodule(name).register_forward_hook(
+            lambda *_, name=name: ran.append(name)
+        )
+        for name in names
+    ]
+    reference_key_value(backbone, LATENTS, NOISE, backbone.schedule(10)[3], TEXT, (0,))
+    for handle in handles:
+        handle.remove()
+    parts = {
+        name.removeprefix("transformer_blocks.0.").split(".")[0]
+        for name in ran
+        if name.startswith("transformer_blocks.0.")
+    }
+    assert parts == {"norm1", "attn1"} and all(
+        name.startswith("transformer_blocks.0.") for name in ran
+    )
+    assert {name.split(".")[3] for name in ran if ".attn1." in name} == {
+        "to_q",
+        "to_k",
+        "to_v",
+        "norm_q",
+    }
+
+
+def test_in_block_0_nothing_depends_on_the_prompt(backbone: CogVideoX) -> None:
+    step = backbone.schedule(10)[3]
+    ours, others = (
+        reference_key_value(backbone, LATENTS, NOISE, step, text, (0,))[0] for text in (TEXT, OTHER)
+    )
+    torch.testing.assert_close(ours, others, rtol=0, atol=0)
+
+
+def test_at_the_first_step_nothing_comes_from_the_reference(backbone: CogVideoX) -> None:
+    first = backbone.schedule(10)[0]
+    ours, others = (
+        reference_key_value(backbone, latents, NOISE, first, TEXT, (0,))[0]
+        for latents in (LATENTS, LATENTS + 1)
+    )
+    torch.testing.assert_close(ours, others, rtol=0, atol=0)
+
+
+def test_no_blocks_no_forward_pass(backbone: CogVideoX) -> None:
+    backbone.transformer.register_forward_pre_hook(lambda *_: pytest.fail("the transformer ran"))
+    assert reference_key_value(backbone, LATENTS, NOISE, backbone.schedule(10)[3], TEXT, ()) == {}
+
+
+@pytest.mark.parametrize(
+    ("timestep", "index"), [(999, 0), (1000, 0), (980, 1), (960, 2), (969, 1), (500, 2), (989, 0)]
+)
+def test_the_nearest_timestep(timestep: int, index: int) -> None:
+    assert nearest((999, 979, 959), timestep) == index

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from ditflow.models.cogvideox import CogVideoX
+from ditflow.sampling.loop import clip_generator, denoise, initial_noise, sample
+from tests.registry import BACKBONES, SIZE, tiny_backbone
+
+
+@pytest.fixture(params=BACKBONES)
+def backbone(request: pytest.FixtureRequest) -> CogVideoX:
+    return tiny_backbone(request.param)
+
+
+def noise_of(backbone: CogVideoX, names: list[str]) -> tuple[Tensor, list[torch.Generator]]:
+    generators = [clip_generator(name, 0) for name in names]
+    return initial_noise(backbone.spec.compression.latent_shape(SIZE), generators), generators
+
+
+def test_a_generator_depends_on_name_and_seed() -> None:
+    draws = {
+        (name, seed): tuple(torch.randn(3, generator=clip_generator(name, seed)).tolist())
+        for name in ("a", "b")
+        for seed in (0, 1)
+    }
+    assert len(set(draws.values())) == 4
+    assert torch.randn(3, generator=clip_generator("a", 1)).tolist() == list(draws["a", 1])
+
+
+def test_noise_does_not_depend_on_the_batch() -> None:
+    together = initial_noise((3, 4), [clip_generator(name, 0) for name in "abc"])
+    assert together.shape == (3, 3, 4) and together.dtype == torch.float32
+    torch.testing.assert_close(
+        together[1:2], initial_noise((3, 4), [clip_generator("b", 0)]), rtol=0, atol=0
+    )
+
+
+def test_a_clip_does_not_depend_on_its_batch(backbone: CogVideoX) -> None:
+    names, schedule = ["a", "b", "c"], backbone.schedule(3)
+    text, negative = torch.randn(3, 16, 32), torch.randn(1, 16, 32)
+    noise, generators = noise_of(backbone, names)
+    together = sample(backbone, schedule, noise, text, negative, generators)
+    for clip, name in enumerate(names):
+        noise, generators = noise_of(backbone, [name])
+        alone = sample(backbone, schedule, noise, text[clip : clip + 1], negative, generators)
+        torch.testing.assert_close(alone, together[clip : clip + 1], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_guidance_is_a_line_through_both_predictions(backbone: CogVideoX, scale: float) -> None:
+    (noise, generators), (step, *_) = (
+        noise_of(backbone, ["a"]),
+        backbone.schedule(4, scale, "constant"),
+    )
+    text, negative = torch.randn(2, 1, 16, 32)
+    with torch.no_grad():
+        conditional, unconditional = (
+            backbone.predict(noise, step.timestep, prompt) for prompt in (text, negative)
+        )
+    assert conditional is not None and unconditional is not None
+    states = [generator.get_state() for generator in generators]
+    expected = backbone.advance(
+        unconditional + scale * (conditional - unconditional), step, noise, None, generators
+    )
+    for generator, state in zip(generators, states, strict=True):
+        generator.set_state(state)
+    torch.testing.assert_close(
+        denoise(backbone, noise, step, text, negative, generators=generators),
+        expected,
+        rtol=0,
+        atol=0,
+    )
+
+
+def test_latents_stay_float32(backbone: CogVideoX) -> None:
+    low = tiny_backbone("rotary", torch.bfloat16)
+    noise, generators = noise_of(low, ["a"])
+    latents, x0 = denoise(
+        low,
+        noise,
+        low.schedule(4)[0],
+        torch.randn(1, 16, 32),
+        torch.randn(1, 16, 32),
+        generators=generators,
+    )
+    assert latents.dtype == x0.dtype == torch.float32

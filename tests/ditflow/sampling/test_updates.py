@@ -1,0 +1,245 @@
+"""Updates other than Adam, guidance without a signal, and what they cost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from ditflow.core.schedule import DenoisingSchedule
+from ditflow.models.cogvideox import CogVideoX
+from ditflow.motion import AttentionMotionFlow, MotionClone, MotionFeature, SpatialMarginalMean
+from ditflow.sampling.loop import clip_generator, denoise, sample
+from ditflow.sampling.optimise import Guidance, guided_step, score_scale, start_guidance
+from ditflow.sampling.reference import Reference, reference_motion
+from ditflow.sampling.state import GuidanceState, generators_of
+from tests.registry import BACKBONES, SIZE, tiny_backbone
+
+STEPS = 4
+SCORE = Guidance(MotionClone(2), "latents", (1, 3), (3.0, 3.0), inner_steps=1, update="score")
+TEXT, NEGATIVE = (
+    torch.randn(1, 16, 32, generator=torch.Generator().manual_seed(1)),
+    torch.ones(1, 16, 32),
+)
+
+
+def begun(backbone: CogVideoX, guidance: Guidance) -> tuple[GuidanceState, Reference]:
+    state = start_guidance(backbone, guidance, SIZE, ["x"], [0])
+    latents = torch.randn(state.noise.shape, generator=torch.Generator().manual_seed(2))
+    return state, reference_motion(
+        backbone, guidance.signal, latents, torch.zeros(1, 16, 32), ["x"], noise=state.noise
+    )
+
+
+def states_of(backbone: CogVideoX, guidance: Guidance) -> list[GuidanceState]:
+    state, reference = begun(backbone, guidance)
+    states = [state]
+    for _ in range(STEPS):
+        states.append(
+            guided_step(
+                backbone,
+                guidance,
+                backbone.schedule(STEPS),
+                states[-1],
+                reference=reference,
+                text=TEXT,
+                negative=NEGATIVE,
+            )
+        )
+    return states
+
+
+def gradient_of(
+    backbone: CogVideoX, guidance: Guidance, state: GuidanceState, reference: Reference
+) -> Tensor:
+    """Of the loss at the latents, without injection."""
+    step, latents = backbone.schedule(STEPS)[state.step], state.latents.clone().requires_grad_()
+    with backbone.tapped([2], stop_early=True) as recording:
+        backbone.predict(latents, step.timestep, TEXT)
+        loss = guidance.signal.loss(
+            recording, backbone.spec.compression.grid_of(latents), reference.motion
+        )
+        return torch.autograd.grad(loss.sum(), latents)[0]
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_score_guidance_is_the_additive_form(kind: str) -> None:
+    """The step without guidance, minus the rate times sqrt((1 - a)(1 - a')) times the gradient at
+    the latents (equation 2, as its code has it).
+    """
+    backbone, guidance = tiny_backbone(kind), replace(SCORE, injection_blocks=())
+    reference = begun(backbone, guidance)[1]
+    state = states_of(backbone, guidance)[1]
+    schedule = backbone.schedule(STEPS)
+    guided = guided_step(
+        backbone, guidance, schedule, state, reference=reference, text=TEXT, negative=NEGATIVE
+    )
+    plain = guided_step(
+        backbone,
+        replace(guidance, window=(0, 0)),
+        schedule,
+        state,
+        reference=reference,
+        text=TEXT,
+        negative=NEGATIVE,
+    )
+    levels, step = 1 - backbone.scheduler.alphas_cumprod, schedule[1]
+    scale = float(levels[step.timestep] * levels[step.following]) ** 0.5
+    wanted = plain.latents - 3.0 * scale * gradient_of(backbone, guidance, state, reference)
+    assert not torch.equal(guided.latents, plain.latents)
+    torch.testing.assert_close(
+        guided.latents, wanted, rtol=0, atol=1e-5
+    )  # a difference of latents of size 4, in float32
+    torch.testing.assert_close(
+        guided.history[-1], state.latents, rtol=0, atol=0
+    )  # what was denoised, and what injection denoises again
+
+
+def test_additive_guidance_is_the_customised_ddim_step_and_recomputed_clean_latents_turn_its_sign() -> (
+    None
+):
+    """MotionClone's code steps by the direction eps - sqrt(1 - a) g with clean latents of the
+    unchanged eps. With clean latents of the changed eps, as the paper's equation reads, the step
+    goes along +g."""
+    draw = torch.Generator().manual_seed(0)
+    z, eps, g = torch.randn(3, 1000, generator=draw, dtype=torch.float64)
+    now, following = 0.3, 0.4  # signal shares at this and at the next, cleaner timestep
+
+    def step(clean_of: Tensor, direction: Tensor) -> Tensor:
+        clean = (z - (1 - now) ** 0.5 * clean_of) / now**0.5
+        return following**0.5 * clean + (1 - following) ** 0.5 * direction
+
+    plain, changed = step(eps, eps), eps - (1 - now) ** 0.5 * g
+    torch.testing.assert_close(
+        step(eps, changed), plain - ((1 - now) * (1 - following)) ** 0.5 * g, rtol=0, atol=4e-7
+    )
+    assert (step(eps, changed) - plain) @ g < 0 < (step(changed, changed) - plain) @ g
+
+
+def test_the_last_step_has_no_noise_to_guide() -> None:
+    backbone = tiny_backbone("rotary")
+    scales = [score_scale(backbone, step) for step in backbone.schedule(STEPS)]
+    assert scales[-1] == 0 and all(
+        earlier > later for earlier, later in zip(scales, scales[1:], strict=False)
+    )
+
+
+def test_gradient_descent_is_the_variable_minus_rate_times_gradient() -> None:
+    backbone = tiny_backbone("rotary")
+    guidance = Guidance(
+        MotionClone(2),
+        "latents",
+        0.25,
+        (5.0, 5.0),
+        inner_steps=1,
+        injection_blocks=(),
+        update="sgd",
+    )
+    state, reference = begun(backbone, guidance)
+    after = guided_step(
+        backbone,
+        guidance,
+        backbone.schedule(STEPS),
+        state,
+        reference=reference,
+        text=TEXT,
+        negative=NEGATIVE,
+    )
+    torch.testing.assert_close(
+        after.parameter,
+        state.latents - 5.0 * gradient_of(backbone, guidance, state, reference),
+        rtol=0,
+        atol=1e-6,
+    )
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_without_signal_and_injection_it_is_plain_sampling(kind: str) -> None:
+    backbone, guidance = tiny_backbone(kind), Guidance(None, window=0, injection_blocks=())
+    *_, last = states_of(backbone, guidance)
+    generators = [clip_generator("x", 0)]
+    noise = torch.randn(last.noise.shape[1:], generator=generators[0])[None]
+    torch.testing.assert_close(
+        last.latents,
+        sample(backbone, backbone.schedule(STEPS), noise, TEXT, NEGATIVE, generators),
+        rtol=0,
+        atol=0,
+    )
+    assert last.history == last.losses == ()
+
+
+def test_without_signal_keys_and_values_still_come_from_the_clip_in_the_window() -> None:
+    backbone, injection = tiny_backbone("rotary"), Guidance(None, window=(1, 3))
+    states, plain = (
+        states_of(backbone, injection),
+        states_of(backbone, replace(injection, window=0)),
+    )
+    assert torch.equal(states[1].latents, plain[1].latents) and not torch.equal(
+        states[2].latents, plain[2].latents
+    )
+    state = states[3]
+    latents, _ = denoise(
+        backbone,
+        state.latents,
+        backbone.schedule(STEPS)[3],
+        TEXT,
+        NEGATIVE,
+        previous_x0=state.previous_x0,
+        generators=generators_of(state.generators),
+    )
+    torch.testing.assert_close(states[4].latents, latents, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"update": "newton"}, "unknown update 'newton': it is one of adam, sgd, score"),
+        (
+            {"variable": "rotary_tables"},
+            "update 'score' is one gradient of the latents at each step, so variable 'rotary_tables'",
+        ),
+        (
+            {"inner_steps": 5},
+            "inner_steps=5 make no sense: use variable 'latents' and inner_steps=1",
+        ),
+    ],
+)
+def test_updates_that_make_no_sense(changed: dict, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        replace(SCORE, **changed)
+
+
+def test_costs_in_forward_passes() -> None:
+    """50 steps of two passes; 10 guided ones: a sixth of block 0 for keys and values, and 5 x
+    (forward + 2 for backward) as deep as the signal reads.
+    """
+    schedule, guided = (
+        DenoisingSchedule(tuple(range(999, 0, -20))),
+        {"variable": "latents", "window": 0.2},
+    )
+    injection = 10 / 6 / 40
+    assert Guidance(None, window=0.0, injection_blocks=()).forward_equivalents(schedule, 40) == 100
+    assert Guidance(None, window=0.2).forward_equivalents(schedule, 40) == pytest.approx(
+        100 + injection
+    )
+    depth = (20 + 1 / 6) / 40
+    assert Guidance(AttentionMotionFlow(20), **guided).forward_equivalents(
+        schedule, 40
+    ) == pytest.approx(100 + injection + depth * (1 + 150))
+    assert Guidance(AttentionMotionFlow(20), **guided, checkpointing=True).forward_equivalents(
+        schedule, 40
+    ) == pytest.approx(100 + injection + depth * 201)
+    assert Guidance(SpatialMarginalMean(19), **guided).forward_equivalents(
+        schedule, 40
+    ) == pytest.approx(100 + injection + 151 / 2)
+    assert Guidance(
+        SpatialMarginalMean(19, reference_timestep="match"), **guided
+    ).forward_equivalents(schedule, 40) == pytest.approx(100 + injection + 160 / 2)
+    assert Guidance(MotionFeature(19, channels="pans"), **guided).forward_equivalents(
+        schedule, 40
+    ) == pytest.approx(100 + injection + 155 / 2)
+    assert replace(SCORE, window=0.2).forward_equivalents(schedule, 40) == pytest.approx(
+        100 + injection + (2 + 1 / 6) / 40 * 31
+    )

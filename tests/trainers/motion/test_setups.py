@@ -1,0 +1,274 @@
+"""Every setup that ships: it builds on the backbones that it is for, runs, and says what it costs;
+what makes no sense is refused in a sentence.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ditflow.bank import MotionBank
+from ditflow.models import load_backbone
+from tests.clips import SMALL, ditflow, write_clips
+from tests.registry import tiny_backbone, tiny_folder
+from trainers.motion.method import Choices, Method
+
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
+SETUPS = {file.stem: file for file in sorted((CONFIGS / "setups").glob("*.yaml"))}
+PUBLISHED = {
+    "cogvideox-5b": ("rotary", 42, 20),
+    "cogvideox-2b": ("sinusoidal", 30, 15),
+}  # positions, blocks, and the guided one
+RATES = {"adam": (0.002, 0.001), "sgd": (5, 5), "score": (1.4e5, 1.4e5)}
+WITHOUT_ENTRIES = {"backbone", "injection"}
+NAMES = ("a",)
+
+
+def choices_of(setup: str, backbone: str = "tiny-rope") -> Choices:
+    """As the command line merges the setup onto the file of a backbone."""
+    given = {
+        key: value
+        for file in (CONFIGS / f"{backbone}.yaml", SETUPS[setup])
+        for key, value in yaml.safe_load(file.read_text())["model"].items()
+    }
+    for of_the_run in ("backbone", "dtype", "finish"):
+        given.pop(of_the_run, None)
+    defaults = dict.fromkeys(Choices.__dataclass_fields__) | {
+        "signal": "amf",
+        "inner_steps": 5,
+        "update": "adam",
+    }
+    return Choices(**defaults | given)
+
+
+embedded = cache(load_backbone)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    manifest = write_clips(tmp_path_factory.mktemp("clips"), NAMES)
+    manifest.write_text("video,prompt,caption\na.mp4,a cat dance,the dog running\n")
+    return manifest
+
+
+@pytest.fixture
+def fit(monkeypatch, tmp_path, capfd):
+    """Run `fit` on a tiny random backbone and give its exit code and what it said."""
+
+    def fit(clips: Path, kind: str, *words: str) -> tuple[int, str]:
+        backbone = ["--model.backbone", str(tiny_folder(kind)), "--model.steps", "2", *SMALL]
+        code = ditflow(
+            monkeypatch,
+            "fit",
+            "--model.window",
+            "0.5",
+            *words,
+            *backbone,
+            "--bank",
+            str(tmp_path / "bank"),
+            "--data.manifest",
+            str(clips),
+        )
+        said = capfd.readouterr()
+        return code, said.out + said.err
+
+    return fit
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+def test_it_runs_and_makes_its_entry_or_its_video(fit, clips, tmp_path, setup):
+    kind = "sinusoidal" if setup == "ditflow-sinusoidal" else "rotary"
+    code, said = fit(clips, kind, "--config", str(SETUPS[setup]))
+    assert code == 0 and "1 of 1 done" in said, said
+    entries = dict(MotionBank(tmp_path / "bank"))
+    assert set(entries) == (set() if setup in WITHOUT_ENTRIES else {"a"})
+    assert (tmp_path / "bank" / "videos" / "a.mp4").exists() == (setup in WITHOUT_ENTRIES)
+    assert MotionBank(tmp_path / "bank").inflight() == []
+    if entries:
+        metadata, wanted = entries["a"].metadata, choices_of(setup)
+        assert metadata.update == wanted.update and metadata.signal["name"] == wanted.signal
+        assert (wanted.signal_arguments or {}).items() <= metadata.signal.items()
+        assert metadata.caption == ("the dog running" if wanted.signal == "motionflow" else "")
+
+
+@pytest.mark.parametrize("setup", sorted(WITHOUT_ENTRIES))
+def test_a_video_without_an_entry_is_made_once(fit, clips, tmp_path, setup):
+    words = ("--config", str(SETUPS[setup]))
+    assert fit(clips, "rotary", *words)[0] == 0
+    video = tmp_path / "bank" / "videos" / "a.mp4"
+    before = video.stat().st_mtime_ns
+    code, said = fit(clips, "rotary", *words)
+    assert (code, video.stat().st_mtime_ns) == (0, before) and "1 of 1 done" in said
+    assert (
+        "keys and values of the clip" if setup == "injection" else "nothing of the clip"
+    ) in said
+
+
+@pytest.mark.parametrize("setup", sorted(WITHOUT_ENTRIES))
+def test_a_video_without_an_entry_counts_as_done(fit, clips, tmp_path, monkeypatch, setup):
+    """In the summary, in the bank's list of what was asked for, and where the clip has failed
+    before, however often.
+    """
+    words, bank = (
+        ("--config", str(SETUPS[setup]), "--data.attempts", "1"),
+        MotionBank(tmp_path / "bank", create=True),
+    )
+    for name in ("a", "b"):
+        bank.mark_failed(name, "the memory of another process")
+    assert fit(clips, "rotary", *words)[0] == 2 and bank.failures().keys() == {"a", "b"}, "given up"
+    code, said = fit(clips, "rotary", *words, "--data.attempts", "2")
+    assert code == 0 and "1 of 1 clips done, 1 of them now" in said, said
+    assert (bank.failures().keys(), bank.asked.names()) == ({"b"}, set())
+    bank.mark_failed("a", "killed before it forgot")
+    code, said = fit(clips, "rotary", *words)
+    assert code == 0 and "1 of 1 clips done" in said and "now" not in said, said
+
+
+def test_videos_without_entries_of_which_one_fails_leave_nothing_to_watch_for(fit, tmp_path):
+    manifest = write_clips(tmp_path, ("good", "bad"))
+    (tmp_path / "bad.mp4").write_bytes(b"")
+    assert fit(manifest, "rotary", "--config", str(SETUPS["backbone"]))[0] == 1
+    bank = MotionBank(tmp_path / "bank")
+    assert bank.failures().keys() == {"bad"} and bank.asked.names() == set()
+
+
+@pytest.mark.parametrize("backbone", ["tiny-rope", "tiny-sincos"])
+@pytest.mark.parametrize("setup", SETUPS)
+def test_it_builds_on_the_embedded_backbones_it_is_for(setup, backbone):
+    loaded, wanted = embedded(backbone), choices_of(setup)
+    fits = {
+        "rotary_tables": "tiny-rope",
+        "rotary_positions": "tiny-rope",
+        "sinusoidal": "tiny-sincos",
+    }
+    if fits.get(wanted.variable, backbone) != backbone:
+        with pytest.raises(
+            ValueError, match="needs (rotary|sinusoidal) positions; those of .* are"
+        ):
+            Method(wanted, loaded)
+        return
+    assert Method(wanted, loaded).guidance.variable == (wanted.variable or "latents")
+
+
+@pytest.mark.parametrize("file", PUBLISHED)
+@pytest.mark.parametrize("setup", SETUPS)
+def test_on_a_published_backbone_it_has_the_published_values(setup, file):
+    """Its file does not stand in the setup's way: the rates are those of the setup's own variable
+    and update.
+    """
+    (position, blocks, block), wanted = PUBLISHED[file], choices_of(setup, file)
+    backbone = tiny_backbone(position)
+    backbone.spec = replace(backbone.spec, blocks=blocks)
+    if (wanted.variable or "latents").split("_")[0] not in ("latents", position):
+        with pytest.raises(
+            ValueError, match="needs (rotary|sinusoidal) positions; those of .* are"
+        ):
+            Method(wanted, backbone)
+        return
+    method = Method(wanted, backbone)
+    signal, window = method.guidance.signal, (method.window.start, method.window.stop)
+    assert (len(method.schedule), method.schedule.guidance_scale, window) == (
+        50,
+        7.0,
+        (0, 0 if setup == "backbone" else 10),
+    )
+    assert "bad quality" in method.negative_prompt and method.guidance.checkpointing
+    if signal is not None:
+        rate = (0.04, 0.02) if wanted.variable == "rotary_positions" else RATES[wanted.update]
+        assert (signal.block, method.guidance.learning_rate, method.guidance.inner_steps) == (
+            block,
+            rate,
+            5 if wanted.update == "adam" else 1,
+        )
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+def test_it_says_what_it_costs(setup):
+    """On the published backbones: 50 steps, a window of 10, and their blocks 20 of 42 and 15 of
+    30.
+    """
+    wanted = choices_of(setup)
+    backbone, blocks, block = (
+        ("tiny-sincos", 30, 15) if wanted.variable == "sinusoidal" else ("tiny-rope", 42, 20)
+    )
+    method = Method(
+        replace(wanted, steps=50, window=0.2 if wanted.window is None else wanted.window),
+        embedded(backbone),
+    )
+    signal = method.guidance.signal
+    guidance = replace(
+        method.guidance, signal=None if signal is None else replace(signal, block=block)
+    )
+    said = re.search(r"# Cost: (\d+) forward passes .* CogVideoX-(5|2)B", SETUPS[setup].read_text())
+    assert said and said[2] == ("2" if blocks == 30 else "5")
+    assert round(guidance.forward_equivalents(method.schedule, blocks)) == int(said[1])
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ["--model.signal", "smm", "--model.signal_arguments", "{colour: 3}"],
+            "signal 'smm' takes reference_timestep, reference_noise, compat",
+        ),
+        (
+            ["--model.signal", "smm", "--model.signal_arguments", "{compat: maybe}"],
+            "signal 'smm' takes",
+        ),
+        (
+            ["--model.signal", "smm", "--model.signal_arguments", "{block: 2}"],
+            "what was given does not fit",
+        ),
+        (["--model.signal", "moft", "--model.signal_arguments", "{proportion: 2}"], "proportion=2"),
+        (
+            ["--model.signal", "smoke"],
+            "unknown signal 'smoke': it is one of amf, smm, moft, motionclone, motionflow",
+        ),
+        (["--model.signal", "null"], "add --model.finish true"),
+        (
+            ["--model.signal", "null", "--model.finish", "true", "--model.block", "1"],
+            "block was given, but there is no signal",
+        ),
+        (
+            ["--model.signal", "smm", "--model.signal_arguments", "{reference_timestep: 4000}"],
+            "no timestep 4000 to look at the reference",
+        ),
+        (["--model.update", "score"], "use variable 'latents' and inner_steps=1"),
+        (["--model.update", "newton"], "--model.update cannot be 'newton': give 'adam'"),
+        (
+            ["--model.signal", "motionflow", "--model.signal_arguments", "{subject: zebra}"],
+            "prompt 'a cat dance' does not have the subject word 'zebra'",
+        ),
+        (
+            ["--model.signal", "motionflow", "--model.signal_arguments", "{subject: 7}"],
+            "'a cat dance' has no word 7",
+        ),
+    ],
+)
+def test_what_makes_no_sense_is_one_sentence(fit, clips, words, sentence):
+    code, said = fit(clips, "rotary", *words)
+    assert code == 2 and sentence in said and "Traceback" not in said, said
+
+
+def test_a_clip_without_a_caption_does_not_stop_the_others(fit, tmp_path):
+    manifest = write_clips(tmp_path, ("with", "without"))
+    manifest.write_text(
+        "video,prompt,caption,subject,caption_subject\nwith.mp4,a cat dance,the dog running,dance,dog\nwithout.mp4,a cat dance,,,\n"
+    )
+    code, said = fit(manifest, "rotary", "--model.signal", "motionflow")
+    assert (
+        code == 1
+        and "'without' failed: signal 'motionflow' looks at a clip together with its caption"
+        in said
+    )
+    metadata = MotionBank(tmp_path / "bank").metadata("with")
+    assert (metadata.caption, metadata.subject, metadata.caption_subject) == (
+        "the dog running",
+        "dance",
+        "dog",
+    )

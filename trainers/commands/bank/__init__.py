@@ -1,0 +1,1 @@
+"""`ditflow bank`: one file for each group of its commands."""

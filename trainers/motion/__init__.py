@@ -1,0 +1,3 @@
+"""Optimising motion with Lightning: the module, its callbacks and its strategy. Read
+`optimization.py` first.
+"""

@@ -1,0 +1,148 @@
+"""What happens around the steps: the bank is kept up to date, and videos are written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from torch import Tensor
+
+from datamodules.generations import Generation
+from datamodules.queue import inflight as records
+from ditflow.bank import EntryError
+from ditflow.files import make_folder
+from ditflow.sampling.state import GuidanceState
+from ditflow.video import write_video
+from trainers.motion.optimization import MotionOptimization, Work
+
+
+class BankWriter(Checkpoint):
+    """Keeps the bank: a record after each step, entries after the last.
+
+    The last step leaves no record. Killed between it and the last entry, a run repeats it from the
+    record before, and finds the entries that are there.
+    """
+
+    def on_train_batch_end(
+        self, trainer: Trainer, module: MotionOptimization, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not outputs:
+            return
+        work: Work = outputs["work"]
+        names, settings, step = work.batch.leg.names, work.batch.settings, work.state.step
+        if step < module.iterations:
+            guided = module.method.guided.start < step <= module.method.guided.stop
+            records.save(
+                trainer.datamodule.bank,
+                names,
+                settings,
+                work.state,
+                work.seconds,
+                steps=module.iterations,
+                guided=guided,
+            )
+            return
+        try:
+            entries = module.entries(work)
+        except EntryError as error:
+            return trainer.datamodule.give_up(work.batch, error)
+        trainer.datamodule.publish(work.batch, entries)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, module: MotionOptimization, checkpoint: dict[str, Any]
+    ) -> None:
+        """The batch in flight; what is done is in the bank."""
+        if (work := module.work) is not None and work.state.step < module.iterations:
+            checkpoint["batch"] = {
+                "names": list(work.batch.leg.names),
+                "settings": work.batch.settings,
+                "seconds": work.seconds,
+            }
+            checkpoint["tensors"] = work.state.tensors()
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, module: MotionOptimization, checkpoint: dict[str, Any]
+    ) -> None:
+        """Put the batch back into the bank, from which every run goes on."""
+        if checkpoint["tensors"] and not all(
+            map(trainer.datamodule.clips.is_done, checkpoint["batch"]["names"])
+        ):
+            state = GuidanceState.from_tensors(checkpoint["tensors"])
+            records.restore(
+                trainer.datamodule.bank, state=state, steps=module.iterations, **checkpoint["batch"]
+            )
+
+    def on_fit_end(self, trainer: Trainer, module: MotionOptimization) -> None:
+        """What rank 0, who stays to the end, says of it; a run that was killed just then left this
+        to the next, which may have no clip to do.
+        """
+        bank = trainer.datamodule.bank
+        if trainer.is_global_zero and bank.asked.names():
+            bank.reindex()
+            _, done = trainer.datamodule.outcome()
+            bank.asked.settle({*bank, *bank.failures(), *done})
+
+
+class VideoWriter(Callback):
+    """Writes each video of `predict`, and of `fit` where clips are finished. Files appear when they
+    are whole.
+    """
+
+    def on_train_batch_end(
+        self, trainer: Trainer, module: MotionOptimization, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if outputs and outputs["videos"] is not None:
+            for name, frames in zip(
+                outputs["work"].batch.leg.names, outputs["videos"], strict=True
+            ):
+                _write(trainer.datamodule.video_of(name), frames, module.fps)
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        module: MotionOptimization,
+        outputs: Tensor | None,
+        batch: Generation,
+        *_: Any,
+    ) -> None:
+        if outputs is not None:
+            _write(batch.file, outputs, module.fps)
+
+
+class PreviewWriter(Callback):
+    """Writes what the video would be if the present step were the last, every so many steps of
+    `fit`.
+
+    Args:
+        every: Steps between two previews of a clip.
+        out: Folder; by default `previews` beside the videos.
+    """
+
+    def __init__(self, every: int = 5, out: str | None = None) -> None:
+        if every < 1:
+            raise ValueError(f"every is {every}, but previews are at least one step apart.")
+        self.every, self.out = every, out
+
+    def on_train_batch_end(
+        self, trainer: Trainer, module: MotionOptimization, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not outputs or outputs["work"].state.step % self.every:
+            return
+        state, folder = (
+            outputs["work"].state,
+            Path(self.out)
+            if self.out is not None
+            else trainer.datamodule.video_folder / "previews",
+        )
+        for name, frames in zip(
+            outputs["work"].batch.leg.names, module.backbone.decode(state.previous_x0), strict=True
+        ):
+            _write(folder / f"{name}-step{state.step:03d}.mp4", frames, module.fps)
+        module.backbone.release_encoders()
+
+
+def _write(file: Path, frames: Tensor, fps: float) -> None:
+    make_folder(file.parent)
+    write_video(file, frames, fps)

@@ -1,0 +1,316 @@
+"""Guided denoising and injection as a LightningModule: the wiring around
+`ditflow.sampling.optimise`, which holds the method.
+
+One training step is one denoising step of a batch of clips, guided where it lies in the window. The
+backbone is frozen and stays outside the module tree, where no checkpoint, cast or synchronisation
+sees it; what is optimised lives in a `GuidanceState` that is replaced as a whole, so that it can be
+saved between any two steps.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from datamodules.generations import Generation
+from datamodules.library import BROKEN, MotionBatch
+from datamodules.manifest import WORDS
+from datamodules.queue import inflight as records
+from ditflow.bank import BankEntry
+from ditflow.compatibility import Source, entries_of
+from ditflow.core.schedule import GuidanceKind
+from ditflow.models import Model, load_backbone
+from ditflow.sampling.optimise import Update, guided_step, start_guidance
+from ditflow.sampling.reference import Reference, reference_motion
+from ditflow.sampling.state import GuidanceState
+from ditflow.transfer import inject_motion
+from ditflow.video import READER
+from trainers.motion import cores
+from trainers.motion.method import Choices, Method, VariableKind
+from trainers.motion.strategy import IndependentStrategy
+
+FAILS = (
+    RuntimeError,
+    ValueError,
+    ArithmeticError,
+    MemoryError,
+)  # but for what is BROKEN: a clip or a video, and the others go on
+
+
+@dataclass(frozen=True)
+class Work:
+    """A batch and where it has come to. `seconds` were spent on it, in this run and before."""
+
+    batch: MotionBatch
+    reference: Reference
+    state: GuidanceState
+    seconds: float = 0.0
+
+
+class MotionOptimization(L.LightningModule):
+    """Takes the motion of clips (fit) and gives it to new videos (predict). What is None is taken
+    as recommended for the backbone.
+
+    Args:
+        backbone: Name of a shipped backbone, folder in diffusers format, or hub id.
+        variable: What is optimised.
+        signal: The representation of motion; null for none: nothing is optimised, and only keys and
+            values come from the clip.
+        signal_arguments: Its other arguments, by name; what is not given is as published.
+        block: Where the signal is read, counted from 0.
+        window: Guided part of the denoising steps: a fraction, or the first step and the one after
+            the last.
+        learning_rate: At the first guided step, and the one that it goes to, in units of the
+            variable.
+        inner_steps: Updates at each guided step.
+        update: By Adam, by plain gradient descent, or MotionClone's score guidance of latents,
+            after the scheduler's step.
+        steps: Denoising steps; for `predict` None means the entry's.
+        guidance_scale: Of the prompt; for `predict` None means the entry's.
+        guidance: How that scale goes with the steps; None is as published for the scheduler, and
+            for `predict` the entry's.
+        injection_blocks: Blocks whose keys and values come from the reference clip in the window;
+            for `predict` None means in no block.
+        dtype: Of the backbone: float32, bfloat16 or float16; what is optimised is float32 always.
+        gradient_checkpointing: Takes less memory and more time.
+        keep_reference: Keep the clip's latents in the entry, so that `predict` can inject keys and
+            values without the clip.
+        finish: Denoise to the end and write the video too, not only the entry.
+        fps: Frames per second of the videos that are written.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "tiny-rope",
+        *,
+        variable: VariableKind | None = None,
+        signal: str | None = "amf",
+        signal_arguments: dict[str, Any] | None = None,
+        block: int | None = None,
+        window: float | tuple[int, int] | None = None,
+        learning_rate: tuple[float, float] | None = None,
+        inner_steps: int = 5,
+        update: Update = "adam",
+        steps: int | None = None,
+        guidance_scale: float | None = None,
+        guidance: GuidanceKind | None = None,
+        injection_blocks: list[int] | None = None,
+        dtype: str | None = None,
+        gradient_checkpointing: bool | None = None,
+        keep_reference: bool = False,
+        finish: bool = False,
+        fps: float = 8.0,
+    ) -> None:
+        super().__init__()
+        if not 0 < fps < math.inf:
+            raise ValueError(f"fps is {fps:g}, but it must be a finite number above 0.")
+        self.automatic_optimization = False
+        if signal is None and not finish:
+            raise ValueError(
+                "without a signal there is no motion to keep, only videos to make: add --model.finish true."
+            )
+        self.choices = Choices(
+            *(variable, signal, signal_arguments, block, update, window, learning_rate),
+            *(
+                inner_steps,
+                steps,
+                guidance_scale,
+                guidance,
+                injection_blocks,
+                gradient_checkpointing,
+            ),
+        )
+        self.name, self.number_format = backbone, dtype
+        self.keep_reference, self.finish, self.fps = keep_reference, finish, fps
+        self.work: Work | None = None
+
+    @cached_property
+    def backbone(self) -> Model:
+        backbone = load_backbone(
+            self.name, device=self.trainer.strategy.root_device, dtype=self.number_format
+        )
+        cores.settle(backbone)
+        return backbone
+
+    @cached_property
+    def method(self) -> Method:
+        return Method(self.choices, self.backbone)
+
+    @property
+    def iterations(self) -> int:
+        """Denoising steps of each clip: to the end if its video is wanted, else to the end of the
+        window.
+        """
+        return len(self.method.schedule) if self.finish else self.method.window.stop
+
+    def setup(self, stage: str) -> None:
+        if self.trainer.precision != "32-true":
+            raise ValueError(
+                f"--trainer.precision {self.trainer.precision} would round what is optimised, whose updates are too small for 16 bits: "
+                "leave it out, and choose the backbone's number format by --model.dtype bfloat16."
+            )
+        if self.trainer.world_size > 1 and not isinstance(
+            self.trainer.strategy, IndependentStrategy
+        ):
+            raise ValueError(
+                "clips are independent of each other: leave --trainer.strategy out, whose default shares them out over devices and nodes."
+            )
+        if stage == "fit":
+            self.trainer.datamodule.share_out()
+
+    def configure_optimizers(self) -> None:
+        """Adam is fresh at each denoising step, inside of it; Lightning's stand-in counts the
+        iterations.
+        """
+
+    def training_step(self, item: tuple[MotionBatch, int], batch_idx: int) -> dict[str, Any] | None:
+        """One denoising step of a batch of clips. Returns the work, and the videos that are wanted
+        after the last; None where the batch was given up.
+        """
+        batch, step = item
+        self.optimizers().step()
+        began = time.monotonic()
+        try:
+            work = self._advanced(
+                self.work
+                if self.work and self.work.batch.leg is batch.leg
+                else self._begun(batch.to(self.device))
+            )
+            videos = (
+                self._decoded(work.state)
+                if self.finish and work.state.step == self.iterations
+                else None
+            )
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)  # so that the step's seconds are its own
+            self.work = replace(work, seconds=work.seconds + time.monotonic() - began)
+        except BROKEN:
+            raise
+        except FAILS as error:
+            failure = error.with_traceback(None)  # whose frames would keep the batch's memory
+        else:
+            if self.method.guided.start <= step < self.method.guided.stop:
+                self.log(
+                    "loss",
+                    self.work.state.losses[-1][-1].mean(),
+                    prog_bar=True,
+                    on_step=True,
+                    on_epoch=False,
+                    batch_size=len(batch.tasks),
+                )
+            return {"work": self.work, "videos": videos}
+        self.work = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.trainer.datamodule.give_up(batch, failure)
+        return None
+
+    def on_train_epoch_end(self) -> None:
+        """One epoch does it all, whatever the Trainer's limit."""
+        self.trainer.should_stop = True
+
+    def predict_step(self, item: Generation, batch_idx: int = 0) -> Tensor | None:
+        """One video with the motion of an entry, uint8 (T, C, Y, X); None where that cannot be."""
+        choices = self.choices
+        try:
+            entry = self.trainer.datamodule.bank[item.entry]
+            return inject_motion(
+                self.backbone,
+                entry,
+                item.prompt,
+                seed=item.seed,
+                negative_prompt=item.negative_prompt,
+                steps=choices.steps,
+                guidance_scale=choices.guidance_scale,
+                guidance=choices.guidance,
+                injection_blocks=choices.injection_blocks or (),
+            )
+        except BROKEN:
+            raise
+        except FAILS as error:
+            self.trainer.datamodule.fail(item.file.stem, error)
+            return None
+
+    def entries(self, work: Work) -> dict[str, BankEntry]:
+        """What a batch brings into the bank, once its window is behind it; nothing without a
+        signal.
+        """
+        batch, method = work.batch, self.method
+        if method.guidance.signal is None:
+            return {}
+        sources = [
+            Source(
+                clip=task.name,
+                clip_sha256=sha256,
+                container=container,
+                reader=READER,
+                negative_prompt=task.negative_prompt or "",
+                fps=task.fps or 0.0,
+                **{
+                    name: getattr(task, name)
+                    for name in ("prompt", "seed", "tags", "start", "stride", *WORDS)
+                },
+            )
+            for task, sha256, container in zip(
+                batch.tasks, batch.sha256, batch.containers, strict=True
+            )
+        ]
+        entries = entries_of(
+            self.backbone,
+            method.guidance,
+            method.schedule,
+            batch.size,
+            work.state,
+            sources,
+            work.seconds,
+        )
+        kept = batch.latents.cpu().unbind() if self.keep_reference else [None] * len(entries)
+        return {
+            name: replace(entry, reference_latents=latents)
+            for name, entry, latents in zip(batch.leg.names, entries, kept, strict=True)
+        }
+
+    def _decoded(self, state: GuidanceState) -> Tensor:
+        """The videos of a batch, uint8 (B, T, C, Y, X)."""
+        videos = self.backbone.decode(state.latents)
+        self.backbone.release_encoders()
+        return videos
+
+    def _begun(self, batch: MotionBatch) -> Work:
+        state, seconds = self._resumed(batch)
+        signal, names = self.method.guidance.signal, batch.leg.names
+        reference = reference_motion(
+            self.backbone,
+            signal,
+            batch.latents,
+            batch.seen_with,
+            names,
+            noise=state.noise,
+            words=batch.words,
+        )
+        return Work(batch, reference, state, seconds)
+
+    def _resumed(self, batch: MotionBatch) -> tuple[GuidanceState, float]:
+        if batch.leg.record is not None:
+            return records.load(self.trainer.datamodule.bank, batch.leg.record, self.device)
+        seeds = [task.seed for task in batch.tasks]
+        return start_guidance(
+            self.backbone, self.method.guidance, batch.size, batch.leg.names, seeds
+        ), 0.0
+
+    def _advanced(self, work: Work) -> Work:
+        batch, method = work.batch, self.method
+        inputs = {"reference": work.reference, "text": batch.text, "negative": batch.negative}
+        state = guided_step(self.backbone, method.guidance, method.schedule, work.state, **inputs)
+        if not (state.latents.isfinite().all() and state.parameter.isfinite().all()):
+            raise ArithmeticError(
+                f"its numbers are no longer finite after step {state.step - 1}: try a smaller learning rate, or dtype float32."
+            )
+        return replace(work, state=state)

@@ -1,0 +1,106 @@
+"""The bar of `fit` and `predict`. That of `fit` shows the whole library, whoever works on it: every
+rank, and every other job on the same bank.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from contextlib import suppress
+from typing import Any
+
+from lightning import Trainer
+from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
+
+from datamodules.generations import Generation
+from ditflow.bank import BankError
+from trainers.motion.optimization import MotionOptimization
+from trainers.motion.progress import Progress, Watcher
+from trainers.motion.progress_view import words
+
+EVERY, SHARE = (
+    2.0,
+    0.01,
+)  # seconds between two looks at the bank; looks take no larger part of the time
+
+
+class LibraryBar(TQDMProgressBar):
+    """Counts clips, not steps; a batch in flight counts by its steps. Beside it stands what this
+    rank is at.
+
+    A thread draws it, for a step may take minutes, and rank 0 may have nothing to do but wait for
+    the others.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stopped, self._artist = threading.Event(), threading.Thread()
+
+    def init_train_tqdm(self) -> Tqdm:
+        return Tqdm(
+            file=sys.stdout,
+            disable=self.is_disabled,
+            leave=True,
+            dynamic_ncols=True,
+            bar_format="{percentage:3.0f}%|{bar:20}| {desc}{postfix}",
+        )
+
+    def on_train_epoch_start(self, trainer: Trainer, module: MotionOptimization) -> None:
+        if self.is_enabled:
+            clips = trainer.datamodule.clips
+            watcher = Watcher(clips.bank, clips.tasks, clips.done)
+            self._stopped.clear()
+            self._artist = threading.Thread(
+                target=self._keep_drawing, args=(watcher, module), name="progress", daemon=True
+            )
+            self._artist.start()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """The thread sees it."""
+
+    def on_train_epoch_end(self, *_: Any) -> None:
+        self._stop()
+
+    def on_exception(self, *_: Any) -> None:
+        self._stop()
+
+    def on_predict_batch_start(
+        self, trainer: Trainer, module: MotionOptimization, batch: Generation, *_: Any, **__: Any
+    ) -> None:
+        super().on_predict_batch_start(trainer, module, batch, *_, **__)
+        self.predict_progress_bar.set_description(f"{batch.entry}: {batch.prompt}"[:60])
+
+    def _keep_drawing(self, watcher: Watcher, module: MotionOptimization) -> None:
+        """Until it is stopped, and once more then. A bank that cannot be looked at now may be
+        later.
+        """
+        last = False
+        while not last:
+            last, began = self._stopped.is_set(), time.monotonic()
+            with suppress(BankError):
+                _draw(self.train_progress_bar, watcher.look(), "" if last else _at(module))
+            self._stopped.wait(max(EVERY, (time.monotonic() - began) / SHARE))
+
+    def _stop(self) -> None:
+        self._stopped.set()
+        if self._artist.is_alive():
+            self._artist.join()
+
+
+def _draw(bar: Tqdm, progress: Progress, beside: str) -> None:
+    bar.total, bar.n = max(len(progress.asked), 1), len(progress.asked) - progress.work_left
+    bar.set_postfix_str(beside, refresh=False)
+    bar.set_description_str(words(progress))
+
+
+def _at(module: MotionOptimization) -> str:
+    """The clip that this rank is at, its step and its loss."""
+    work = module.work
+    if work is None:
+        return ""
+    names, state = work.batch.leg.names, work.state
+    clip = names[0] if len(names) == 1 else f"{names[0]}+{len(names) - 1}"
+    loss = f" loss {state.losses[-1][-1].mean():.4g}" if state.losses else ""
+    return f"{clip} {state.step}/{module.iterations}{loss}"

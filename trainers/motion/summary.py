@@ -1,0 +1,73 @@
+"""What a run of `fit` has come to, as a table at its end. Clips that other processes did meanwhile
+are in it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterator
+
+from lightning.pytorch.utilities import rank_zero_only
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from datamodules.library import Clips
+from ditflow.bank import BankError, MotionBank, UnknownEntryError
+from trainers.motion.progress import Progress, Watcher
+from trainers.motion.progress_view import ROWS, console_of, duration, words
+
+
+@rank_zero_only
+def print_summary(clips: Clips, todo: Collection[str], seconds: float) -> None:
+    """`todo` were to be done when the run began, `seconds` ago."""
+    console_of(sys.stdout).print(
+        summary(clips.bank, Watcher(clips.bank, clips.tasks, clips.done).look(), todo, seconds)
+    )
+
+
+def summary(
+    bank: MotionBank, progress: Progress, todo: Collection[str], seconds: float
+) -> RenderableType:
+    """A row for each clip that has come to something, the first of them, and one line for all."""
+    new = sorted(progress.done.intersection(todo))
+    speed = (
+        f", {len(new)} of them now in {duration(seconds)}: {3600 * len(new) / seconds:.3g} clips an hour"
+        if new
+        else ""
+    )
+    table = Table("clip", "", "loss", "took", header_style="bold", box=None)
+    for row in [*_failed(progress), *(_done(bank, name) for name in new)][:ROWS]:
+        table.add_row(*(Text(cell, overflow="ellipsis", no_wrap=True) for cell in row))
+    hidden = len(progress.failed) + len(new) - table.row_count
+    more = (
+        [Text(f"… and {hidden} more; `ditflow bank list {bank.path}` shows all")] if hidden else []
+    )
+    return Group(*([table] if table.row_count else []), *more, Text(words(progress) + speed))
+
+
+def _failed(progress: Progress) -> Iterator[tuple[str, ...]]:
+    for name, failure in progress.failed.items():
+        yield (
+            name,
+            "failed" if failure.attempts == 1 else f"failed {failure.attempts} times",
+            "",
+            "",
+        )
+
+
+def _done(bank: MotionBank, name: str) -> tuple[str, ...]:
+    """With the loss before the first update and before the last."""
+    try:
+        metadata = bank.metadata(name)
+    except UnknownEntryError:  # without a signal there is none
+        return name, "done", "", ""
+    except BankError as error:  # damaged since it was published
+        return name, str(error), "", ""
+    curve = [loss for losses in metadata.losses for loss in losses]
+    return (
+        name,
+        "done",
+        f"{curve[0]:.4g} → {curve[-1]:.4g}" if curve else "",
+        duration(metadata.seconds),
+    )
