@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: help demo test slow fuzz numerics lint pretrain bench benchmark
+.PHONY: help demo test slow fuzz numerics lint docs pretrain bench benchmark
 help:
 	@echo "make demo      clips -> motion bank -> new videos: demo/index.html"
 	@echo "make test      the tests, offline"
@@ -18,6 +18,7 @@ help:
 	@echo "make fuzz      ten thousand random inputs, as strangers could write them"
 	@echo "make numerics  the tests of numbers, with the instructions of other processors"
 	@echo "make lint      ruff, and mypy --strict on ditflow/"
+	@echo "make docs      the pages of docs/ and the API reference: build/docs/index.html"
 	@echo "make pretrain  train the embedded backbones from scratch"
 	@echo "make bench     measure the embedded backbones, as BENCHMARKS.md reports it"
 	@echo "make benchmark compare all methods on them, as BENCHMARKS.md reports it: hours, and it goes on where it was"
@@ -51,6 +52,10 @@ slow: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: $(STAMP)
+	$(BIN)/mkdocs build --strict --quiet -f docs/site/mkdocs.yml
+	@echo "build/docs/index.html"
 
 pretrain: $(STAMP)
 	for stage in vae tiny-rope tiny-sincos vae-decoder tiny-rope-correspondence tiny-sincos-correspondence tiny-rope-sprites tiny-sincos-sprites clip; do $(BIN)/python -m trainers.pretraining.backbone fit --config configs/pretrain/$$stage.yaml || exit 1; done
