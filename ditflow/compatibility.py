@@ -18,8 +18,11 @@ from ditflow.bank import BankEntry, EntryError, EntryMetadata
 from ditflow.core.schedule import DenoisingSchedule, GuidanceWindow
 from ditflow.core.sizes import VideoSize
 from ditflow.models import Model
-from ditflow.sampling.optimise import Guidance
-from ditflow.sampling.state import GuidanceState
+from ditflow.sampling.control import Control, Controls, GuidedSteps
+from ditflow.sampling.guidance import MotionGuidance
+from ditflow.sampling.inject import Inject
+from ditflow.sampling.key_value import ReferenceKeyValue
+from ditflow.sampling.state import State
 from ditflow.sampling.variables import VARIABLES
 
 
@@ -50,10 +53,10 @@ class Source:
 
 def entries_of(
     backbone: Model,
-    guidance: Guidance,
+    guidance: MotionGuidance,
     schedule: DenoisingSchedule,
     size: VideoSize,
-    state: GuidanceState,
+    state: State,
     sources: Sequence[Source],
     seconds: float,
 ) -> list[BankEntry]:
@@ -139,11 +142,31 @@ def check_entry(
     return schedule
 
 
+def entry_control(
+    backbone: Model,
+    entry: BankEntry,
+    injection_blocks: Sequence[int] = (),
+    strength: float = 1.0,
+) -> Control:
+    """What puts an entry's motion into a generation, on any schedule of its backbone.
+
+    `injection_blocks` take their keys and values from the entry's reference latents. `strength` 1
+    is the motion as it was optimised, 0 none of it. Raises EntryError as `check_entry` does.
+    """
+    optimised, metadata = check_entry(backbone, entry, injection_blocks), entry.metadata
+    guided = GuidedSteps(optimised, GuidanceWindow(*metadata.window))
+    inject = Inject(VARIABLES[metadata.variable], entry.parameters, guided, strength)
+    if entry.reference_latents is None:
+        return inject
+    reference = entry.reference_latents[None]
+    return Controls((ReferenceKeyValue(reference, tuple(injection_blocks), guided), inject))
+
+
 def _check_shapes(backbone: Model, entry: BankEntry) -> None:
     """Raise EntryError unless an entry's tensors are as large as the backbone's."""
     metadata, size = entry.metadata, VideoSize(*entry.metadata.size)
     latents = torch.empty(1, *backbone.spec.compression.latent_shape(size), device="meta")
-    parameter = VARIABLES[metadata.variable].initial(backbone, latents, size)[0]
+    parameter = VARIABLES[metadata.variable].initial(backbone, latents)[0]
     pairs = {
         metadata.variable: (entry.parameters[0], parameter),
         "reference latents": (entry.reference_latents, latents[0]),

@@ -23,8 +23,8 @@ from diffusers import (
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 from ditflow import motion
-from ditflow.core.sizes import VideoSize
-from ditflow.models import load_backbone
+from ditflow.core.sizes import TokenGrid, VideoSize
+from ditflow.models import Model, load_backbone
 from ditflow.models.cogvideox import CogVideoX
 from ditflow.motion import MotionSignal
 
@@ -106,6 +106,11 @@ def tiny_folder(kind: str) -> Path:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     tiny_pipeline(kind).save_pretrained(folder)
     return folder
+
+
+def grid_of(backbone: Model, size: VideoSize = SIZE) -> TokenGrid:
+    """The tokens of a video on a backbone."""
+    return backbone.spec.compression.grid(size)
 
 
 def tiny_pipeline(kind: str, **transformer: Any) -> CogVideoXPipeline:

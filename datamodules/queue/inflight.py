@@ -21,7 +21,7 @@ from ditflow.bank.validation import Check, integer, many, normal, number, text
 if TYPE_CHECKING:
     import torch
 
-    from ditflow.sampling.optimise import GuidanceState
+    from ditflow.sampling.state import State
 
 PART = re.compile(r"(.+)\.guided\d{4,}")
 FIELDS: dict[str, Check] = {
@@ -35,7 +35,7 @@ FIELDS: dict[str, Check] = {
 
 
 @dataclass(frozen=True)
-class Record:
+class InflightBatch:
     """A batch that was begun. `settings` tells it from the same clips optimised in another way;
     `step` is its next of `steps`.
 
@@ -63,7 +63,7 @@ def save(
     bank: MotionBank,
     names: Sequence[str],
     settings: str,
-    state: GuidanceState,
+    state: State,
     seconds: float,
     *,
     steps: int,
@@ -94,33 +94,29 @@ def save(
     )
 
 
-def load(
-    bank: MotionBank, key: str, device: torch.device | str = "cpu"
-) -> tuple[GuidanceState, float]:
+def load(bank: MotionBank, key: str, device: torch.device | str = "cpu") -> tuple[State, float]:
     """The state as it was saved, and the seconds spent on it. Raises EntryError where a part of it
     is missing or damaged.
     """
-    from ditflow.sampling.optimise import GuidanceState
+    from ditflow.sampling.state import State
 
     try:
         tensors, metadata = _load(bank, key)
         history = tuple(
             _load(bank, _part(key, index))[0]["parameter"] for index in range(metadata["guided"])
         )
-        return replace(GuidanceState.from_tensors(tensors, device), history=history), metadata[
-            "seconds"
-        ]
+        return replace(State.from_tensors(tensors, device), history=history), metadata["seconds"]
     except (KeyError, TypeError) as error:
         raise EntryError(f"in-flight record {key!r} is not a whole state ({error}).") from error
 
 
-def begun(bank: MotionBank) -> Iterator[Record]:
+def begun(bank: MotionBank) -> Iterator[InflightBatch]:
     """The batches that a bank holds states of, by their headers. A state that cannot be read is
     left out.
     """
     for key in bank.inflight():
-        if not PART.fullmatch(key) and (record := _record(bank, key)) is not None:
-            yield record
+        if not PART.fullmatch(key) and (batch := _header(bank, key)) is not None:
+            yield batch
 
 
 def next_step(bank: MotionBank, key: str) -> int | None:
@@ -128,12 +124,12 @@ def next_step(bank: MotionBank, key: str) -> int | None:
     missing, cut short or no record.
     """
     with suppress(EntryError, KeyError, TypeError):
-        record, metadata = _record(bank, key), bank.inflight_metadata(key)
-        if record and all(
+        batch, metadata = _header(bank, key), bank.inflight_metadata(key)
+        if batch and all(
             bank.inflight_metadata(_part(key, index)) is not None
             for index in range(metadata["guided"])
         ):
-            return record.step
+            return batch.step
     return None
 
 
@@ -141,7 +137,7 @@ def restore(
     bank: MotionBank,
     names: Sequence[str],
     settings: str,
-    state: GuidanceState,
+    state: State,
     seconds: float,
     *,
     steps: int,
@@ -166,13 +162,13 @@ def drop(bank: MotionBank, key: str) -> None:
     bank.drop_inflight(key)
 
 
-def _record(bank: MotionBank, key: str) -> Record | None:
+def _header(bank: MotionBank, key: str) -> InflightBatch | None:
     try:
         metadata = bank.inflight_metadata(key) or {}
     except EntryError:
         return None
     with suppress(ValueError):
-        return Record(
+        return InflightBatch(
             key, **normal(FIELDS, {name: metadata[name] for name in FIELDS if name in metadata})
         )
     return None
@@ -186,6 +182,7 @@ def _load(bank: MotionBank, key: str) -> tuple[dict[str, torch.Tensor], dict]:
     found = bank.load_inflight(key)
     if found is None:
         raise EntryError(
-            f"in-flight record {key!r} is missing: remove the folder inflight from the bank to start its clips again."
+            f"in-flight record {key!r} is missing: remove the folder inflight from the bank to "
+            "start its clips again."
         )
     return found

@@ -25,6 +25,7 @@ from ditflow.bank.validation import (
     normal,
     number,
     text,
+    whole_or_number,
 )
 
 SCHEMA = 1
@@ -39,7 +40,7 @@ FIELDS: dict[str, Check] = {
     "grid": TRIPLE,
     "size": TRIPLE,
     "window": many(integer(0, 1 << 20), 2, 2),
-    "timesteps": many(integer(0, 1 << 20), 1, 1 << 16),
+    "timesteps": many(whole_or_number(0, 1 << 20), 1, 1 << 16),
     "steps": integer(1, 1 << 20),
     "scheduler": text(256),
     "guidance_scale": number(-1e6, 1e6),
@@ -122,7 +123,7 @@ class EntryMetadata:
     grid: tuple[int, int, int]
     size: tuple[int, int, int]
     window: tuple[int, int]
-    timesteps: tuple[int, ...]
+    timesteps: tuple[float, ...]
     steps: int
     scheduler: str
     guidance_scale: float

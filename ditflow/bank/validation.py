@@ -45,6 +45,17 @@ def number(low: float, high: float) -> Check:
     return check
 
 
+def whole_or_number(low: float, high: float) -> Check:
+    """A finite number that stays the integer or the float that it is."""
+    check_number = number(low, high)
+
+    def check(value: Any) -> float:
+        checked: float = check_number(value)
+        return value if type(value) is int else checked
+
+    return check
+
+
 def many(check_one: Check, low: int, high: int) -> Check:
     """A list or tuple of low to high values that each pass; becomes a tuple."""
 

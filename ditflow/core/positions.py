@@ -7,10 +7,10 @@ A table is built where it is used and never written to: it is what is optimised.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
-
-THETA = 10000.0
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -24,35 +24,24 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def rotary_frequencies(
-    head_dim: int, theta: float = THETA, device: torch.device | str | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Radians per token along t, y and x: a quarter of the channels turns with time, three eighths
-    with each of the others.
-    """
-    time, space = head_dim // 4, head_dim // 8 * 3
-    return (
-        _frequencies(time, theta, device),
-        _frequencies(space, theta, device),
-        _frequencies(space, theta, device),
-    )
+    channels: int,
+    theta: float = 10000.0,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Radians per token, (channels / 2,), of the channels that turn along one axis."""
+    exponents = torch.arange(0, channels, 2, dtype=dtype, device=device) / channels
+    return 1.0 / theta**exponents
 
 
-def rotary_tables(positions: Tensor, head_dim: int, theta: float = THETA) -> Tensor:
+def rotary_tables(positions: Tensor, frequencies: Sequence[Tensor]) -> Tensor:
     """Positions (..., N, 3) of (t, y, x) -> tables (..., 2, N, D) of [cos, sin], differentiable.
-    Stock positions give the stock table bit by bit.
+
+    `frequencies` are those of each axis, whose channels lie one after the other. Angles are computed
+    in their dtype.
     """
-    frequencies = rotary_frequencies(head_dim, theta, positions.device)
-    angles = torch.cat(
-        [
-            axis[..., None] * frequency
-            for axis, frequency in zip(positions.unbind(-1), frequencies, strict=True)
-        ],
-        dim=-1,
-    )
-    return torch.stack([angles.cos(), angles.sin()], dim=-3).repeat_interleave(2, dim=-1)
-
-
-def _frequencies(channels: int, theta: float, device: torch.device | str | None) -> Tensor:
-    return 1.0 / theta ** (
-        torch.arange(0, channels, 2, dtype=torch.float32, device=device) / channels
-    )
+    axes = zip(positions.unbind(-1), frequencies, strict=True)
+    angles = torch.cat([axis[..., None] * frequency for axis, frequency in axes], dim=-1)
+    tables = torch.stack([angles.cos(), angles.sin()], dim=-3).repeat_interleave(2, dim=-1)
+    return tables.to(torch.promote_types(positions.dtype, torch.float32))

@@ -1,6 +1,4 @@
-"""Which timesteps are denoised, how strongly the prompt guides each, and which of them are guided
-by the reference motion.
-"""
+"""The denoising steps of a generation, and which of them follow the reference motion."""
 
 from __future__ import annotations
 
@@ -9,40 +7,47 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from ditflow.core.noise import CLEAN, NoiseLevel
+
 GuidanceKind = Literal["constant", "dynamic_timestep", "dynamic_index"]
 
 
 @dataclass(frozen=True)
 class Step:
-    """One denoising step. `index` counts from 0 in sampling order; `previous` and `following` are
-    the neighbours' timesteps, -1 where there is none.
+    """One denoising step, from one noise level to the next.
+
+    `index` counts from 0 in sampling order. `timestep` is the scheduler's own number, whole or not,
+    that the transformer is told. `next_level` is clean after the last step.
     """
 
     index: int
-    timestep: int
-    previous: int
-    following: int
+    timestep: float
+    level: NoiseLevel
+    next_level: NoiseLevel
     steps: int  # of the whole schedule
     guidance_scale: float
 
 
 @dataclass(frozen=True)
 class DenoisingSchedule:
-    """An iterable of `Step`. `guidance` says how the classifier-free guidance scale depends on the
-    step.
+    """The steps of a generation, as an iterable of `Step`.
+
+    `timesteps` and `levels` belong together. `guidance` says how the scale of classifier-free
+    guidance depends on the step.
     """
 
-    timesteps: tuple[int, ...]
+    timesteps: tuple[float, ...]
+    levels: tuple[NoiseLevel, ...]
     guidance_scale: float = 7.0
     guidance: GuidanceKind = "constant"
 
     def __post_init__(self) -> None:
         if not self.timesteps:
             raise ValueError("a schedule needs at least one timestep.")
+        assert len(self.timesteps) == len(self.levels), "each timestep has its noise level"
         if self.guidance not in get_args(GuidanceKind):
-            raise ValueError(
-                f"unknown guidance {self.guidance!r}: it is one of {', '.join(get_args(GuidanceKind))}."
-            )
+            known = ", ".join(get_args(GuidanceKind))
+            raise ValueError(f"unknown guidance {self.guidance!r}: it is one of {known}.")
 
     def __len__(self) -> int:
         return len(self.timesteps)
@@ -53,29 +58,29 @@ class DenoisingSchedule:
     def __getitem__(self, index: int) -> Step:
         if not 0 <= index < len(self):
             raise IndexError(f"step {index} of a schedule with steps 0 to {len(self) - 1}")
-        padded = (-1, *self.timesteps, -1)
-        return Step(
-            index,
-            self.timesteps[index],
-            padded[index],
-            padded[index + 2],
-            len(self),
-            self._scale(index),
-        )
+        level, next_level = (*self.levels, CLEAN)[index : index + 2]
+        timestep, scale = self.timesteps[index], self._scale(index)
+        return Step(index, timestep, level, next_level, len(self), scale)
+
+    def nearest(self, timestep: float) -> int:
+        """The index of the step whose timestep is closest to the given one; of two, the noisier."""
+
+        def far(index: int) -> tuple[float, int]:
+            return abs(self.timesteps[index] - timestep), index
+
+        return min(range(len(self)), key=far)
 
     def _scale(self, index: int) -> float:
-        """The published dynamic scale puts the timestep where the number of steps left was meant,
-        and so oscillates; results were published with it.
+        """The scale of classifier-free guidance at a step.
+
+        "dynamic_timestep" is as published: its code puts the timestep where the number of steps
+        left was meant, so the scale oscillates. Results were published with it.
         """
         if self.guidance == "constant":
             return self.guidance_scale
         left = self.timesteps[index] if self.guidance == "dynamic_timestep" else len(self) - index
-        return (
-            1
-            + self.guidance_scale
-            * (1 - math.cos(math.pi * ((len(self) - left) / len(self)) ** 5))
-            / 2
-        )
+        share = (len(self) - left) / len(self)
+        return 1 + self.guidance_scale * (1 - math.cos(math.pi * share**5)) / 2
 
 
 @dataclass(frozen=True)
@@ -87,13 +92,16 @@ class GuidanceWindow:
 
     @classmethod
     def of(cls, window: float | tuple[int, int], steps: int) -> GuidanceWindow:
-        """From the fraction of steps that is guided, counted from the first, or from a (start,
-        stop) pair of indices.
+        """A window on so many steps.
+
+        `window` is the guided fraction of the steps, counted from the first, or a (start, stop)
+        pair of indices. Raises ValueError where it does not fit.
         """
         start, stop = (0, round(window * steps)) if isinstance(window, (int, float)) else window
         if not 0 <= start <= stop <= steps:
             raise ValueError(
-                f"window {window} does not fit {steps} steps: give a fraction from 0 to 1, or (start, stop) with 0 <= start <= stop <= {steps}."
+                f"window {window} does not fit {steps} steps: give a fraction from 0 to 1, "
+                f"or (start, stop) with 0 <= start <= stop <= {steps}."
             )
         return cls(start, stop)
 
@@ -104,8 +112,9 @@ class GuidanceWindow:
         return self.start <= step.index < self.stop
 
     def learning_rate(self, step: Step, ends: tuple[float, float]) -> float:
-        """From ends[0] at the first guided step towards ends[1], which, as published, would come at
-        the step after the last.
+        """The rate of a guided step, from ends[0] at the first towards ends[1].
+
+        As published, ends[1] belongs to the step after the last guided one.
         """
         first, last = ends
         return first + (last - first) * (step.index - self.start) / len(self)

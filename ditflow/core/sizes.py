@@ -61,23 +61,28 @@ class Compression:
     """How a family of models turns pixels into latents and latents into tokens.
 
     A causal video VAE compresses `time` frames and `space` x `space` pixels into one latent of
-    `channels` numbers, a transformer reads `patch` x `patch` latents as one token.
+    `channels` numbers. A transformer reads `patch_time` x `patch` x `patch` latents as one token.
+    With `first_alone` the first frame is always a latent of its own (Wan); without, only where the
+    number of latent frames is odd (CogVideoX).
     """
 
     time: int = 4
     space: int = 8
     patch: int = 2
     channels: int = 16
+    patch_time: int = 1
+    first_alone: bool = False
 
     def latent_frames(self, frames: int) -> int:
         """Latent frames that encoding makes of `frames`: 17 -> 5, and 21 and 24 -> 6."""
-        return -(-frames // self.time)
+        return 1 + (frames - 1) // self.time if self.first_alone else -(-frames // self.time)
 
     def decoded_frames(self, latent_frames: int) -> int:
         """Frames that decoding makes of `latent_frames`: an odd count starts with a single frame (7
         -> 25), an even one does not (6 -> 24).
         """
-        return self.time * latent_frames - (self.time - 1) * (latent_frames % 2)
+        alone = self.first_alone or latent_frames % 2
+        return self.time * latent_frames - (self.time - 1) * bool(alone)
 
     def latent_shape(self, size: VideoSize) -> tuple[int, int, int, int]:
         """(F, C, Hl, Wl) of the latents of a video. Raises ValueError where the size does not
@@ -94,7 +99,7 @@ class Compression:
     def grid(self, size: VideoSize) -> TokenGrid:
         """The tokens of a video. Raises ValueError where the size does not divide into tokens."""
         frames, _, height, width = self.latent_shape(size)
-        return TokenGrid(frames, height // self.patch, width // self.patch)
+        return TokenGrid(frames // self.patch_time, height // self.patch, width // self.patch)
 
     def check_motion(self, size: VideoSize) -> None:
         """Raise ValueError where a video does not divide into tokens, has fewer than two latent
@@ -125,7 +130,7 @@ class Compression:
     def grid_of(self, latents: Tensor) -> TokenGrid:
         """The tokens of latents (B, F, C, Hl, Wl)."""
         _, frames, _, height, width = latents.shape
-        return TokenGrid(frames, height // self.patch, width // self.patch)
+        return TokenGrid(frames // self.patch_time, height // self.patch, width // self.patch)
 
     def _check(self, size: VideoSize) -> None:
         multiple = self.space * self.patch

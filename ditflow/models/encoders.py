@@ -9,31 +9,27 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from ditflow.models.base import ModelError
 from ditflow.models.convolution import DirectConvolution
-from ditflow.quiet import no_progress_bars
-
-PARTS = {
-    "vae": "VAE",
-    "text_encoder": "text encoder",
-}  # what a subfolder is called in an error, where not by its own name
-PICKLES = ("bin", "pt", "pth", "ckpt")
-TILE = (
-    240,
-    360,
-)  # pixels; larger frames are encoded and decoded in tiles of this size, as in the published setup
+from ditflow.models.loading import loading
 
 
 class Encoders:
-    """`folder` holds the subfolders vae, tokenizer and text_encoder."""
+    """The VAE and the text encoder of one checkpoint.
+
+    `folder` holds the subfolders vae, tokenizer and text_encoder. A family subclasses this and
+    names its classes; a `masked` text encoder sees words only, and zeros follow them.
+    """
+
+    vae_class: ClassVar[str]  # of diffusers
+    text_class: ClassVar[str]  # of transformers
+    masked: ClassVar[bool] = False
+    tile: ClassVar[tuple[int, int] | None] = None
 
     def __init__(
         self, folder: str, text_tokens: int, device: torch.device, dtype: torch.dtype
@@ -60,13 +56,13 @@ class Encoders:
             latents = torch.cat(
                 [vae.encode(clip[None].to(self.dtype)).latent_dist.mode() for clip in pixels]
             )
-        return latents.float().mul(vae.config.scaling_factor).transpose(1, 2)
+        return self.normalised(latents.float(), vae.config).transpose(1, 2)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """float (B, F, C, Hl, Wl) -> uint8 (B, T, C, Y, X)."""
         vae = self._load_vae()
-        scaled = latents.to(self.device).float().div(vae.config.scaling_factor).transpose(1, 2)
+        scaled = self.denormalised(latents.to(self.device).float().transpose(1, 2), vae.config)
         with DirectConvolution():
             pixels = torch.cat([vae.decode(clip[None].to(self.dtype)).sample for clip in scaled])
         return (
@@ -89,19 +85,29 @@ class Encoders:
             truncation=True,
             return_tensors="pt",
         )
-        embedding: Tensor = encoder(tokens.input_ids.to(self.device))[0]
-        return embedding
+        mask = tokens.attention_mask.to(self.device) if self.masked else None
+        embedding: Tensor = encoder(tokens.input_ids.to(self.device), attention_mask=mask)[0]
+        return embedding if mask is None else embedding * mask[..., None].to(embedding.dtype)
+
+    def normalised(self, latents: Tensor, config: Any) -> Tensor:
+        """Latents (B, C, F, Hl, Wl) of the VAE, scaled as the transformer was trained with them."""
+        return latents.mul(config.scaling_factor)
+
+    def denormalised(self, latents: Tensor, config: Any) -> Tensor:
+        """The inverse of `normalised`."""
+        return latents.div(config.scaling_factor)
 
     def _load_vae(self) -> Any:
         if self._vae is None:
-            from diffusers import AutoencoderKLCogVideoX
+            import diffusers
 
             with loading(self.folder, "vae"):
-                vae = AutoencoderKLCogVideoX.from_pretrained(
+                vae = getattr(diffusers, self.vae_class).from_pretrained(
                     self.folder, subfolder="vae", dtype=self.dtype, use_safetensors=True
                 )
             self._vae = vae.to(self.device).eval().requires_grad_(False)
-            self._vae.enable_tiling(*TILE)
+            if self.tile is not None:
+                self._vae.enable_tiling(*self.tile)
         return self._vae
 
     def words(self, prompts: Sequence[str], subjects: Sequence[str | int]) -> Tensor:
@@ -139,10 +145,10 @@ class Encoders:
 
     def _load_text(self) -> Any:
         if self._text is None:
-            from transformers import T5EncoderModel
+            import transformers
 
             with loading(self.folder, "text_encoder"):
-                encoder: Any = T5EncoderModel.from_pretrained(
+                encoder: Any = getattr(transformers, self.text_class).from_pretrained(
                     self.folder, subfolder="text_encoder", dtype=self.dtype, use_safetensors=True
                 )
             self._text = encoder.to(self.device).eval().requires_grad_(False)
@@ -169,32 +175,3 @@ def spans(prompt: str, subject: str | int) -> list[tuple[int, int]]:
             f"prompt {prompt!r} does not have the subject word {(missing or [subject])[0]!r}: name words that are in it."
         )
     return [(first, last) for first, last in words if prompt[first:last].lower() in wanted]
-
-
-@contextmanager
-def loading(folder: str, part: str) -> Iterator[None]:
-    """While a part of a backbone is loaded: no progress bars, and whatever goes wrong with its
-    files is a ModelError of one sentence.
-    """
-    where = f"the {PARTS.get(part, part)} of backbone {folder!r} cannot be loaded"
-    if _is_pickled(Path(folder) / part):
-        raise ModelError(
-            f"{where}: its weights are pickled (.bin), and unpickling can run code. Save it with safe_serialization=True, as safetensors."
-        )
-    try:
-        with no_progress_bars():
-            yield
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:  # broken files raise errors of all kinds
-        said = " ".join(str(error).split(". ")[0].split()).rstrip(".")
-        raise ModelError(
-            f"{where} ({type(error).__name__}: {said}). Save or download the backbone again."
-        ) from error
-
-
-def _is_pickled(folder: Path) -> bool:
-    """Whether a local folder has weights in pickles only."""
-    return any(any(folder.glob(f"*.{ending}")) for ending in PICKLES) and not any(
-        folder.glob("*.safetensors")
-    )

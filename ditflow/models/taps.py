@@ -1,31 +1,32 @@
-"""Hooks on a frozen, stock diffusers transformer: give each clip and step its own rotary tables,
-record q/k/v and features, stop early.
+"""Taps on a frozen, stock diffusers transformer: other positions, recordings, an early end.
 
-The rotary table is taken out of the call of each self-attention, so that the stock processor skips
-its own (in-place) rotation, and the outputs of the query and key norms are rotated here instead.
-With the model's own table the result is bit-identical to stock. The table travels as a call
-argument: recomputation under gradient checkpointing sees the one that the forward pass saw.
-Children carry diffusers' `ModelHook` (survives `torch.compile`), the root plain torch hooks
-(survive model offload). Under checkpointing, stay inside the context until backward has finished.
+A tap takes the rotary table out of the call of each self-attention, so that the stock processor
+skips its own (in-place) rotation, and rotates the outputs of the query and key norms instead. With
+the model's own table the result is bit-identical to stock. The table travels as an argument of the
+call: recomputation under gradient checkpointing sees the one that the forward pass saw. The root
+carries plain torch hooks, which survive model offload. Under checkpointing, stay inside the context
+until the backward pass has finished.
 """
 
 # B batch (b: 1 or B), L text tokens, N video tokens, A heads, D head dim, E hidden dim
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from diffusers.hooks.hooks import HookRegistry, ModelHook
 from torch import Tensor, nn
 
 from ditflow.core.positions import rotate
 from ditflow.core.tokens import KeyValue, Recording
+from ditflow.models.hooks import hook
 
 Side = Literal[0, 1]  # of a rotary position: 0 query, 1 key
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
 
 
 class StopForward(Exception):
@@ -34,21 +35,27 @@ class StopForward(Exception):
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a family of transformers keeps what the taps touch. Text tokens come first; norms see
-    (B, A, L+N, D).
+    """Where a family of transformers keeps what the taps touch.
+
+    `norms` says how the query and key norms see their tokens: (B, A, N, D), (B, N, A, D) or
+    (B, N, A*D). With `text_first` these tokens are text and then video, else video alone.
     """
 
-    blocks: str = "transformer_blocks"
-    attention: str = "attn1"
-    rotary: str = "image_rotary_emb"  # the attention's argument
-    tail: str = "norm_final"  # what runs after the last block, on video tokens
+    blocks: tuple[str, ...]  # module lists, in the order in which they run
+    attention: str
+    rotary: str | int  # the attention's argument, by name or by place
+    tail: str  # what runs after the last block, on video tokens
+    norms: Literal["BAND", "BNAD", "BNE"]
+    text_first: bool
+
+    def all_blocks(self, transformer: nn.Module) -> list[nn.Module]:
+        return [
+            block for name in self.blocks for block in transformer.get_submodule(name).children()
+        ]
 
     def followers(self, transformer: nn.Module) -> list[nn.Module]:
         """For each block the module that reads its output."""
-        return [
-            *list(transformer.get_submodule(self.blocks).children())[1:],
-            transformer.get_submodule(self.tail),
-        ]
+        return [*self.all_blocks(transformer)[1:], transformer.get_submodule(self.tail)]
 
 
 @contextmanager
@@ -61,10 +68,10 @@ def taps(
     stop_early: bool = False,
     key_value: KeyValue | None = None,
 ) -> Iterator[Recording]:
-    """Install the hooks; everything is removed on leaving, also after an exception.
+    """Install the hooks; leaving removes them all, also after an exception.
 
-    `capture` and `features` are the blocks to record, `key_value` replaces keys and values of video
-    tokens. A captured key is the block's own, before replacement. With `stop_early` a forward pass
+    `capture` and `features` are the blocks to record. `key_value` replaces keys and values of video
+    tokens; a captured key is the block's own, before replacement. With `stop_early` a forward pass
     raises `StopForward` once the deepest of them is recorded: inside its key norm for `capture`.
     """
     recording, injected = Recording(), key_value or {}
@@ -72,51 +79,21 @@ def taps(
     with ExitStack() as stack:
         stack.callback(transformer.register_forward_pre_hook(recording.begin).remove)
         stack.callback(transformer.register_forward_hook(recording.end, always_call=True).remove)
-        for index, block in enumerate(transformer.get_submodule(layout.blocks).children()):
-            attention: Any = block.get_submodule(layout.attention)
-            stops = index == last and index not in features
+        for index, block in enumerate(layout.all_blocks(transformer)):
             tap = _AttentionTap(
                 layout,
-                attention.heads,
+                block.get_submodule(layout.attention),
                 recording,
-                index if index in capture else None,
-                injected.get(index),
-                stops,
+                captured=index if index in capture else None,
+                injected=injected.get(index),
+                stops=index == last and index not in features,
             )
-            _hook(stack, attention, before=tap.enter)
-            _hook(stack, attention.get_submodule("norm_q"), after=tap.query)
-            _hook(stack, attention.get_submodule("norm_k"), after=tap.key)
-            if index in capture or index in injected:
-                _hook(stack, attention.get_submodule("to_v"), after=tap.value)
+            tap.install(stack)
         for index, follower in enumerate(layout.followers(transformer)):
             if index in features:
-                _hook(
-                    stack, follower, before=_FeatureTap(recording, index, stops=index == last).enter
-                )
+                feature = _FeatureTap(recording, index, stops=index == last)
+                hook(stack, follower, before=feature.enter)
         yield recording
-
-
-@contextmanager
-def added_position(patch_embed: Any, position: Tensor | None) -> Iterator[None]:
-    """Let the patch embedding add `position` (b, N, E) to the video tokens in place of its own
-    table; None keeps its own.
-    """
-    if position is None:
-        yield
-        return
-
-    def add(_: nn.Module, __: Any, embeds: Tensor) -> Tensor:
-        text, video = embeds[:, : -position.shape[1]], embeds[:, -position.shape[1] :]
-        return torch.cat([text, video + position.to(embeds)], dim=1)
-
-    own = bool(patch_embed.use_positional_embeddings)
-    handle = patch_embed.register_forward_hook(add)
-    try:
-        patch_embed.use_positional_embeddings = False
-        yield
-    finally:
-        patch_embed.use_positional_embeddings = own
-        handle.remove()
 
 
 @dataclass
@@ -124,7 +101,7 @@ class _AttentionTap:
     """The hooks of one self-attention. `rotary` and `text` belong to the call that is running."""
 
     layout: Layout
-    heads: int
+    attention: Any
     recording: Recording
     captured: int | None  # the block's index where it is recorded
     injected: tuple[Tensor, Tensor] | None
@@ -132,45 +109,65 @@ class _AttentionTap:
     rotary: Any = None
     text: int = 0
 
-    def enter(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        self.rotary, self.text = (
-            kwargs[self.layout.rotary],
-            kwargs["encoder_hidden_states"].shape[1],
-        )
-        return args, {**kwargs, self.layout.rotary: None}
+    def install(self, stack: ExitStack) -> None:
+        hook(stack, self.attention, before=self.enter)
+        hook(stack, self.attention.get_submodule("norm_q"), after=self.query)
+        hook(stack, self.attention.get_submodule("norm_k"), after=self.key)
+        if self.captured is not None or self.injected is not None:
+            hook(stack, self.attention.get_submodule("to_v"), after=self.value)
+
+    def enter(self, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
+        """Take the rotary table out of the call."""
+        place = self.layout.rotary
+        self.text = kwargs["encoder_hidden_states"].shape[1] if self.layout.text_first else 0
+        if isinstance(place, str):
+            self.rotary = kwargs[place]
+            return args, {**kwargs, place: None}
+        self.rotary = args[place]
+        return (*args[:place], None, *args[place + 1 :]), kwargs
 
     def query(self, output: Tensor) -> Tensor:
-        text, video = self._split(output.transpose(1, 2), side=0)
+        text, video = self._rotated(output, side=0)
         self._record(self.recording.query, video)
-        return torch.cat([text, video], dim=1).transpose(1, 2)
+        return self._as_norms(torch.cat([text, video], dim=1))
 
     def key(self, output: Tensor) -> Tensor:
-        text, video = self._split(output.transpose(1, 2), side=1)
+        text, video = self._rotated(output, side=1)
         self._record(self.recording.key, video)
-        self._record(self.recording.text_key, text)
+        if self.layout.text_first:
+            self._record(self.recording.text_key, text)
         if self.stops and self.recording.live:
             raise StopForward
         video = video if self.injected is None else self.injected[0].to(video).expand_as(video)
-        return torch.cat([text, video], dim=1).transpose(1, 2)
+        return self._as_norms(torch.cat([text, video], dim=1))
 
     def value(self, output: Tensor) -> Tensor:
         text, video = output[:, : self.text], output[:, self.text :]  # (B, L, E), (B, N, E)
-        self._record(self.recording.value, video.view(*video.shape[:-1], self.heads, -1))
-        video = (
-            video
-            if self.injected is None
-            else self.injected[1].to(video).flatten(2).expand_as(video)
-        )
+        self._record(self.recording.value, video.unflatten(-1, (self.attention.heads, -1)))
+        if self.injected is not None:
+            video = self.injected[1].to(video).flatten(2).expand_as(video)
         return torch.cat([text, video], dim=1)
 
-    def _split(self, output: Tensor, side: Side) -> tuple[Tensor, Tensor]:
-        """Text tokens, and rotated video tokens, of (B, L+N, A, D)."""
+    def _rotated(self, output: Tensor, side: Side) -> tuple[Tensor, Tensor]:
+        """Text tokens and rotated video tokens (B, ., A, D) of what a norm gives."""
+        match self.layout.norms:
+            case "BAND":
+                output = output.transpose(1, 2)
+            case "BNE":
+                output = output.unflatten(-1, (self.attention.heads, -1))
         text, video = output[:, : self.text], output[:, self.text :]
-        return text, video if self.rotary is None else rotate(
-            video, *_tables(self.rotary, side, video.device)
-        )
+        if self.rotary is None:
+            return text, video
+        return text, rotate(video, *_tables(self.rotary, side, video.device))
+
+    def _as_norms(self, tokens: Tensor) -> Tensor:
+        """Tokens (B, ., A, D) as the norm gave them."""
+        match self.layout.norms:
+            case "BAND":
+                return tokens.transpose(1, 2)
+            case "BNE":
+                return tokens.flatten(2)
+        return tokens
 
     def _record(self, into: dict[int, Tensor], tokens: Tensor) -> None:
         if self.captured is not None and self.recording.live:
@@ -185,9 +182,7 @@ class _FeatureTap:
     block: int
     stops: bool
 
-    def enter(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def enter(self, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
         if self.recording.live:
             self.recording.features[self.block] = args[0] if args else kwargs["hidden_states"]
             if self.stops:
@@ -198,54 +193,12 @@ class _FeatureTap:
 def _tables(
     rotary: Tensor | tuple[Tensor, Tensor], side: Side, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """cos and sin (b, N, 1, D) of a position (b, 2, 2, N, D), or of the model's own pair of (N,
-    D).
+    """cos and sin (b, N, A or 1, D).
+
+    From a position (b, 2, 2, N, D) or (b, 2, 2, N, A, D), or from the model's own pair of (N, D) or
+    (b, N, 1, D).
     """
-    cos, sin = (
-        rotary[:, side].unbind(1)
-        if isinstance(rotary, Tensor)
-        else (table[None] for table in rotary)
-    )
-    return cos[:, :, None].to(device), sin[:, :, None].to(device)
-
-
-class _Hook(ModelHook):
-    def __init__(self, before: Callable[..., Any] | None, after: Callable[..., Any] | None) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.before, self.after = before, after
-
-    def pre_forward(
-        self, module: nn.Module, *args: Any, **kwargs: Any
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return self.before(args, kwargs) if self.before is not None else (args, kwargs)
-
-    def post_forward(self, module: nn.Module, output: Any) -> Any:
-        return self.after(output) if self.after is not None else output
-
-
-def _hook(
-    stack: ExitStack,
-    module: nn.Module,
-    *,
-    before: Callable[..., Any] | None = None,
-    after: Callable[..., Any] | None = None,
-) -> None:
-    """Register on the module until the stack unwinds, and then leave its __dict__ as it was."""
-    added = [name for name in ("forward", "_diffusers_hook") if name not in module.__dict__]
-    registry = HookRegistry.check_if_exists_or_initialize(module)
-    hook = _Hook(before, after)
-    name = f"ditflow_{id(hook)}"
-
-    def remove() -> None:
-        registry.remove_hook(name, recurse=False)
-        hook.before = hook.after = (
-            # diffusers leaves a hook in a cycle: what was recorded must not wait there for the
-            # garbage collector
-            None
-        )
-        if not registry.hooks:
-            for attribute in added:
-                module.__dict__.pop(attribute, None)
-
-    stack.callback(remove)
-    registry.register_hook(hook, name)
+    pair = rotary[:, side].unbind(1) if isinstance(rotary, Tensor) else rotary
+    rows = [table[None] if table.ndim == 2 else table for table in pair]
+    cos, sin = (table[:, :, None] if table.ndim == 3 else table for table in rows)
+    return cos.to(device), sin.to(device)

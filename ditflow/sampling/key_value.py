@@ -1,13 +1,14 @@
-"""What a generation takes over from elsewhere: keys and values from the reference clip, positions
-from a bank entry.
+"""Keys and values of a reference clip, put into a generation.
+
+MasaCtrl (Cao et al., ICCV 2023, 2304.08465) for a DiT, as DiTFlow's code uses it.
 """
 
-# B batch (b: 1 or B), F latent frames, C channels, Hl Wl latent rows and columns, N video tokens, A
-# heads, D head dim, L text tokens
+# B batch (b: 1 or B), F latent frames, C channels, Hl Wl latent rows and columns, N video tokens,
+# A heads, D head dim, L text tokens
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,35 +16,46 @@ from torch import Tensor
 from ditflow.core.schedule import Step
 from ditflow.core.tokens import KeyValue
 from ditflow.models.base import Model
+from ditflow.sampling.control import Control, GuidedSteps, Inputs, Prompt
+from ditflow.sampling.state import State
+
+
+@dataclass(frozen=True)
+class ReferenceKeyValue(Control):
+    """In the guided steps, keys and values of some blocks come from the reference.
+
+    `reference` (B or 1, F, C, Hl, Wl) are the clip's clean latents.
+    """
+
+    reference: Tensor
+    blocks: tuple[int, ...]
+    guided: GuidedSteps
+
+    def before(
+        self, model: Model, step: Step, prompt: Prompt, state: State, inputs: Inputs
+    ) -> tuple[State, Inputs]:
+        if not self.blocks or self.guided.index(step) is None:
+            return state, inputs
+        latents, noise = self.reference.to(state.noise), state.noise
+        found = reference_key_value(model, latents, noise, step, prompt.text, self.blocks)
+        return state, replace(inputs, key_value={**inputs.key_value, **found})
 
 
 @torch.no_grad()
 def reference_key_value(
-    backbone: Model,
-    reference_latents: Tensor,
+    model: Model,
+    reference: Tensor,
     noise: Tensor,
     step: Step,
     text: Tensor,
-    blocks: Sequence[int],
+    blocks: tuple[int, ...],
 ) -> KeyValue:
-    """Keys and values (B, N, A, D) of the video tokens in the given blocks, when the transformer
-    sees the reference noised to this step.
+    """Keys and values (B, N, A, D) that blocks have when they see the reference at this step.
 
     `noise` is the generation's own initial noise, so that at the first step of a zero-terminal-SNR
     schedule nothing is injected. The forward pass ends inside the deepest of the blocks; in block 0
     nothing depends on the text.
     """
-    if not blocks:
-        return {}
-    noised = backbone.add_noise(reference_latents, noise, step.timestep)
-    with backbone.tapped(capture=blocks, stop_early=True) as recording:
-        backbone.predict(noised, step.timestep, text)
+    with model.tapped(capture=blocks, stop_early=True) as recording:
+        model.predict(step.level.mix(reference, noise), step.timestep, text)
     return {block: (recording.key[block], recording.value[block]) for block in blocks}
-
-
-def nearest(timesteps: Sequence[int], timestep: int) -> int:
-    """The index of the timestep that is closest to the given one; of two, the noisier."""
-    return min(
-        range(len(timesteps)),
-        key=lambda index: (abs(timesteps[index] - timestep), -timesteps[index]),
-    )

@@ -13,7 +13,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ditflow.models.base import Model, ModelError
+from ditflow.core.noise import CLEAN, NoiseLevel, level_of
+from ditflow.core.schedule import Step
+from ditflow.models.base import Model
 from ditflow.motion.base import MotionSignal, Subject, View, Words
 
 
@@ -99,7 +101,7 @@ def reference_motion(
     reference = Reference(latents, text, words)
     if signal is None or signal.looks.timestep == "match":
         return reference
-    motion = motion_of(backbone, signal, reference, noise, timestep=0)
+    motion = motion_of(backbone, signal, reference, noise)
     for name, static in zip(names, signal.is_static(motion).tolist(), strict=True):
         if static:
             warnings.warn(
@@ -111,41 +113,36 @@ def reference_motion(
 
 @torch.no_grad()
 def motion_of(
-    backbone: Model, signal: MotionSignal[Any], reference: Reference, noise: Tensor, timestep: int
+    model: Model,
+    signal: MotionSignal[Any],
+    reference: Reference,
+    noise: Tensor,
+    step: Step | None = None,
 ) -> Any:
-    """The motion that a signal sees, which is `reference.motion` where it has been looked at;
-    `timestep` is that of the step, for a signal that asks.
+    """The motion that a signal sees in the reference clips.
+
+    It is `reference.motion` where the clips have been looked at. `step` is the guided step, for a
+    signal that looks anew at each.
     """
     if reference.motion is not None:
         return reference.motion
-    told, level = seen_at(backbone, signal.looks, timestep)
-    grid = backbone.spec.compression.grid_of(reference.latents)
+    timestep, level = seen_at(model, signal.looks, step)
+    grid = model.spec.compression.grid_of(reference.latents)
     shown = signal.shown(reference.latents, grid)
-    copies = len(shown) // len(noise)
-    noised = (
-        shown
-        if level == 0
-        else (1 - level) ** 0.5 * shown + level**0.5 * noise.repeat(copies, 1, 1, 1, 1)
-    )
-    with backbone.tapped(signal.capture, signal.features, stop_early=True) as recording:
-        backbone.predict(
-            noised,
-            told,
-            reference.text if len(reference.text) == 1 else reference.text.repeat(copies, 1, 1),
-        )
+    copies, text = len(shown) // len(noise), reference.text
+    noised = level.mix(shown, noise.repeat(copies, 1, 1, 1, 1))
+    with model.tapped(signal.capture, signal.features, stop_early=True) as recording:
+        model.predict(noised, timestep, text if len(text) == 1 else text.repeat(copies, 1, 1))
     return signal.reference(recording, grid, reference.words)
 
 
-def seen_at(backbone: Model, view: View, timestep: int) -> tuple[int, float]:
-    """The timestep that the transformer is told, and the share of noise. Raises ModelError for a
-    timestep that the scheduler does not have.
+def seen_at(model: Model, view: View, step: Step | None = None) -> tuple[float, NoiseLevel]:
+    """The timestep that the transformer is told of a reference, and the noise in it.
+
+    Raises ModelError for a timestep that the scheduler does not have.
     """
-    levels = backbone.noise_levels
-    told = timestep if view.timestep == "match" else view.timestep
-    if told is None:
-        told = int((levels - (view.noise or 0.0)).abs().argmin())
-    if told >= len(levels):
-        raise ModelError(
-            f"there is no timestep {told} to look at the reference: those of {backbone.spec.name!r} are 0 to {len(levels) - 1}."
-        )
-    return told, float(levels[told]) if view.noise is None else view.noise
+    if view.timestep == "match":
+        return (step.timestep, step.level) if step is not None else (0, CLEAN)
+    timestep = view.timestep if view.timestep is not None else model.timestep_of(view.noise or 0.0)
+    level = model.level(timestep)
+    return timestep, level if view.noise is None else level_of(view.noise, model.spec.prediction)

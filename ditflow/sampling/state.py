@@ -1,11 +1,13 @@
-"""Where a batch of clips has come to between two denoising steps: all that is needed to go on, bit
-by bit.
+"""How far a batch of clips has come between two denoising steps.
+
+It is all that is needed to go on, bit by bit.
 """
 
 # B batch, K inner steps, F latent frames, C channels, Hl Wl latent rows and columns
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -13,43 +15,48 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from ditflow.core.sizes import VideoSize
+from ditflow.models.base import Model
+
+CURRENT = ("latents", "noise", "parameter", "previous_x0")  # what the next step needs
+
 
 @dataclass(frozen=True)
-class GuidanceState:
-    """`step` is the index of the next step, `parameter` the variable's. `history` and `losses` have
-    one member for each guided step so far: the parameter (B, ...) that was denoised with, and the
-    losses (K, B) before each update. `generators` are the clips' random states, uint8 (B, .).
+class State:
+    """`step` is the index of the next step.
+
+    `latents` and the initial `noise` are (B, F, C, Hl, Wl). `parameter` (B, ...) is the value of
+    the variable that is optimised, if there is one. `history` and `losses` have one member for each
+    guided step so far: the parameter (B, ...) that was denoised with, and the losses (K, B) before
+    each update. `generators` are the clips' random states, uint8 (B, .). `previous_x0` are the
+    clean latents that the last step predicted.
     """
 
     step: int
     latents: Tensor
     noise: Tensor
-    parameter: Tensor
     generators: Tensor
+    parameter: Tensor | None = None
     previous_x0: Tensor | None = None
     history: tuple[Tensor, ...] = ()
     losses: tuple[Tensor, ...] = ()
 
+    @classmethod
+    def begin(cls, noise: Tensor, generators: Sequence[torch.Generator]) -> Self:
+        """Before the first step, at initial noise; one generator for each clip."""
+        return cls(0, noise, noise, states_of(generators))
+
     def tensors(self) -> dict[str, Tensor]:
         """As named tensors on the CPU that share no memory, for one safetensors file."""
-        named = {
-            "step": torch.tensor(self.step),
-            "latents": self.latents,
-            "noise": self.noise,
-            "parameter": self.parameter,
-            "generators": self.generators,
-        }
-        if self.previous_x0 is not None:
-            named["previous_x0"] = self.previous_x0
+        named = {"step": torch.tensor(self.step), "generators": self.generators}
+        named |= {name: x for name in CURRENT if (x := getattr(self, name)) is not None}
         copies = {
             name: tensor.cpu().clone(memory_format=torch.contiguous_format)
             for name, tensor in named.items()
         }
-        return copies | (
-            {"history": torch.stack(self.history), "losses": torch.stack(self.losses)}
-            if self.history
-            else {}
-        )
+        if not self.history:
+            return copies
+        return copies | {"history": torch.stack(self.history), "losses": torch.stack(self.losses)}
 
     @classmethod
     def from_tensors(
@@ -60,18 +67,39 @@ class GuidanceState:
             tuple(tensors[name].unbind()) if name in tensors else ()
             for name in ("history", "losses")
         )
-        current = {
-            name: tensors[name].to(device)
-            for name in ("latents", "noise", "parameter", "previous_x0")
-            if name in tensors
-        }
         return cls(
             step=int(tensors["step"]),
             generators=tensors["generators"],
             history=history,
             losses=losses,
-            **current,
+            **{name: tensors[name].to(device) for name in CURRENT if name in tensors},
         )
+
+
+def start(model: Model, size: VideoSize, names: Sequence[str], seeds: Sequence[int]) -> State:
+    """Before the first step of clips of that size: each has noise from a generator of its own."""
+    generators = [clip_generator(name, seed) for name, seed in zip(names, seeds, strict=True)]
+    shape = model.spec.compression.latent_shape(size)
+    return State.begin(initial_noise(shape, generators, model.device), generators)
+
+
+def clip_generator(name: str, seed: int) -> torch.Generator:
+    """A CPU generator that depends on nothing but the clip's name and the seed."""
+    digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
+    return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def initial_noise(
+    shape: Sequence[int],
+    generators: Sequence[torch.Generator],
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Standard normal float32 (B, *shape), one generator a clip.
+
+    It is drawn on the CPU, so it is the same on every device.
+    """
+    noise = [torch.randn(*shape, generator=generator) for generator in generators]
+    return torch.stack(noise).to(device)
 
 
 def states_of(generators: Sequence[torch.Generator]) -> Tensor:
@@ -81,7 +109,6 @@ def states_of(generators: Sequence[torch.Generator]) -> Tensor:
 def generators_of(states: Tensor) -> list[torch.Generator]:
     generators = [torch.Generator("cpu") for _ in states]
     for generator, state in zip(generators, states, strict=True):
-        generator.set_state(
-            state.clone()
-        )  # torch 2.13 crashes on a view that does not start its storage
+        # torch 2.13 crashes on a view that does not start its storage
+        generator.set_state(state.clone())
     return generators

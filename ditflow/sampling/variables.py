@@ -10,13 +10,12 @@ and which position follow from it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 from torch import Tensor
 
-from ditflow.core.positions import rotary_tables
-from ditflow.core.sizes import VideoSize
 from ditflow.models.base import Model, ModelError
 
 
@@ -31,12 +30,12 @@ class Variable(ABC):
     needs: ClassVar[str | None]  # positions that the backbone must have
 
     @classmethod
-    def start(cls, backbone: Model, latents: Tensor, size: VideoSize) -> Self:
+    def start(cls, backbone: Model, latents: Tensor) -> Self:
         """At the given latents and the model's own positions, one row for each clip. Raises
         ModelError where the model has no such positions.
         """
         cls.check(backbone)
-        return cls.at(backbone, cls.initial(backbone, latents, size))
+        return cls.at(backbone, cls.initial(backbone, latents))
 
     @classmethod
     def check(cls, backbone: Model) -> None:
@@ -57,7 +56,7 @@ class Variable(ABC):
 
     @classmethod
     @abstractmethod
-    def initial(cls, backbone: Model, latents: Tensor, size: VideoSize) -> Tensor:
+    def initial(cls, backbone: Model, latents: Tensor) -> Tensor:
         """The parameter (B, ...) to start from."""
 
     def replaced(self, parameter: Tensor) -> Self:
@@ -87,7 +86,7 @@ class LatentVariable(Variable):
     kind, needs = "latents", None
 
     @classmethod
-    def initial(cls, backbone: Model, latents: Tensor, size: VideoSize) -> Tensor:
+    def initial(cls, backbone: Model, latents: Tensor) -> Tensor:
         return latents
 
     def carried(self, latents: Tensor) -> Self:
@@ -106,8 +105,10 @@ class RotaryTables(Variable):
     kind, needs = "rotary_tables", "rotary"
 
     @classmethod
-    def initial(cls, backbone: Model, latents: Tensor, size: VideoSize) -> Tensor:
-        return backbone.stock_position(size).repeat(len(latents), 1, 1, 1, 1)
+    def initial(cls, backbone: Model, latents: Tensor) -> Tensor:
+        return backbone.stock_position(backbone.spec.compression.grid_of(latents)).repeat(
+            len(latents), 1, 1, 1, 1
+        )
 
     @property
     def position(self) -> Tensor:
@@ -121,19 +122,21 @@ class RotaryPositions(Variable):
     """
 
     kind, needs = "rotary_positions", "rotary"
-    head_dim: int
+    tables: Callable[[Tensor], Tensor]  # of the model
 
     @classmethod
     def at(cls, backbone: Model, parameter: Tensor) -> Self:
-        return cls(parameter, backbone.spec.head_dim)
+        return cls(parameter, backbone.tables)
 
     @classmethod
-    def initial(cls, backbone: Model, latents: Tensor, size: VideoSize) -> Tensor:
-        return backbone.rotary_positions(size).repeat(len(latents), 2, 1, 1)
+    def initial(cls, backbone: Model, latents: Tensor) -> Tensor:
+        return backbone.positions(backbone.spec.compression.grid_of(latents)).repeat(
+            len(latents), 2, 1, 1
+        )
 
     @property
     def position(self) -> Tensor:
-        return rotary_tables(self.parameter, self.head_dim)
+        return self.tables(self.parameter)
 
 
 @dataclass(frozen=True)
@@ -143,8 +146,10 @@ class SinusoidalTable(Variable):
     kind, needs = "sinusoidal", "sinusoidal"
 
     @classmethod
-    def initial(cls, backbone: Model, latents: Tensor, size: VideoSize) -> Tensor:
-        return backbone.stock_position(size).repeat(len(latents), 1, 1)
+    def initial(cls, backbone: Model, latents: Tensor) -> Tensor:
+        return backbone.stock_position(backbone.spec.compression.grid_of(latents)).repeat(
+            len(latents), 1, 1
+        )
 
     @property
     def position(self) -> Tensor:

@@ -23,16 +23,19 @@ from torch import Tensor
 from torch.nn import functional
 
 from datamodules.synthetic import SyntheticClip, World, obeys
-from ditflow.compatibility import Source, entries_of
+from ditflow.compatibility import Source, entries_of, entry_control
 from ditflow.metrics import motion_cosine
 from ditflow.models import Model, load_backbone
 from ditflow.models.dtypes import native_dtype
 from ditflow.models.presets import recommended
 from ditflow.motion.amf import AttentionMotionFlow
-from ditflow.sampling.loop import clip_generator, denoise, initial_noise, sample
-from ditflow.sampling.optimise import Guidance, guided_step, start_guidance
+from ditflow.sampling.control import Prompt
+from ditflow.sampling.guidance import MotionGuidance
+from ditflow.sampling.loop import sample
+from ditflow.sampling.optimise import motion_control
 from ditflow.sampling.reference import reference_motion
-from ditflow.transfer import inject, recommended_guidance
+from ditflow.sampling.state import State, clip_generator, initial_noise
+from ditflow.transfer import recommended_guidance
 
 BATCH = 8
 
@@ -135,13 +138,12 @@ class Bench:
         for index in range(0, len(self.schedule), 2):
             part, latents = self.clips[:BATCH], self.latents[:BATCH]
             generators = [clip_generator(clip.name, 1) for clip in part]
-            x = self.backbone.add_noise(
-                latents, initial_noise(self.shape, generators), self.schedule[index].timestep
-            )
+            noise, step = initial_noise(self.shape, generators), self.schedule[index]
             prompts = [self.other(clip) for clip in part]
-            text, negative = self.text(prompts), self.text([""]).expand(len(part), -1, -1)
-            for step in list(self.schedule)[index:]:
-                x, _ = denoise(self.backbone, x, step, text, negative, generators=generators)
+            negative = self.text([""]).expand(len(part), -1, -1)
+            begun = State.begin(step.level.mix(latents, noise), generators)
+            begun, prompt = replace(begun, step=index), Prompt(self.text(prompts), negative)
+            x = sample(self.backbone, self.schedule, prompt, begun).latents
             self.judge(f"from step {index}", part, prompts, x)
 
     def measure_plain(self) -> None:
@@ -149,37 +151,26 @@ class Bench:
             prompts = [self.other(clip) for clip in part]
             generators = [clip_generator(clip.name, 0) for clip in part]
             noise = initial_noise(self.shape, generators)
-            text, negative = self.text(prompts), self.text([""]).expand(len(part), -1, -1)
-            self.judge(
-                "plain",
-                part,
-                prompts,
-                sample(self.backbone, self.schedule, noise, text, negative, generators),
-            )
+            negative = self.text([""]).expand(len(part), -1, -1)
+            prompt, begun = Prompt(self.text(prompts), negative), State.begin(noise, generators)
+            x = sample(self.backbone, self.schedule, prompt, begun).latents
+            self.judge("plain", part, prompts, x)
 
-    def measure_transfer(self, name: str, guidance: Guidance, inject_too: bool = True) -> None:
+    def measure_transfer(self, name: str, guidance: MotionGuidance, inject_too: bool = True) -> None:
         """Optimise with one prompt and seed, then inject the entry with another prompt and seed."""
         began = time.monotonic()
         for part, latents in zip(batches(self.clips), self.latents.split(BATCH), strict=True):
             prompts = [self.other(clip) for clip in part]
             names, negative = [clip.name for clip in part], self.text([""])
-            state = start_guidance(
-                self.backbone, guidance, self.backbone.spec.size, names, [0] * len(part)
+            state = guidance.start(self.backbone, self.backbone.spec.size, names, [0] * len(part)
             )
             reference = reference_motion(
                 self.backbone, guidance.signal, latents, negative, names, noise=state.noise
             )
             text, negatives = self.text(prompts), negative.expand(len(part), -1, -1)
-            for _ in self.schedule:
-                state = guided_step(
-                    self.backbone,
-                    guidance,
-                    self.schedule,
-                    state,
-                    reference=reference,
-                    text=text,
-                    negative=negatives,
-                )
+            control = motion_control(self.backbone, guidance, self.schedule, reference)
+            prompt = Prompt(text, negatives)
+            state = sample(self.backbone, self.schedule, prompt, state, control)
             self.values[f"{name}/loss first"] += state.losses[0][0].tolist()
             self.values[f"{name}/loss last"] += state.losses[-1][-1].tolist()
             self.judge(f"{name}/optimised", part, prompts, state.latents)
@@ -199,18 +190,10 @@ class Bench:
         videos = []
         for clip, entry, prompt in zip(clips, entries, prompts, strict=True):
             generators = [clip_generator(f"{clip.name} new", 7)]
-            noise = initial_noise(self.shape, generators)
-            videos.append(
-                inject(
-                    self.backbone,
-                    entry,
-                    self.schedule,
-                    noise,
-                    self.text([prompt]),
-                    self.text([""]),
-                    generators,
-                )
-            )
+            begun = State.begin(initial_noise(self.shape, generators), generators)
+            words, control = Prompt(*self.text([prompt, ""]).split(1)), entry_control(self.backbone, entry)
+            video = sample(self.backbone, self.schedule, words, begun, control).latents
+            videos.append(video)
         self.judge(name, clips, prompts, torch.cat(videos))
 
     def table(self) -> dict[str, list[float]]:

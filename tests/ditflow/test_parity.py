@@ -20,19 +20,18 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ditflow.compatibility import Source, entries_of
+from ditflow.compatibility import Source, entries_of, entry_control
 from ditflow.core.sizes import VideoSize
 from ditflow.metrics import Tracks, motion_fidelity
 from ditflow.metrics.motion_fidelity import published_similarity
-from ditflow.models.cogvideox import CogVideoX, spec_of
-from ditflow.models.encoders import Encoders
+from ditflow.models.cogvideox import CogVideoX, CogVideoXEncoders
 from ditflow.motion import AttentionMotionFlow, MotionFeature, MotionSignal, SpatialMarginalMean
-from ditflow.sampling.optimise import Guidance, guided_step
+from ditflow.sampling.guidance import MotionGuidance
 from ditflow.sampling.reference import reference_motion
-from ditflow.sampling.state import GuidanceState
+from ditflow.sampling.state import State
 from ditflow.sampling.variables import VARIABLES
-from ditflow.transfer import inject
 from tests.closeness import assert_close_in_norm
+from tests.guided import guided_step, sampled
 
 DATA = Path(__file__).parents[1] / "data" / "parity"
 VAE = {"temporal_compression_ratio": 4, "block_out_channels": (8,) * 4}
@@ -76,14 +75,14 @@ def published(family: str) -> tuple[CogVideoX, dict[str, Tensor]]:
         }
     )
     scheduler = getattr(diffusers, configs["scheduler"].pop("cls"))(**configs["scheduler"])
-    spec = spec_of(family, transformer.config, VAE, type(scheduler).__name__)
+    spec = CogVideoX.spec_of(family, transformer.config, VAE, type(scheduler).__name__)
     backbone = CogVideoX(
         spec,
         transformer,
         scheduler,
-        Encoders("", spec.text_tokens, torch.device("cpu"), torch.float32),
+        CogVideoXEncoders("", spec.text_tokens, torch.device("cpu"), torch.float32),
     )
-    backbone._positions = lambda grid: PUBLISHED_POSITIONS
+    backbone.positions = lambda grid: PUBLISHED_POSITIONS
     return backbone, tensors
 
 
@@ -100,9 +99,9 @@ def signal_of(settings: dict) -> MotionSignal:
             raise AssertionError(other)
 
 
-def guidance_of(settings: dict, variable: str) -> Guidance:
+def guidance_of(settings: dict, variable: str) -> MotionGuidance:
     first, last = settings["guidance_timestep_range"]
-    return Guidance(
+    return MotionGuidance(
         signal=signal_of(settings),
         variable=variable,
         window=(0, first - last),
@@ -125,7 +124,7 @@ def test_schedule_and_position(family: str) -> None:
     assert backbone.schedule(10).timesteps == tuple(inputs["timesteps"].int().tolist())
     if family == "5b":
         # angles up to 40, of powers that mathematical libraries round to one of two neighbours
-        for side in backbone.stock_position(SIZE)[0]:
+        for side in backbone.stock_position(backbone.spec.compression.grid(SIZE))[0]:
             torch.testing.assert_close(side, inputs["init_rope"], rtol=0, atol=40 * 2**-23)
 
 
@@ -145,9 +144,9 @@ def follow(run: str, changed: dict | None = None) -> None:
     if "moft_channels" in vectors:
         channels = vectors["moft_channels"].int().tolist()
         assert set(reference.motion.channels[0].tolist()) == set(channels)
-    parameter = VARIABLES[variable].start(backbone, noise, SIZE).parameter
+    parameter = VARIABLES[variable].start(backbone, noise).parameter
     generators = torch.Generator().manual_seed(1).get_state()[None]
-    state = GuidanceState(0, noise, noise, parameter, generators)
+    state = State(0, noise, noise, generators, parameter)
     text = {"text": inputs["emb_target"], "negative": inputs["emb_negative"]}
     for step in schedule:
         state = guided_step(backbone, guidance, schedule, state, reference=reference, **text)
@@ -209,16 +208,16 @@ def test_zero_shot_run(run: str, variable: str) -> None:
         backbone.schedule(settings["num_inference_steps"], settings["guidance_scale"]),
     )
     noise = inputs["init_latents"]
-    shape = VARIABLES[variable].start(backbone, noise, SIZE).parameter.shape
+    shape = VARIABLES[variable].start(backbone, noise).parameter.shape
     history = tuple(
         optimised[f"guided{index}_{NAMES[variable]}"].reshape(shape) for index in range(3)
     )
-    state = GuidanceState(
+    state = State(
         3,
         noise,
         noise,
-        history[-1],
         torch.empty(1, 0),
+        history[-1],
         history=history,
         losses=(torch.zeros(1, 1),) * 3,
     )
@@ -236,16 +235,9 @@ def test_zero_shot_run(run: str, variable: str) -> None:
     generators, seen = [torch.Generator().manual_seed(1)], []
     advance = backbone.advance
     backbone.advance = lambda *arguments: seen.append(advance(*arguments)) or seen[-1]
-    inject(
-        backbone,
-        entry,
-        schedule,
-        noise,
-        inputs["emb_target"],
-        inputs["emb_negative"],
-        generators,
-        settings["injection_blocks"],
-    )
+    control = entry_control(backbone, entry, settings["injection_blocks"])
+    prompt = inputs["emb_target"], inputs["emb_negative"]
+    sampled(backbone, schedule, noise, *prompt, generators, control)
     for index, (latents, _) in enumerate(seen):
         # no Adam here: ten steps round latents of size 6 by ten times 6e-8, and guidance of 7
         # enlarges it

@@ -12,20 +12,20 @@ import torch
 from torch import Tensor
 
 from ditflow.bank import BankEntry, EntryError
-from ditflow.compatibility import Source, check_entry, entries_of
+from ditflow.compatibility import Source, check_entry, entries_of, entry_control
 from ditflow.models import ModelError, load_backbone
 from ditflow.motion import AttentionMotionFlow
-from ditflow.sampling.loop import clip_generator, initial_noise, sample
-from ditflow.sampling.optimise import Guidance, start_guidance
+from ditflow.sampling.guidance import MotionGuidance
+from ditflow.sampling.state import clip_generator, initial_noise
 from ditflow.transfer import (
     Transfer,
     extract_motion,
-    inject,
     inject_motion,
     recommended_guidance,
     transfer_motion,
 )
 from ditflow.video import Clip
+from tests.guided import sampled
 from tests.registry import PAIRS, SIZE, VARIABLES, tiny_backbone, tiny_folder
 
 STEPS = 4
@@ -39,8 +39,8 @@ def clip_of(seed: int = 0) -> Clip:
     return Clip(frames, 8.0, Path("clips/car.mp4"), "0" * 64)
 
 
-def guidance_of(variable: str) -> Guidance:
-    return Guidance(
+def guidance_of(variable: str) -> MotionGuidance:
+    return MotionGuidance(
         AttentionMotionFlow(2), variable, window=0.5, learning_rate=(0.1, 0.05), inner_steps=2
     )
 
@@ -50,7 +50,7 @@ def transferred(kind: str, variable: str, keep_reference: bool = False) -> Trans
     options = {
         "seed": 3,
         "steps": STEPS,
-        "guidance": guidance_of(variable),
+        "motion_guidance": guidance_of(variable),
         "negative_prompt": "dog",
         "keep_reference": keep_reference,
     }
@@ -65,7 +65,7 @@ def plain(
     noise = initial_noise(backbone.spec.compression.latent_shape(SIZE), generators)
     text, empty = backbone.embed([prompt, negative or ""]).split(1)
     return backbone.decode(
-        sample(backbone, backbone.schedule(STEPS, scale), noise, text, empty, generators)
+        sampled(backbone, backbone.schedule(STEPS, scale), noise, text, empty, generators)
     )[0]
 
 
@@ -136,7 +136,7 @@ def test_inject_motion(kind: str, variable: str) -> None:
         inject_motion(backbone, entry, "a dog", seed=5, guidance_scale=1.0), video
     )
     assert not torch.equal(
-        inject_motion(backbone, entry, "a dog", seed=5, guidance="dynamic_index"), video
+        inject_motion(backbone, entry, "a dog", seed=5, guidance_kind="dynamic_index"), video
     )
 
 
@@ -145,7 +145,7 @@ def test_an_entry_that_was_never_updated_gives_the_plain_video(variable: str) ->
     backbone = tiny_backbone("rotary")
     still = replace(guidance_of(variable), learning_rate=(0.0, 0.0))
     entry = transfer_motion(
-        backbone, clip_of(), "a cat", steps=STEPS, guidance=still, negative_prompt="dog"
+        backbone, clip_of(), "a cat", steps=STEPS, motion_guidance=still, negative_prompt="dog"
     ).entry
     torch.testing.assert_close(
         inject_motion(backbone, entry, "a dog", seed=5),
@@ -164,34 +164,32 @@ def test_injection_in_a_batch_is_injection_one_by_one(kind: str, variable: str) 
         *backbone.embed(["a cat", ""]).split(1),
     )
     generators = [clip_generator("a", 0), clip_generator("b", 0)]
-    together = inject(
+    together = sampled(
         backbone,
-        entry,
         schedule,
         initial_noise(shape, generators),
         text,
         negative,
         generators,
-        injection_blocks=[0],
+        control=entry_control(backbone, entry, [0]),
     )
     for row, name in enumerate("ab"):
         one = [clip_generator(name, 0)]
-        alone = inject(
+        alone = sampled(
             backbone,
-            entry,
             schedule,
             initial_noise(shape, one),
             text,
             negative,
             one,
-            injection_blocks=[0],
+            control=entry_control(backbone, entry, [0]),
         )
         torch.testing.assert_close(alone[0], together[row], rtol=0, atol=0)
 
 
 def test_another_number_of_steps_takes_the_nearest() -> None:
     backbone, entry = tiny_backbone("rotary"), transferred("rotary", "rotary_positions").entry
-    stock = backbone.rotary_positions(SIZE).expand(2, -1, -1)
+    stock = backbone.positions(backbone.spec.compression.grid(SIZE)).expand(2, -1, -1)
     entry = replace(entry, parameters=torch.stack([stock + 0.3, stock + 0.3 * stock]))
     seen, predict = [], backbone.predict
 
@@ -339,7 +337,7 @@ def test_encoders_are_free_while_motion_is_optimised_and_stay_between_videos(
         clip_of(),
         "a cat",
         steps=STEPS,
-        guidance=guidance_of("latents"),
+        motion_guidance=guidance_of("latents"),
         negative_prompt="",
     ).entry
     assert loaded[0] and not any(loaded[1:])  # the reference is looked at first
@@ -356,7 +354,7 @@ def test_seconds_of_a_batch_are_shared_by_its_entries() -> None:
     )
     latents = torch.zeros(4, *backbone.spec.compression.latent_shape(SIZE))
     state = replace(
-        start_guidance(backbone, guidance, SIZE, "abcd", range(4)),
+        guidance.start(backbone, SIZE, "abcd", range(4)),
         history=(latents,) * 2,
         losses=(torch.zeros(2, 4),) * 2,
     )
@@ -370,7 +368,7 @@ def test_seconds_of_a_batch_are_shared_by_its_entries() -> None:
 def test_videos_are_on_the_cpu() -> None:
     backbone = load_backbone(str(tiny_folder("rotary")), device="cuda")
     transfer = transfer_motion(
-        backbone, clip_of(), "a cat", steps=STEPS, guidance=guidance_of("latents")
+        backbone, clip_of(), "a cat", steps=STEPS, motion_guidance=guidance_of("latents")
     )
     assert (
         transfer.frames.device.type
@@ -383,7 +381,11 @@ def test_clips_that_do_not_fit_are_refused() -> None:
     clip = replace(clip_of(), frames=clip_of().frames[..., :33])
     with pytest.raises(ValueError, match="multiples of 8, such as 32x32"):
         transfer_motion(
-            tiny_backbone("rotary"), clip, "a cat", steps=STEPS, guidance=guidance_of("latents")
+            tiny_backbone("rotary"),
+            clip,
+            "a cat",
+            steps=STEPS,
+            motion_guidance=guidance_of("latents"),
         )
 
 
@@ -407,7 +409,7 @@ def test_an_empty_window_is_refused() -> None:
             clip_of(),
             "a cat",
             steps=STEPS,
-            guidance=replace(guidance_of("latents"), window=0),
+            motion_guidance=replace(guidance_of("latents"), window=0),
             negative_prompt="",
         )
 
@@ -419,7 +421,7 @@ def test_the_variable_must_be_one_of_the_backbones() -> None:
             clip_of(),
             "a cat",
             steps=STEPS,
-            guidance=guidance_of("rotary_tables"),
+            motion_guidance=guidance_of("rotary_tables"),
         )
 
 

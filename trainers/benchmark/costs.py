@@ -1,9 +1,8 @@
-"""What each video of `fit` or `predict` costs, written by the process that makes it, just before
-the video.
+"""The cost of each video, written by the `fit` or `predict` that makes it, just before the video.
 
-Seconds are those from looking at the reference (`fit`) or reading the prompt (`predict`) to the
-decoded video. What a clip's videos have in common, its latents and the embeddings of prompts that
-`fit` keeps, is not counted.
+Seconds run from reading the reference's motion (`fit`) or the prompt (`predict`) to the decoded
+video. They leave out what the videos of a clip share: its latents, and the embeddings of prompts
+that `fit` keeps.
 """
 
 # K inner steps, B batch, G guided steps
@@ -28,13 +27,14 @@ from trainers.motion.optimization import MotionOptimization, Work
 
 
 class CostWriter(Callback):
-    """Writes `<folder>/<video>.json`: seconds of its own (those of a batch are shared out), the
-    most memory of the process while it made the batch, work in forwards of the whole transformer
-    for one sample, losses before each update by guided step, and where all this was measured. Of a
-    clip that fails, the reason.
+    """Writes `<folder>/<video>.json`.
+
+    It holds the seconds (of a batch, an equal share), the peak memory of the process during the
+    batch, the work in forwards of the whole transformer for one sample, the loss before each update
+    by guided step, and the machine. For a clip that fails it holds the reason.
 
     Args:
-        folder: Where to.
+        folder: Folder of the files.
     """
 
     def __init__(self, folder: str) -> None:
@@ -52,7 +52,7 @@ class CostWriter(Callback):
             return
         work: Work = outputs["work"]
         names, method = work.batch.leg.names, module.method
-        forwards = method.guidance.forward_equivalents(method.schedule, module.backbone.spec.blocks)
+        forwards = method.guidance.forward_equivalents(method.schedule, module.backbone.spec)
         curves = (
             torch.stack(work.state.losses, dim=-1).permute(1, 2, 0).tolist()
             if work.state.losses
@@ -103,11 +103,11 @@ class CostWriter(Callback):
 
 
 def peak_memory() -> int:
-    """The most memory that this process has had since `forget_peak_memory`, in bytes: the GPU's
-    where it has used one, else the machine's.
+    """Peak memory of this process since `forget_peak_memory`, in bytes: of the GPU if it used one,
+    else of the machine.
 
-    Linux is asked for this program's own peak: `getrusage` also counts that of the process that
-    started it. Other systems do not forget.
+    On Linux it is read from /proc, because `getrusage` also counts the process that started this
+    one. Other systems cannot reset their peak.
     """
     if torch.cuda.is_available() and (peak := torch.cuda.max_memory_allocated()):
         return peak
@@ -120,7 +120,7 @@ def peak_memory() -> int:
 
 
 def forget_peak_memory() -> None:
-    """So that one batch's peak is not the next one's."""
+    """Reset the peak, so that the next batch has a peak of its own."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with suppress(OSError):
@@ -128,16 +128,17 @@ def forget_peak_memory() -> None:
 
 
 def machine(batch_size: int) -> str:
-    """What seconds and memory depend on, in words."""
+    """The hardware, PyTorch and batch size that seconds and memory depend on, in words."""
     if torch.cuda.is_available():
         where = torch.cuda.get_device_name()
     else:
-        where = f"{processor()}, {torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}"
+        threads = torch.get_num_threads()
+        where = f"{processor()}, {threads} thread{'s' if threads > 1 else ''}"
     return f"{where}, torch {torch.__version__}, batches of {batch_size}"
 
 
 def processor() -> str:
-    """The processor's name, as the system gives it."""
+    """The name of the processor, from the system."""
     with suppress(OSError):
         if named := re.search(
             r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE

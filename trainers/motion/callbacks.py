@@ -13,7 +13,7 @@ from datamodules.generations import Generation
 from datamodules.queue import inflight as records
 from ditflow.bank import EntryError
 from ditflow.files import make_folder
-from ditflow.sampling.state import GuidanceState
+from ditflow.sampling.state import State
 from ditflow.video import write_video
 from trainers.motion.optimization import MotionOptimization, Work
 
@@ -69,7 +69,7 @@ class BankWriter(Checkpoint):
         if checkpoint["tensors"] and not all(
             map(trainer.datamodule.clips.is_done, checkpoint["batch"]["names"])
         ):
-            state = GuidanceState.from_tensors(checkpoint["tensors"])
+            state = State.from_tensors(checkpoint["tensors"])
             records.restore(
                 trainer.datamodule.bank, state=state, steps=module.iterations, **checkpoint["batch"]
             )

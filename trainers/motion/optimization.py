@@ -3,7 +3,7 @@
 
 One training step is one denoising step of a batch of clips, guided where it lies in the window. The
 backbone is frozen and stays outside the module tree, where no checkpoint, cast or synchronisation
-sees it; what is optimised lives in a `GuidanceState` that is replaced as a whole, so that it can be
+sees it; what is optimised lives in a `State` that is replaced as a whole, so that it can be
 saved between any two steps.
 """
 
@@ -27,9 +27,12 @@ from ditflow.bank import BankEntry
 from ditflow.compatibility import Source, entries_of
 from ditflow.core.schedule import GuidanceKind
 from ditflow.models import Model, load_backbone
-from ditflow.sampling.optimise import Update, guided_step, start_guidance
-from ditflow.sampling.reference import Reference, reference_motion
-from ditflow.sampling.state import GuidanceState
+from ditflow.sampling.control import Control, Prompt
+from ditflow.sampling.guidance import Update
+from ditflow.sampling.loop import denoising_step
+from ditflow.sampling.optimise import motion_control
+from ditflow.sampling.reference import reference_motion
+from ditflow.sampling.state import State
 from ditflow.transfer import inject_motion
 from ditflow.video import READER
 from trainers.motion import cores
@@ -49,8 +52,8 @@ class Work:
     """A batch and where it has come to. `seconds` were spent on it, in this run and before."""
 
     batch: MotionBatch
-    reference: Reference
-    state: GuidanceState
+    control: Control
+    state: State
     seconds: float = 0.0
 
 
@@ -229,7 +232,7 @@ class MotionOptimization(L.LightningModule):
                 negative_prompt=item.negative_prompt,
                 steps=choices.steps,
                 guidance_scale=choices.guidance_scale,
-                guidance=choices.guidance,
+                guidance_kind=choices.guidance,
                 injection_blocks=choices.injection_blocks or (),
             )
         except BROKEN:
@@ -277,40 +280,37 @@ class MotionOptimization(L.LightningModule):
             for name, entry, latents in zip(batch.leg.names, entries, kept, strict=True)
         }
 
-    def _decoded(self, state: GuidanceState) -> Tensor:
+    def _decoded(self, state: State) -> Tensor:
         """The videos of a batch, uint8 (B, T, C, Y, X)."""
         videos = self.backbone.decode(state.latents)
         self.backbone.release_encoders()
         return videos
 
     def _begun(self, batch: MotionBatch) -> Work:
+        """A batch at its first step in this run: its reference is looked at here."""
         state, seconds = self._resumed(batch)
-        signal, names = self.method.guidance.signal, batch.leg.names
+        guidance, names = self.method.guidance, batch.leg.names
+        looks = {"noise": state.noise, "words": batch.words}
         reference = reference_motion(
-            self.backbone,
-            signal,
-            batch.latents,
-            batch.seen_with,
-            names,
-            noise=state.noise,
-            words=batch.words,
+            self.backbone, guidance.signal, batch.latents, batch.seen_with, names, **looks
         )
-        return Work(batch, reference, state, seconds)
+        control = motion_control(self.backbone, guidance, self.method.schedule, reference)
+        return Work(batch, control, state, seconds)
 
-    def _resumed(self, batch: MotionBatch) -> tuple[GuidanceState, float]:
+    def _resumed(self, batch: MotionBatch) -> tuple[State, float]:
         if batch.leg.record is not None:
             return records.load(self.trainer.datamodule.bank, batch.leg.record, self.device)
         seeds = [task.seed for task in batch.tasks]
-        return start_guidance(
-            self.backbone, self.method.guidance, batch.size, batch.leg.names, seeds
-        ), 0.0
+        names = batch.leg.names
+        return self.method.guidance.start(self.backbone, batch.size, names, seeds), 0.0
 
     def _advanced(self, work: Work) -> Work:
-        batch, method = work.batch, self.method
-        inputs = {"reference": work.reference, "text": batch.text, "negative": batch.negative}
-        state = guided_step(self.backbone, method.guidance, method.schedule, work.state, **inputs)
+        step = self.method.schedule[work.state.step]
+        prompt = Prompt(work.batch.text, work.batch.negative)
+        state = denoising_step(self.backbone, step, prompt, work.state, work.control)
         if not (state.latents.isfinite().all() and state.parameter.isfinite().all()):
             raise ArithmeticError(
-                f"its numbers are no longer finite after step {state.step - 1}: try a smaller learning rate, or dtype float32."
+                f"its numbers are no longer finite after step {step.index}: try a smaller learning "
+                "rate, or dtype float32."
             )
         return replace(work, state=state)

@@ -30,7 +30,7 @@ from ditflow.compatibility import check_entry
 from ditflow.core.sizes import VideoSize
 from ditflow.models import Model, sketch_backbone
 from ditflow.models.dtypes import default_dtype
-from ditflow.sampling.optimise import Guidance
+from ditflow.sampling.guidance import MotionGuidance
 from trainers.motion import costs
 from trainers.motion.optimization import MotionOptimization
 from trainers.motion.probe import measure_forward
@@ -150,7 +150,7 @@ def _disjoint(begun: Iterable[records.Record], left: set[str]) -> Iterable[recor
 def _forwards_of_a_clip(module: MotionOptimization) -> float:
     """Up to the step that `fit` ends at. What comes after it is two passes a step."""
     method = module.method
-    whole = method.guidance.forward_equivalents(method.schedule, module.backbone.spec.blocks)
+    whole = method.guidance.forward_equivalents(method.schedule, module.backbone.spec)
     return whole - 2 * (len(method.schedule) - module.iterations)
 
 
@@ -205,7 +205,7 @@ def _refused(
     return {generation.file.stem: one_line(failed[generation.entry]) for generation in lost}
 
 
-def _costs(backbone: Model, size: VideoSize, batch_size: int, guidance: Guidance | None) -> Rows:
+def _costs(backbone: Model, size: VideoSize, batch_size: int, guidance: MotionGuidance | None) -> Rows:
     """What is known of a backbone before a clip or an entry has been read."""
     operations = costs.operations(backbone, size, backbone.spec.blocks)
     dtype, weights = str(backbone.dtype).removeprefix("torch."), decimal(costs.weights(backbone))

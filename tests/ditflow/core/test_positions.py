@@ -4,10 +4,17 @@ import pytest
 import torch
 from diffusers.models.embeddings import apply_rotary_emb, get_3d_rotary_pos_embed
 from diffusers.pipelines.cogvideo.pipeline_cogvideox import get_resize_crop_region_for_grid
+from torch import Tensor
 
 from ditflow.core.positions import rotary_frequencies, rotary_tables, rotate
 from ditflow.core.sizes import TokenGrid, VideoSize
-from tests.registry import tiny_backbone
+from tests.registry import grid_of, tiny_backbone
+
+
+def frequencies(head_dim: int) -> list[Tensor]:
+    """Those of CogVideoX: a quarter of the channels for time, three eighths for each of space."""
+    time, space = head_dim // 4, head_dim // 8 * 3
+    return [rotary_frequencies(channels) for channels in (time, space, space)]
 
 
 @pytest.mark.parametrize("head_dim", [16, 32, 64])
@@ -18,7 +25,9 @@ def test_stock_positions_give_the_stock_table_bit_by_bit(head_dim: int, frames: 
     positions = torch.cartesian_prod(
         *(torch.linspace(0, n * (n - 1) / n, n) for n in (grid.frames, grid.height, grid.width))
     )
-    torch.testing.assert_close(rotary_tables(positions, head_dim), stock, rtol=0, atol=0)
+    torch.testing.assert_close(
+        rotary_tables(positions, frequencies(head_dim)), stock, rtol=0, atol=0
+    )
 
 
 @pytest.mark.parametrize(
@@ -34,7 +43,7 @@ def test_the_backbones_table_is_the_stock_pipelines_at_any_size(size: VideoSize)
             backbone.spec.head_dim, crop, (grid.height, grid.width), grid.frames
         )
     )
-    position = backbone.stock_position(size)
+    position = backbone.stock_position(grid_of(backbone, size))
     assert (
         position.shape == (1, 2, 2, grid.tokens, backbone.spec.head_dim)
         and position.dtype == torch.float32
@@ -45,20 +54,23 @@ def test_the_backbones_table_is_the_stock_pipelines_at_any_size(size: VideoSize)
 
 def test_positions_keep_their_leading_dimensions() -> None:
     positions = torch.randn(3, 2, 10, 3)
-    tables = rotary_tables(positions, 16)
+    tables = rotary_tables(positions, frequencies(16))
     assert tables.shape == (3, 2, 2, 10, 16)
-    torch.testing.assert_close(tables[1, 0], rotary_tables(positions[1, 0], 16), rtol=0, atol=0)
+    torch.testing.assert_close(
+        tables[1, 0], rotary_tables(positions[1, 0], frequencies(16)), rtol=0, atol=0
+    )
 
 
 def test_a_table_from_positions_is_a_rotation() -> None:
-    cos, sin = rotary_tables(torch.randn(10, 3), 32)
+    cos, sin = rotary_tables(torch.randn(10, 3), frequencies(32))
     torch.testing.assert_close(cos**2 + sin**2, torch.ones_like(cos))
 
 
 def test_channels_turn_with_one_axis_each() -> None:
-    assert [len(frequencies) for frequencies in rotary_frequencies(64)] == [8, 12, 12]
+    assert [len(axis) for axis in frequencies(64)] == [8, 12, 12]
     moved = (
-        rotary_tables(torch.tensor([[0.0, 0.0, 1.0]]), 64) != rotary_tables(torch.zeros(1, 3), 64)
+        rotary_tables(torch.tensor([[0.0, 0.0, 1.0]]), frequencies(64))
+        != rotary_tables(torch.zeros(1, 3), frequencies(64))
     ).any(dim=0)[0]
     assert not moved[:40].any() and moved[40:].all()  # x turns the last three eighths only
 
@@ -81,4 +93,4 @@ def test_rotation_is_differentiable_in_everything() -> None:
     )
     assert torch.autograd.gradcheck(rotate, (x, cos, sin))
     positions = torch.randn(2, 3, 3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda p: rotary_tables(p, 8), positions)
+    assert torch.autograd.gradcheck(lambda p: rotary_tables(p, frequencies(8)), positions)

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from ditflow.core.noise import CLEAN, NoiseLevel
 from ditflow.core.schedule import DenoisingSchedule, GuidanceWindow, Step
 
 PUBLISHED = tuple(range(999, 0, -20))
@@ -9,23 +12,38 @@ PUBLISHED = tuple(range(999, 0, -20))
 DYNAMIC = [2.51, 2.80, 7.97, 7.32, 3.09, 4.82, 1.04, 4.70, 1.72, 7.98, 1.01, 3.18]
 
 
-def test_steps_know_their_neighbours() -> None:
-    schedule = DenoisingSchedule((999, 666, 333), guidance_scale=3.0)
+LEVELS = tuple(NoiseLevel(1 - share, share) for share in (0.9, 0.6, 0.3))
+
+
+def of(timesteps: tuple[float, ...], *rest: Any) -> DenoisingSchedule:
+    return DenoisingSchedule(timesteps, (CLEAN,) * len(timesteps), *rest)
+
+
+def test_each_step_goes_from_its_level_to_the_next() -> None:
+    schedule = DenoisingSchedule((999.5, 666, 333), LEVELS, 3.0)
     assert list(schedule) == [
-        Step(0, 999, -1, 666, 3, 3.0),
-        Step(1, 666, 999, 333, 3, 3.0),
-        Step(2, 333, 666, -1, 3, 3.0),
+        Step(0, 999.5, LEVELS[0], LEVELS[1], 3, 3.0),
+        Step(1, 666, LEVELS[1], LEVELS[2], 3, 3.0),
+        Step(2, 333, LEVELS[2], CLEAN, 3, 3.0),
     ]
     assert len(schedule) == 3
 
 
+@pytest.mark.parametrize(
+    ("timestep", "index"),
+    [(999, 0), (1000, 0), (980, 1), (960, 2), (969, 1), (500, 2), (989, 0), (978.5, 1)],
+)
+def test_the_nearest_timestep(timestep: float, index: int) -> None:
+    assert of((999, 979, 959)).nearest(timestep) == index
+
+
 def test_published_dynamic_guidance() -> None:
-    scales = [step.guidance_scale for step in DenoisingSchedule(PUBLISHED, 7.0, "dynamic_timestep")]
+    scales = [step.guidance_scale for step in of(PUBLISHED, 7.0, "dynamic_timestep")]
     assert [round(scale, 2) for scale in scales[:12]] == DYNAMIC
 
 
 def test_index_guidance_rises() -> None:
-    scales = [step.guidance_scale for step in DenoisingSchedule(PUBLISHED, 7.0, "dynamic_index")]
+    scales = [step.guidance_scale for step in of(PUBLISHED, 7.0, "dynamic_index")]
     assert (
         scales == sorted(scales)
         and scales[0] == 1
@@ -43,16 +61,16 @@ def test_index_guidance_rises() -> None:
 )
 def test_impossible_schedules_are_refused(arguments: tuple, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        DenoisingSchedule(*arguments)
+        of(*arguments)
 
 
 def test_there_is_no_step_past_the_end() -> None:
     with pytest.raises(IndexError, match="steps 0 to 1"):
-        DenoisingSchedule((999, 499))[2]
+        of((999, 499))[2]
 
 
 def test_guided_timesteps_and_learning_rates_as_published() -> None:
-    schedule, window = DenoisingSchedule(PUBLISHED), GuidanceWindow.of(0.2, 50)
+    schedule, window = of(PUBLISHED), GuidanceWindow.of(0.2, 50)
     guided = [step for step in schedule if window.covers(step)]
     assert [step.timestep for step in guided] == list(range(999, 818, -20))
     rates = [window.learning_rate(step, (0.002, 0.001)) for step in guided]
@@ -62,7 +80,7 @@ def test_guided_timesteps_and_learning_rates_as_published() -> None:
 
 
 def test_a_window_may_start_later() -> None:
-    schedule, window = DenoisingSchedule(PUBLISHED), GuidanceWindow.of((10, 20), 50)
+    schedule, window = of(PUBLISHED), GuidanceWindow.of((10, 20), 50)
     assert len(window) == 10 and not window.covers(schedule[9]) and not window.covers(schedule[20])
     assert window.learning_rate(schedule[10], (0.002, 0.001)) == 0.002
 

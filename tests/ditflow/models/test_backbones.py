@@ -17,10 +17,19 @@ from transformers.utils import logging
 from ditflow.core.sizes import Compression, VideoSize
 from ditflow.models import ModelError, load_backbone
 from ditflow.models.base import fingerprint
-from ditflow.models.cogvideox import spec_of
-from ditflow.sampling.loop import initial_noise, sample
+from ditflow.models.cogvideox import CogVideoX
+from ditflow.sampling.state import initial_noise
 from tests.closeness import assert_close_in_norm
-from tests.registry import BACKBONES, SIZE, TRANSFORMER, tiny_backbone, tiny_folder, tiny_pipeline
+from tests.guided import sampled
+from tests.registry import (
+    BACKBONES,
+    SIZE,
+    TRANSFORMER,
+    grid_of,
+    tiny_backbone,
+    tiny_folder,
+    tiny_pipeline,
+)
 
 VAE = {"temporal_compression_ratio": 4, "block_out_channels": [8, 8, 8]}
 PROMPTS = ["a cat", "the dog running"]
@@ -70,7 +79,7 @@ def test_the_published_backbones() -> None:
         "max_text_seq_length": 226,
         "use_rotary_positional_embeddings": True,
     }
-    spec = spec_of(
+    spec = CogVideoX.spec_of(
         "THUDM/CogVideoX-5b",
         config,
         {**VAE, "block_out_channels": [128, 256, 256, 512]},
@@ -103,7 +112,7 @@ def test_the_published_backbones() -> None:
 )
 def test_other_variants_are_refused(changed: dict[str, Any], scheduler: str, message: str) -> None:
     with pytest.raises(ModelError, match=message):
-        spec_of(
+        CogVideoX.spec_of(
             "one",
             {**TRANSFORMER, "use_rotary_positional_embeddings": True, **changed},
             VAE,
@@ -146,10 +155,9 @@ def test_a_configuration_from_before_there_were_rotary_positions(tmp_path: Path)
 def test_noise_levels_stay_on_the_cpu() -> None:
     """diffusers moves its own to the device of the latents that it adds noise to."""
     backbone = tiny_backbone("rotary")
-    levels = 1 - backbone.scheduler.alphas_cumprod.float()
+    before = backbone.level(400)
     backbone.scheduler.alphas_cumprod = backbone.scheduler.alphas_cumprod.to("meta")
-    assert backbone.noise_levels.dtype == torch.float32
-    torch.testing.assert_close(backbone.noise_levels, levels)
+    assert backbone.level(400) == before
 
 
 def test_weights_are_frozen() -> None:
@@ -232,7 +240,7 @@ def test_plain_sampling_is_the_stock_pipeline(kind: str) -> None:
         "a cat", "dog", height=32, width=48, num_frames=9, num_inference_steps=4, guidance_scale=7.0, use_dynamic_cfg=backbone.spec.guidance != "constant",
         latents=noise, generator=[torch.Generator().manual_seed(1)], max_sequence_length=16, output_type="latent",
     ).frames  # fmt: skip
-    latents = sample(
+    latents = sampled(
         backbone,
         backbone.schedule(4, 7.0),
         noise,
@@ -256,7 +264,7 @@ def test_stock_positions_at_any_size(kind: str, size: VideoSize) -> None:
     with torch.no_grad(), backbone.tapped():
         own, given = (
             backbone.predict(latents, 500, text, position)
-            for position in (None, backbone.stock_position(size))
+            for position in (None, backbone.stock_position(grid_of(backbone, size)))
         )
     torch.testing.assert_close(given, own, rtol=0, atol=0)
 
@@ -284,8 +292,8 @@ def test_published_timesteps_whatever_was_asked_before() -> None:
 def test_at_the_first_timestep_noised_latents_are_the_noise(kind: str) -> None:
     backbone = tiny_backbone(kind)
     latents, noise = torch.randn(2, 2, 3, 4, 8, 12)
-    torch.testing.assert_close(backbone.add_noise(latents, noise, 999), noise, rtol=0, atol=0)
-    assert not torch.equal(backbone.add_noise(latents, noise, 979), noise)
+    torch.testing.assert_close(backbone.level(999).mix(latents, noise), noise, rtol=0, atol=0)
+    assert not torch.equal(backbone.level(979).mix(latents, noise), noise)
 
 
 @pytest.mark.parametrize("block", [-1, 4, 20])
@@ -307,7 +315,10 @@ def test_a_rotary_position_needs_the_hooks() -> None:
     backbone = tiny_backbone("rotary")
     with pytest.raises(ModelError, match="with backbone.tapped"):
         backbone.predict(
-            torch.randn(1, 3, 4, 8, 12), 500, torch.randn(1, 16, 32), backbone.stock_position(SIZE)
+            torch.randn(1, 3, 4, 8, 12),
+            500,
+            torch.randn(1, 16, 32),
+            backbone.stock_position(grid_of(backbone)),
         )
 
 
@@ -320,7 +331,7 @@ def test_the_model_runs_in_its_dtype_and_answers_in_float32(dtype: torch.dtype |
         and output.dtype == torch.float32
         and backbone.dtype == getattr(torch, str(dtype).removeprefix("torch."))
     )
-    assert backbone.stock_position(SIZE).dtype == torch.float32
+    assert backbone.stock_position(grid_of(backbone)).dtype == torch.float32
 
 
 @pytest.mark.parametrize("dtype", ["int8", "float99", torch.int64])

@@ -17,9 +17,9 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from ditflow.core.tokens import Recording
-from ditflow.models.cogvideox import LAYOUT, CogVideoX
+from ditflow.models.cogvideox import CogVideoX
 from ditflow.models.taps import StopForward, taps
-from tests.registry import BACKBONES, SIZE, tiny_backbone, tiny_pipeline
+from tests.registry import BACKBONES, SIZE, grid_of, tiny_backbone, tiny_pipeline
 
 BLOCK = 2
 
@@ -53,7 +53,9 @@ def predicted(backbone: CogVideoX, **arguments: Any) -> Tensor:
 def stock(backbone: CogVideoX) -> Tensor:
     """The transformer called as the stock pipeline calls it, clip by clip."""
     rotary = (
-        tuple(backbone.stock_position(SIZE)[0, 0]) if backbone.spec.position == "rotary" else None
+        tuple(backbone.stock_position(grid_of(backbone))[0, 0])
+        if backbone.spec.position == "rotary"
+        else None
     )
     latents, text = latents_of(backbone).to(backbone.dtype), text_of(backbone).to(backbone.dtype)
     with torch.no_grad():
@@ -87,7 +89,10 @@ def test_stock_position_gives_the_stock_output_bit_by_bit(kind: str, dtype: torc
     with backbone.tapped(capture=[1], features=[2]):
         torch.testing.assert_close(predicted(backbone), expected, rtol=0, atol=0)
         torch.testing.assert_close(
-            predicted(backbone, position=backbone.stock_position(SIZE)), expected, rtol=0, atol=0
+            predicted(backbone, position=backbone.stock_position(grid_of(backbone))),
+            expected,
+            rtol=0,
+            atol=0,
         )
     torch.testing.assert_close(predicted(backbone), expected, rtol=0, atol=0)
 
@@ -95,7 +100,7 @@ def test_stock_position_gives_the_stock_output_bit_by_bit(kind: str, dtype: torc
 def test_nothing_is_left_behind(backbone: CogVideoX) -> None:
     before = state_of(backbone.transformer)
     with backbone.tapped(capture=[1], features=[2, 3]):
-        predicted(backbone, position=backbone.stock_position(SIZE))
+        predicted(backbone, position=backbone.stock_position(grid_of(backbone)))
         assert state_of(backbone.transformer) != before
     assert state_of(backbone.transformer) == before
 
@@ -111,7 +116,7 @@ def test_nothing_is_left_behind_by_an_exception(backbone: CogVideoX, where: str)
     before, expected = state_of(backbone.transformer), stock(backbone)
     handle = backbone.transformer.get_submodule(where).register_forward_pre_hook(fail)
     with pytest.raises(MemoryError), backbone.tapped(capture=[1], checkpointing=True):
-        predicted(backbone, position=backbone.stock_position(SIZE))
+        predicted(backbone, position=backbone.stock_position(grid_of(backbone)))
     handle.remove()
     assert state_of(backbone.transformer) == before
     assert not backbone.transformer.gradient_checkpointing
@@ -138,7 +143,7 @@ def test_bit_identity_under_offload(
     for _ in range(2):
         with backbone.tapped(capture=[BLOCK]) as recording:
             torch.testing.assert_close(
-                predicted(backbone, position=backbone.stock_position(SIZE)),
+                predicted(backbone, position=backbone.stock_position(grid_of(backbone))),
                 expected,
                 rtol=0,
                 atol=0,
@@ -169,7 +174,7 @@ def test_the_stock_pipeline_runs_in_the_taps(kind: str) -> None:
     pipeline.set_progress_bar_config(disable=True)
     pipeline.enable_model_cpu_offload(device="cpu")
     expected = generate()
-    with taps(pipeline.transformer, LAYOUT, capture=[BLOCK]) as recording:
+    with taps(pipeline.transformer, CogVideoX.layout, capture=[BLOCK]) as recording:
         torch.testing.assert_close(generate(), expected, rtol=0, atol=0)
     assert len(recording.query[BLOCK]) == 2  # unconditional and conditional
     torch.testing.assert_close(generate(), expected, rtol=0, atol=0)
@@ -330,7 +335,9 @@ def test_injected_keys_and_values_replace_those_of_the_video_tokens_only(
 
 
 def test_each_clip_has_its_own_position(backbone: CogVideoX) -> None:
-    moved = backbone.stock_position(SIZE).repeat(2, *[1] * (backbone.stock_position(SIZE).ndim - 1))
+    moved = backbone.stock_position(grid_of(backbone)).repeat(
+        2, *[1] * (backbone.stock_position(grid_of(backbone)).ndim - 1)
+    )
     moved[1] += 0.1 * torch.randn(moved[1].shape, generator=torch.Generator().manual_seed(0))
     with backbone.tapped():
         together, plain = predicted(backbone, position=moved), predicted(backbone)
@@ -342,7 +349,7 @@ def test_each_clip_has_its_own_position(backbone: CogVideoX) -> None:
 
 def test_query_and_key_have_tables_of_their_own() -> None:
     backbone = tiny_backbone("rotary")
-    position = backbone.stock_position(SIZE).clone()
+    position = backbone.stock_position(grid_of(backbone)).clone()
     position[:, 1] += 0.1
     with torch.no_grad(), backbone.tapped(capture=[0]) as recording:
         predicted(backbone)
@@ -364,7 +371,7 @@ def test_gradients_do_not_depend_on_early_exit_or_checkpointing(
     def gradients(checkpointing: bool, stop_early: bool) -> tuple[Tensor, ...]:
         latents, position = (
             latents_of(backbone).requires_grad_(),
-            backbone.stock_position(SIZE).clone().requires_grad_(),
+            backbone.stock_position(grid_of(backbone)).clone().requires_grad_(),
         )
         with backbone.tapped(
             capture=[BLOCK], stop_early=stop_early, checkpointing=checkpointing
@@ -431,7 +438,7 @@ def test_stop_forward_is_raised_to_who_uses_taps_alone() -> None:
     backbone = tiny_backbone("rotary")
     with (
         pytest.raises(StopForward),
-        taps(backbone.transformer, LAYOUT, capture=[0], stop_early=True),
+        taps(backbone.transformer, CogVideoX.layout, capture=[0], stop_early=True),
     ):
         stock(backbone)
 

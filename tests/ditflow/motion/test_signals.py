@@ -15,10 +15,11 @@ from ditflow.core.sizes import TokenGrid, VideoSize
 from ditflow.core.tokens import Recording
 from ditflow.models import Model
 from ditflow.motion import MotionSignal, Words
-from ditflow.sampling.optimise import Guidance, guided_step, start_guidance
+from ditflow.sampling.guidance import MotionGuidance
 from ditflow.sampling.reference import Reference, reference_motion, reference_prompt, words_of
-from ditflow.sampling.state import GuidanceState
+from ditflow.sampling.state import State
 from tests.closeness import assert_close_in_norm
+from tests.guided import guided_step
 from tests.registry import PAIRS, SIGNALS, SIZE, signal_of, tiny_backbone
 
 GRID, BLOCK = TokenGrid(3, 4, 6), 2
@@ -39,8 +40,12 @@ class Told:
 
 
 def run(
-    backbone: Model, guidance: Guidance, names: list[str], size: VideoSize = SIZE, steps: int = 1
-) -> GuidanceState:
+    backbone: Model,
+    guidance: MotionGuidance,
+    names: list[str],
+    size: VideoSize = SIZE,
+    steps: int = 1,
+) -> State:
     """So many of four steps, from reference latents and prompts that depend on the clip's name
     alone.
     """
@@ -49,7 +54,7 @@ def run(
     latents = torch.stack([torch.randn(shape, generator=draw) for draw in draws])
     text = torch.stack([torch.randn(16, 32, generator=draw) for draw in draws])
     told = [Told()] * len(names)
-    state = start_guidance(backbone, guidance, size, names, [0] * len(names))
+    state = guidance.start(backbone, size, names, [0] * len(names))
     seen_with = backbone.embed([reference_prompt(guidance.signal, clip) for clip in told])
     words = words_of(backbone, guidance.signal, told)
     reference = reference_motion(
@@ -110,7 +115,7 @@ def looked_at(signal: MotionSignal[Any], recording: Recording, grid: TokenGrid =
 @pytest.mark.parametrize(("kind", "variable"), PAIRS)
 def test_its_loss_falls_and_clips_are_independent(name: str, kind: str, variable: str) -> None:
     backbone = tiny_backbone(kind)
-    guidance = Guidance(signal_of(name), variable, 0.5, (RATES[variable],) * 2, inner_steps=4)
+    guidance = MotionGuidance(signal_of(name), variable, 0.5, (RATES[variable],) * 2, inner_steps=4)
     steps = (
         2 if name in MATCHING else 1
     )  # noised to the first step, which is all noise, every reference is the generation itself
@@ -131,7 +136,7 @@ def test_checkpointing_changes_nothing(name: str) -> None:
     plain, checkpointed = (
         run(
             backbone,
-            Guidance(
+            MotionGuidance(
                 signal_of(name),
                 "rotary_positions",
                 0.5,
@@ -167,7 +172,7 @@ def test_the_reference_is_looked_at_as_seldom_as_can_be_and_no_deeper_than_it_mu
     )
     run(
         backbone,
-        Guidance(signal, "latents", 0.5, (0.1, 0.1), inner_steps=1, injection_blocks=()),
+        MotionGuidance(signal, "latents", 0.5, (0.1, 0.1), inner_steps=1, injection_blocks=()),
         ["a"],
         steps=2,
     )

@@ -3,8 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from ditflow.core.schedule import GuidanceWindow
 from ditflow.models.cogvideox import CogVideoX
-from ditflow.sampling.key_value import nearest, reference_key_value
+from ditflow.sampling.control import GuidedSteps, Inputs, Prompt
+from ditflow.sampling.key_value import ReferenceKeyValue, reference_key_value
+from ditflow.sampling.state import State
 from tests.registry import BACKBONES, tiny_backbone
 
 LATENTS, NOISE = torch.randn(2, 2, 3, 4, 8, 12, generator=torch.Generator().manual_seed(0))
@@ -20,7 +23,7 @@ def test_keys_and_values_are_those_of_the_full_forward_pass(backbone: CogVideoX)
     step = backbone.schedule(10)[3]
     injected = reference_key_value(backbone, LATENTS, NOISE, step, TEXT, (0, 2))
     with torch.no_grad(), backbone.tapped(capture=(0, 2)) as recording:
-        backbone.predict(backbone.add_noise(LATENTS, NOISE, step.timestep), step.timestep, TEXT)
+        backbone.predict(step.level.mix(LATENTS, NOISE), step.timestep, TEXT)
     assert injected.keys() == {0, 2}
     for block, (key, value) in injected.items():
         torch.testing.assert_close(key, recording.key[block], rtol=0, atol=0)
@@ -78,11 +81,8 @@ def test_at_the_first_step_nothing_comes_from_the_reference(backbone: CogVideoX)
 
 def test_no_blocks_no_forward_pass(backbone: CogVideoX) -> None:
     backbone.transformer.register_forward_pre_hook(lambda *_: pytest.fail("the transformer ran"))
-    assert reference_key_value(backbone, LATENTS, NOISE, backbone.schedule(10)[3], TEXT, ()) == {}
-
-
-@pytest.mark.parametrize(
-    ("timestep", "index"), [(999, 0), (1000, 0), (980, 1), (960, 2), (969, 1), (500, 2), (989, 0)]
-)
-def test_the_nearest_timestep(timestep: int, index: int) -> None:
-    assert nearest((999, 979, 959), timestep) == index
+    schedule, state = backbone.schedule(10), State.begin(NOISE, [torch.Generator()] * 2)
+    guided = GuidedSteps(schedule, GuidanceWindow(0, 10))
+    control, inputs = ReferenceKeyValue(LATENTS, (), guided), Inputs(NOISE)
+    given = backbone, schedule[3], Prompt(TEXT, TEXT), state, inputs
+    assert control.before(*given) == (state, inputs)

@@ -5,7 +5,9 @@ import torch
 from torch import Tensor
 
 from ditflow.models.cogvideox import CogVideoX
-from ditflow.sampling.loop import clip_generator, denoise, initial_noise, sample
+from ditflow.sampling.control import Prompt
+from ditflow.sampling.loop import denoising_step, sample
+from ditflow.sampling.state import State, clip_generator, initial_noise
 from tests.registry import BACKBONES, SIZE, tiny_backbone
 
 
@@ -41,10 +43,12 @@ def test_a_clip_does_not_depend_on_its_batch(backbone: CogVideoX) -> None:
     names, schedule = ["a", "b", "c"], backbone.schedule(3)
     text, negative = torch.randn(3, 16, 32), torch.randn(1, 16, 32)
     noise, generators = noise_of(backbone, names)
-    together = sample(backbone, schedule, noise, text, negative, generators)
+    prompt, start = Prompt(text, negative), State.begin(noise, generators)
+    together = sample(backbone, schedule, prompt, start).latents
     for clip, name in enumerate(names):
         noise, generators = noise_of(backbone, [name])
-        alone = sample(backbone, schedule, noise, text[clip : clip + 1], negative, generators)
+        prompt, start = Prompt(text[clip : clip + 1], negative), State.begin(noise, generators)
+        alone = sample(backbone, schedule, prompt, start).latents
         torch.testing.assert_close(alone, together[clip : clip + 1], rtol=0, atol=0)
 
 
@@ -66,23 +70,14 @@ def test_guidance_is_a_line_through_both_predictions(backbone: CogVideoX, scale:
     )
     for generator, state in zip(generators, states, strict=True):
         generator.set_state(state)
-    torch.testing.assert_close(
-        denoise(backbone, noise, step, text, negative, generators=generators),
-        expected,
-        rtol=0,
-        atol=0,
-    )
+    begun = State.begin(noise, generators)
+    after = denoising_step(backbone, step, Prompt(text, negative), begun)
+    torch.testing.assert_close((after.latents, after.previous_x0), expected, rtol=0, atol=0)
 
 
 def test_latents_stay_float32(backbone: CogVideoX) -> None:
     low = tiny_backbone("rotary", torch.bfloat16)
     noise, generators = noise_of(low, ["a"])
-    latents, x0 = denoise(
-        low,
-        noise,
-        low.schedule(4)[0],
-        torch.randn(1, 16, 32),
-        torch.randn(1, 16, 32),
-        generators=generators,
-    )
-    assert latents.dtype == x0.dtype == torch.float32
+    prompt = Prompt(torch.randn(1, 16, 32), torch.randn(1, 16, 32))
+    after = denoising_step(low, low.schedule(4)[0], prompt, State.begin(noise, generators))
+    assert after.latents.dtype == after.previous_x0.dtype == torch.float32

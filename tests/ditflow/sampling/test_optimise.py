@@ -20,9 +20,12 @@ from ditflow.models import ModelError
 from ditflow.models.cogvideox import CogVideoX
 from ditflow.motion import AttentionMotionFlow
 from ditflow.sampling import optimise as module
-from ditflow.sampling.optimise import Guidance, guide, guided_step, start_guidance
+from ditflow.sampling.control import Inputs
+from ditflow.sampling.guidance import MotionGuidance
+from ditflow.sampling.optimise import guide
 from ditflow.sampling.reference import Reference, reference_motion
-from ditflow.sampling.state import GuidanceState
+from ditflow.sampling.state import State
+from tests.guided import guided_step
 from tests.registry import PAIRS, SIZE, tiny_backbone
 
 STEPS, NAMES = 4, ["car", "swan", "dance"]
@@ -34,9 +37,9 @@ RATES = {
 }
 
 
-def guidance_of(variable: str, **changed: object) -> Guidance:
+def guidance_of(variable: str, **changed: object) -> MotionGuidance:
     return replace(
-        Guidance(
+        MotionGuidance(
             AttentionMotionFlow(2),
             variable,
             window=0.5,
@@ -55,7 +58,7 @@ class Run:
     def __init__(
         self,
         kind: str,
-        guidance: Guidance,
+        guidance: MotionGuidance,
         names: list[str] = NAMES,
         size: VideoSize = SIZE,
         still: bool = False,
@@ -75,7 +78,7 @@ class Run:
         )
         self.text = torch.stack([torch.randn(16, 32, generator=generator) for generator in draw])
         self.empty, self.negative = torch.zeros(1, 16, 32), torch.ones(1, 16, 32)
-        self.state = start_guidance(self.backbone, guidance, size, names, seeds)
+        self.state = guidance.start(self.backbone, size, names, seeds)
         self.reference = self.seen()
         if still:
             self.reference = replace(self.reference, motion=torch.zeros_like(self.reference.motion))
@@ -90,11 +93,11 @@ class Run:
             noise=self.state.noise,
         )
 
-    def step(self, state: GuidanceState) -> GuidanceState:
+    def step(self, state: State) -> State:
         inputs = {name: getattr(self, name) for name in ("reference", "text", "negative")}
         return guided_step(self.backbone, self.guidance, self.schedule, state, **inputs)
 
-    def states(self) -> list[GuidanceState]:
+    def states(self) -> list[State]:
         states = [self.state]
         for _ in self.schedule:
             states.append(self.step(states[-1]))
@@ -187,7 +190,7 @@ def test_a_killed_run_goes_on_bit_by_bit(kind: str, variable: str) -> None:
     run = Run(kind, guidance_of(variable))
     states = run.states()
     for before, after in pairwise(states):
-        again = GuidanceState.from_tensors(load(save(before.tensors())))
+        again = State.from_tensors(load(save(before.tensors())))
         resumed = run.step(again)
         assert resumed.step == after.step
         assert resumed.tensors().keys() == after.tensors().keys()
@@ -297,7 +300,7 @@ def test_what_does_not_fit_is_refused(changed: dict, error: type[Exception], mes
 )
 def test_impossible_guidance_is_refused(changed: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Guidance(AttentionMotionFlow(2), **changed)
+        MotionGuidance(AttentionMotionFlow(2), **changed)
 
 
 def test_moving_references_do_not_warn() -> None:
@@ -334,16 +337,16 @@ def gradient_of(run: Run, dtype: torch.dtype) -> Tensor:
     """As one update by plain gradient descent takes it, in units of the factor."""
     backbone, latents, step = tiny_backbone("sinusoidal", dtype), run.state.latents, run.schedule[1]
     guidance = replace(run.guidance, inner_steps=1, update="sgd")
-    variable = guidance.kind.start(backbone, latents, SIZE)
+    variable = guidance.kind.start(backbone, latents)
     after, _ = guide(
         backbone,
         guidance,
         variable,
-        latents,
+        Inputs(latents),
         step,
         1e4 / guidance.signal.factor,
-        text=run.text,
-        motion=run.reference.motion,
+        run.text,
+        run.reference.motion,
     )
     return (variable.parameter - after.parameter).double()
 

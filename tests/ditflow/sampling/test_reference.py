@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from ditflow.core.noise import CLEAN, NoiseLevel
+from ditflow.core.schedule import Step
 from ditflow.models import ModelError
 from ditflow.models.cogvideox import CogVideoX
 from ditflow.motion import (
@@ -21,7 +23,7 @@ from ditflow.motion import (
     SpatialMarginalMean,
     View,
 )
-from ditflow.sampling.optimise import Guidance, start_guidance
+from ditflow.sampling.guidance import MotionGuidance
 from ditflow.sampling.reference import (
     motion_of,
     reference_motion,
@@ -67,15 +69,17 @@ def shown_to(
     reference = replace(
         reference_motion(backbone, None, latents, torch.zeros(1, 16, 32), ["x"], noise=latents)
     )
-    motion_of(backbone, signal, reference, torch.zeros_like(latents), timestep)
+    step = Step(0, timestep, backbone.level(timestep), CLEAN, 1, 1.0)
+    motion_of(backbone, signal, reference, torch.zeros_like(latents), step)
     return seen[0]
 
 
 def test_noise_levels_rise_to_one_and_are_those_of_the_scheduler(backbone: CogVideoX) -> None:
-    levels = backbone.noise_levels
-    assert len(levels) == 1000 and (levels.diff() >= 0).all() and levels[-1] == 1
-    latents = backbone.add_noise(torch.ones(1), torch.zeros(1), 400)
-    torch.testing.assert_close(latents, (1 - levels[400:401]) ** 0.5)
+    shares = [backbone.level(timestep).share for timestep in range(1000)]
+    assert shares == sorted(shares) and shares[-1] == 1
+    latents = backbone.level(400).mix(torch.ones(1), torch.full((1,), 2.0))
+    wanted = backbone.scheduler.add_noise(torch.ones(1), torch.full((1,), 2.0), torch.tensor([400]))
+    torch.testing.assert_close(latents, wanted, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +118,7 @@ def test_the_transformer_is_told_the_timestep_and_given_its_noise(
         backbone, AttentionMotionFlow(1, **arguments), monkeypatch, timestep=700
     )
     assert timestep == told
-    kept = (1 - backbone.noise_levels[told]) ** 0.5 if noisy else torch.ones(())
+    kept = torch.tensor(backbone.level(told).signal if noisy else 1.0)
     torch.testing.assert_close(latents, kept.expand_as(latents))
 
 
@@ -124,7 +128,7 @@ def test_a_share_of_noise_finds_its_timestep(
     latents, timestep = shown_to(backbone, MotionClone(1), monkeypatch)
     torch.testing.assert_close(latents, torch.full_like(latents, 0.29**0.5))
     torch.testing.assert_close(
-        backbone.noise_levels[timestep], torch.tensor(0.71), rtol=0, atol=2e-3
+        torch.tensor(backbone.level(timestep).share), torch.tensor(0.71), rtol=0, atol=2e-3
     )  # the scheduler's steps there
     assert timestep == {1.0: 465, 3.0: 310}[backbone.scheduler.config.snr_shift_scale], (
         "as for the published backbones"
@@ -132,17 +136,17 @@ def test_a_share_of_noise_finds_its_timestep(
 
 
 def test_a_timestep_that_the_scheduler_has_not(backbone: CogVideoX) -> None:
-    guidance = Guidance(SpatialMarginalMean(1, reference_timestep=1000), "latents")
+    guidance = MotionGuidance(SpatialMarginalMean(1, reference_timestep=1000), "latents")
     with pytest.raises(
         ModelError, match="no timestep 1000 to look at the reference: those of .* are 0 to 999"
     ):
         guidance.check(backbone, 4)
-    assert seen_at(backbone, View(999, None), 0) == (999, 1.0)
+    assert seen_at(backbone, View(999, None)) == (999, NoiseLevel(0.0, 1.0))
 
 
 def test_a_signal_that_matches_looks_anew_at_each_step(backbone: CogVideoX) -> None:
     signal, names = SpatialMarginalMean(1, reference_timestep="match"), ["x"]
-    state = start_guidance(backbone, Guidance(signal, "latents"), SIZE, names, [0])
+    state = MotionGuidance(signal, "latents").start(backbone, SIZE, names, [0])
     reference = reference_motion(
         backbone,
         signal,
@@ -152,12 +156,14 @@ def test_a_signal_that_matches_looks_anew_at_each_step(backbone: CogVideoX) -> N
         noise=state.noise,
     )
     assert reference.motion is None
+    schedule = backbone.schedule(4)
     early, late = (
-        motion_of(backbone, signal, reference, state.noise, timestep) for timestep in (999, 500)
+        motion_of(backbone, signal, reference, state.noise, step)
+        for step in (schedule[0], schedule[2])
     )
     assert not torch.equal(early, late)
     torch.testing.assert_close(
-        motion_of(backbone, signal, replace(reference, motion=early), state.noise, 500),
+        motion_of(backbone, signal, replace(reference, motion=early), state.noise, schedule[2]),
         early,
         rtol=0,
         atol=0,

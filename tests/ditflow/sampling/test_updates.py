@@ -8,32 +8,36 @@ import pytest
 import torch
 from torch import Tensor
 
+from ditflow.core.noise import CLEAN
 from ditflow.core.schedule import DenoisingSchedule
 from ditflow.models.cogvideox import CogVideoX
 from ditflow.motion import AttentionMotionFlow, MotionClone, MotionFeature, SpatialMarginalMean
-from ditflow.sampling.loop import clip_generator, denoise, sample
-from ditflow.sampling.optimise import Guidance, guided_step, score_scale, start_guidance
+from ditflow.sampling.control import Prompt
+from ditflow.sampling.guidance import MotionGuidance
+from ditflow.sampling.loop import denoising_step, sample
+from ditflow.sampling.optimise import score_scale
 from ditflow.sampling.reference import Reference, reference_motion
-from ditflow.sampling.state import GuidanceState, generators_of
+from ditflow.sampling.state import State, clip_generator
+from tests.guided import guided_step
 from tests.registry import BACKBONES, SIZE, tiny_backbone
 
 STEPS = 4
-SCORE = Guidance(MotionClone(2), "latents", (1, 3), (3.0, 3.0), inner_steps=1, update="score")
+SCORE = MotionGuidance(MotionClone(2), "latents", (1, 3), (3.0, 3.0), inner_steps=1, update="score")
 TEXT, NEGATIVE = (
     torch.randn(1, 16, 32, generator=torch.Generator().manual_seed(1)),
     torch.ones(1, 16, 32),
 )
 
 
-def begun(backbone: CogVideoX, guidance: Guidance) -> tuple[GuidanceState, Reference]:
-    state = start_guidance(backbone, guidance, SIZE, ["x"], [0])
+def begun(backbone: CogVideoX, guidance: MotionGuidance) -> tuple[State, Reference]:
+    state = guidance.start(backbone, SIZE, ["x"], [0])
     latents = torch.randn(state.noise.shape, generator=torch.Generator().manual_seed(2))
     return state, reference_motion(
         backbone, guidance.signal, latents, torch.zeros(1, 16, 32), ["x"], noise=state.noise
     )
 
 
-def states_of(backbone: CogVideoX, guidance: Guidance) -> list[GuidanceState]:
+def states_of(backbone: CogVideoX, guidance: MotionGuidance) -> list[State]:
     state, reference = begun(backbone, guidance)
     states = [state]
     for _ in range(STEPS):
@@ -52,7 +56,7 @@ def states_of(backbone: CogVideoX, guidance: Guidance) -> list[GuidanceState]:
 
 
 def gradient_of(
-    backbone: CogVideoX, guidance: Guidance, state: GuidanceState, reference: Reference
+    backbone: CogVideoX, guidance: MotionGuidance, state: State, reference: Reference
 ) -> Tensor:
     """Of the loss at the latents, without injection."""
     step, latents = backbone.schedule(STEPS)[state.step], state.latents.clone().requires_grad_()
@@ -85,8 +89,8 @@ def test_score_guidance_is_the_additive_form(kind: str) -> None:
         text=TEXT,
         negative=NEGATIVE,
     )
-    levels, step = 1 - backbone.scheduler.alphas_cumprod, schedule[1]
-    scale = float(levels[step.timestep] * levels[step.following]) ** 0.5
+    levels = 1 - backbone.scheduler.alphas_cumprod
+    scale = float(levels[schedule[1].timestep] * levels[schedule[2].timestep]) ** 0.5
     wanted = plain.latents - 3.0 * scale * gradient_of(backbone, guidance, state, reference)
     assert not torch.equal(guided.latents, plain.latents)
     torch.testing.assert_close(
@@ -120,7 +124,7 @@ def test_additive_guidance_is_the_customised_ddim_step_and_recomputed_clean_late
 
 def test_the_last_step_has_no_noise_to_guide() -> None:
     backbone = tiny_backbone("rotary")
-    scales = [score_scale(backbone, step) for step in backbone.schedule(STEPS)]
+    scales = [score_scale(step) for step in backbone.schedule(STEPS)]
     assert scales[-1] == 0 and all(
         earlier > later for earlier, later in zip(scales, scales[1:], strict=False)
     )
@@ -128,7 +132,7 @@ def test_the_last_step_has_no_noise_to_guide() -> None:
 
 def test_gradient_descent_is_the_variable_minus_rate_times_gradient() -> None:
     backbone = tiny_backbone("rotary")
-    guidance = Guidance(
+    guidance = MotionGuidance(
         MotionClone(2),
         "latents",
         0.25,
@@ -157,13 +161,18 @@ def test_gradient_descent_is_the_variable_minus_rate_times_gradient() -> None:
 
 @pytest.mark.parametrize("kind", BACKBONES)
 def test_without_signal_and_injection_it_is_plain_sampling(kind: str) -> None:
-    backbone, guidance = tiny_backbone(kind), Guidance(None, window=0, injection_blocks=())
+    backbone, guidance = tiny_backbone(kind), MotionGuidance(None, window=0, injection_blocks=())
     *_, last = states_of(backbone, guidance)
     generators = [clip_generator("x", 0)]
     noise = torch.randn(last.noise.shape[1:], generator=generators[0])[None]
     torch.testing.assert_close(
         last.latents,
-        sample(backbone, backbone.schedule(STEPS), noise, TEXT, NEGATIVE, generators),
+        sample(
+            backbone,
+            backbone.schedule(STEPS),
+            Prompt(TEXT, NEGATIVE),
+            State.begin(noise, generators),
+        ).latents,
         rtol=0,
         atol=0,
     )
@@ -171,7 +180,7 @@ def test_without_signal_and_injection_it_is_plain_sampling(kind: str) -> None:
 
 
 def test_without_signal_keys_and_values_still_come_from_the_clip_in_the_window() -> None:
-    backbone, injection = tiny_backbone("rotary"), Guidance(None, window=(1, 3))
+    backbone, injection = tiny_backbone("rotary"), MotionGuidance(None, window=(1, 3))
     states, plain = (
         states_of(backbone, injection),
         states_of(backbone, replace(injection, window=0)),
@@ -180,16 +189,9 @@ def test_without_signal_keys_and_values_still_come_from_the_clip_in_the_window()
         states[2].latents, plain[2].latents
     )
     state = states[3]
-    latents, _ = denoise(
-        backbone,
-        state.latents,
-        backbone.schedule(STEPS)[3],
-        TEXT,
-        NEGATIVE,
-        previous_x0=state.previous_x0,
-        generators=generators_of(state.generators),
-    )
-    torch.testing.assert_close(states[4].latents, latents, rtol=0, atol=0)
+    plain_step = backbone.schedule(STEPS)[3]
+    after = denoising_step(backbone, plain_step, Prompt(TEXT, NEGATIVE), state)
+    torch.testing.assert_close(states[4].latents, after.latents, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -216,30 +218,34 @@ def test_costs_in_forward_passes() -> None:
     (forward + 2 for backward) as deep as the signal reads.
     """
     schedule, guided = (
-        DenoisingSchedule(tuple(range(999, 0, -20))),
+        DenoisingSchedule(tuple(range(999, 0, -20)), (CLEAN,) * 50),
         {"variable": "latents", "window": 0.2},
     )
+    spec = replace(tiny_backbone("rotary").spec, blocks=40)
     injection = 10 / 6 / 40
-    assert Guidance(None, window=0.0, injection_blocks=()).forward_equivalents(schedule, 40) == 100
-    assert Guidance(None, window=0.2).forward_equivalents(schedule, 40) == pytest.approx(
+    assert (
+        MotionGuidance(None, window=0.0, injection_blocks=()).forward_equivalents(schedule, spec)
+        == 100
+    )
+    assert MotionGuidance(None, window=0.2).forward_equivalents(schedule, spec) == pytest.approx(
         100 + injection
     )
     depth = (20 + 1 / 6) / 40
-    assert Guidance(AttentionMotionFlow(20), **guided).forward_equivalents(
-        schedule, 40
+    assert MotionGuidance(AttentionMotionFlow(20), **guided).forward_equivalents(
+        schedule, spec
     ) == pytest.approx(100 + injection + depth * (1 + 150))
-    assert Guidance(AttentionMotionFlow(20), **guided, checkpointing=True).forward_equivalents(
-        schedule, 40
-    ) == pytest.approx(100 + injection + depth * 201)
-    assert Guidance(SpatialMarginalMean(19), **guided).forward_equivalents(
-        schedule, 40
+    assert MotionGuidance(
+        AttentionMotionFlow(20), **guided, checkpointing=True
+    ).forward_equivalents(schedule, spec) == pytest.approx(100 + injection + depth * 201)
+    assert MotionGuidance(SpatialMarginalMean(19), **guided).forward_equivalents(
+        schedule, spec
     ) == pytest.approx(100 + injection + 151 / 2)
-    assert Guidance(
+    assert MotionGuidance(
         SpatialMarginalMean(19, reference_timestep="match"), **guided
-    ).forward_equivalents(schedule, 40) == pytest.approx(100 + injection + 160 / 2)
-    assert Guidance(MotionFeature(19, channels="pans"), **guided).forward_equivalents(
-        schedule, 40
+    ).forward_equivalents(schedule, spec) == pytest.approx(100 + injection + 160 / 2)
+    assert MotionGuidance(MotionFeature(19, channels="pans"), **guided).forward_equivalents(
+        schedule, spec
     ) == pytest.approx(100 + injection + 155 / 2)
-    assert replace(SCORE, window=0.2).forward_equivalents(schedule, 40) == pytest.approx(
+    assert replace(SCORE, window=0.2).forward_equivalents(schedule, spec) == pytest.approx(
         100 + injection + (2 + 1 / 6) / 40 * 31
     )

@@ -12,7 +12,7 @@ from ditflow.core.sizes import VideoSize
 from ditflow.models import Model, ModelError
 from ditflow.motion import AttentionMotionFlow
 from ditflow.sampling.variables import VARIABLES, Variable
-from tests.registry import PAIRS, SIZE, tiny_backbone
+from tests.registry import PAIRS, SIZE, grid_of, tiny_backbone
 
 SMALL = VideoSize(5, 16, 24)  # 2 x 2 x 3 tokens
 BLOCK = 2
@@ -46,7 +46,7 @@ def motion_loss(
 def test_it_starts_at_the_models_own(kind: str, name: str) -> None:
     backbone = tiny_backbone(kind)
     latents = noise_of(backbone)
-    variable = VARIABLES[name].start(backbone, latents, SIZE)
+    variable = VARIABLES[name].start(backbone, latents)
     assert (
         variable.kind == name
         and variable.parameter.dtype == torch.float32
@@ -54,7 +54,7 @@ def test_it_starts_at_the_models_own(kind: str, name: str) -> None:
     )
     torch.testing.assert_close(variable.latents(latents), latents, rtol=0, atol=0)
     if variable.position is not None:
-        stock = backbone.stock_position(SIZE)
+        stock = backbone.stock_position(grid_of(backbone))
         torch.testing.assert_close(
             variable.position, stock.expand(2, *stock.shape[1:]), rtol=0, atol=0
         )
@@ -63,7 +63,7 @@ def test_it_starts_at_the_models_own(kind: str, name: str) -> None:
 @pytest.mark.parametrize(("kind", "name"), PAIRS)
 def test_it_is_what_it_was_stored_as(kind: str, name: str) -> None:
     backbone = tiny_backbone(kind)
-    variable = VARIABLES[name].start(backbone, noise_of(backbone), SIZE)
+    variable = VARIABLES[name].start(backbone, noise_of(backbone))
     moved = variable.parameter + 1
     again = VARIABLES[name].at(backbone, moved)
     assert type(again) is type(variable)
@@ -74,7 +74,7 @@ def test_it_is_what_it_was_stored_as(kind: str, name: str) -> None:
 def test_only_latents_follow_the_sampler() -> None:
     for kind, name in PAIRS:
         backbone = tiny_backbone(kind)
-        variable = VARIABLES[name].start(backbone, noise_of(backbone), SIZE)
+        variable = VARIABLES[name].start(backbone, noise_of(backbone))
         later = noise_of(backbone) * 2
         torch.testing.assert_close(
             variable.carried(later).parameter,
@@ -105,7 +105,7 @@ def test_shapes_are_those_of_a_bank_entry() -> None:
     }
     for name, shape in shapes.items():
         backbone = sinusoidal if name == "sinusoidal" else rotary
-        assert VARIABLES[name].start(backbone, noise_of(backbone), SIZE).parameter.shape == (
+        assert VARIABLES[name].start(backbone, noise_of(backbone)).parameter.shape == (
             2,
             *shape,
         )
@@ -120,7 +120,7 @@ def test_positions_that_a_model_does_not_have_are_refused(kind: str, name: str) 
     with pytest.raises(
         ModelError, match=f"needs .* positions; those of .* are {kind}. Use latents or"
     ):
-        VARIABLES[name].start(backbone, noise_of(backbone), SIZE)
+        VARIABLES[name].start(backbone, noise_of(backbone))
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -131,7 +131,7 @@ def test_the_gradient_is_the_finite_difference(kind: str, name: str, checkpointi
     """
     backbone = tiny_backbone(kind, torch.float64)
     latents = noise_of(backbone, SMALL).double()
-    variable = VARIABLES[name].start(backbone, latents, SMALL)
+    variable = VARIABLES[name].start(backbone, latents)
     generator = torch.Generator().manual_seed(7)
     variable = variable.replaced(
         variable.parameter.double()
@@ -169,7 +169,7 @@ def test_every_part_of_a_variable_has_a_gradient(kind: str, name: str) -> None:
     latents, grid = noise_of(backbone), backbone.spec.compression.grid(SIZE)
     reference = torch.ones(2, grid.frames, grid.frames, grid.tokens_per_frame, 2)
     _, gradient = motion_loss(
-        backbone, VARIABLES[name].start(backbone, latents, SIZE), latents, reference, False
+        backbone, VARIABLES[name].start(backbone, latents), latents, reference, False
     )
     assert gradient.dtype == torch.float32 and gradient.ne(0).float().mean() > 0.99
 
@@ -179,7 +179,7 @@ def test_every_part_of_a_variable_has_a_gradient(kind: str, name: str) -> None:
 def test_checkpointing_changes_nothing(kind: str, name: str, dtype: torch.dtype) -> None:
     backbone = tiny_backbone(kind, dtype)
     latents, grid = noise_of(backbone), backbone.spec.compression.grid(SIZE)
-    variable = VARIABLES[name].start(backbone, latents, SIZE)
+    variable = VARIABLES[name].start(backbone, latents)
     reference = torch.ones(2, grid.frames, grid.frames, grid.tokens_per_frame, 2)
     torch.testing.assert_close(
         motion_loss(backbone, variable, latents, reference, True),

@@ -47,7 +47,7 @@ def test_bank_holds_every_clip_and_nothing_in_flight(whole):
 def test_entry_and_video_are_those_of_the_library(run, clips, tmp_path):
     from ditflow import read_video, transfer_motion, write_video
     from ditflow.motion import AttentionMotionFlow
-    from ditflow.sampling.optimise import Guidance
+    from ditflow.sampling.guidance import MotionGuidance
 
     assert (
         run(
@@ -63,9 +63,9 @@ def test_entry_and_video_are_those_of_the_library(run, clips, tmp_path):
         tiny_backbone("rotary"),
         read_video(clips.parent / "left.mp4", frames=SIZE.frames, size=(SIZE.height, SIZE.width)),
     )
-    guidance = Guidance(AttentionMotionFlow(2), "rotary_tables", 0.5, (0.002, 0.001), inner_steps=2)
+    guidance = MotionGuidance(AttentionMotionFlow(2), "rotary_tables", 0.5, (0.002, 0.001), inner_steps=2)
     transfer = transfer_motion(
-        backbone, clip, "a left cat", steps=4, guidance=guidance, keep_reference=True
+        backbone, clip, "a left cat", steps=4, motion_guidance=guidance, keep_reference=True
     )
     assert MotionBank(tmp_path / "bank")["left"].content_hash == transfer.entry.content_hash
     write_video(tmp_path / "wanted.mp4", transfer.frames, 8.0)
@@ -646,7 +646,7 @@ def test_predict_drops_no_setting(run, whole, tmp_path, prompts, capfd):
     assert run(*words, "--model.guidance", "dynamic_index") == 0
     assert "kept" not in capfd.readouterr().out
     video = inject_motion(
-        tiny_backbone("rotary"), MotionBank(whole)["left"], "a dog", guidance="dynamic_index"
+        tiny_backbone("rotary"), MotionBank(whole)["left"], "a dog", guidance_kind="dynamic_index"
     )
     write_video(tmp_path / "wanted.mp4", video, 8.0)
     assert (tmp_path / "videos" / video_name("left", "a dog", 0)).read_bytes() == (

@@ -1,0 +1,65 @@
+"""Hooks that leave nothing behind on a stock diffusers model.
+
+Modules inside the model carry diffusers' `ModelHook`, which survives `torch.compile`; see
+`ditflow.models.taps` for what is done with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from diffusers.hooks.hooks import HookRegistry, ModelHook
+from torch import nn
+
+
+class _Hook(ModelHook):
+    def __init__(self, before: Callable[..., Any] | None, after: Callable[..., Any] | None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.before, self.after = before, after
+
+    def pre_forward(
+        self, module: nn.Module, *args: Any, **kwargs: Any
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return self.before(args, kwargs) if self.before is not None else (args, kwargs)
+
+    def post_forward(self, module: nn.Module, output: Any) -> Any:
+        return self.after(output) if self.after is not None else output
+
+
+def hook(
+    stack: ExitStack,
+    module: nn.Module,
+    *,
+    before: Callable[..., Any] | None = None,
+    after: Callable[..., Any] | None = None,
+) -> None:
+    """Hook a module until the stack unwinds, and then leave its `__dict__` as it was.
+
+    `before` takes and returns (args, kwargs) of a call, `after` its output.
+    """
+    added = [name for name in ("forward", "_diffusers_hook") if name not in module.__dict__]
+    registry = HookRegistry.check_if_exists_or_initialize(module)
+    model_hook = _Hook(before, after)
+    name = f"ditflow_{id(model_hook)}"
+
+    def remove() -> None:
+        registry.remove_hook(name, recurse=False)
+        # diffusers leaves a hook in a cycle: what it holds must not wait for the garbage collector
+        model_hook.before = model_hook.after = None
+        if not registry.hooks:
+            for attribute in added:
+                module.__dict__.pop(attribute, None)
+
+    stack.callback(remove)
+    registry.register_hook(model_hook, name)
+
+
+@contextmanager
+def replaced_output(module: nn.Module, output: Any) -> Iterator[None]:
+    """Let a module give this output, whatever it computes; None leaves it alone."""
+    with ExitStack() as stack:
+        if output is not None:
+            hook(stack, module, after=lambda _: output)
+        yield

@@ -1,0 +1,91 @@
+"""What can act on a generation: one small value for each way, and a sequence of them.
+
+A control sees each denoising step twice. `before` may change what is denoised: the latents, the
+positions, the keys and values. `after` may change what came of it. Optimising motion, injecting an
+entry and keeping a reference's keys and values are controls; plain generation has none.
+"""
+
+# B batch (b: 1 or B), F latent frames, C channels, Hl Wl latent rows and columns, L text tokens
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from torch import Tensor
+
+from ditflow.core.schedule import DenoisingSchedule, GuidanceWindow, Step
+from ditflow.core.tokens import KeyValue
+from ditflow.models.base import Model
+from ditflow.sampling.state import State
+
+
+class Prompt(NamedTuple):
+    """Embeddings of the prompt and of the negative prompt, (b, L, .) each."""
+
+    text: Tensor
+    negative: Tensor
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What one step denoises with.
+
+    `latents` are (B, F, C, Hl, Wl). `position` None means the model's own; it and `key_value` act
+    on all passes. `correction` is added to the latents after the scheduler's step.
+    """
+
+    latents: Tensor
+    position: Tensor | None = None
+    key_value: KeyValue = field(default_factory=dict)
+    correction: Tensor | None = None
+
+
+class Control:
+    """Changes nothing; a subclass says what it changes before and after a step."""
+
+    def before(
+        self, model: Model, step: Step, prompt: Prompt, state: State, inputs: Inputs
+    ) -> tuple[State, Inputs]:
+        """The state and the inputs that the step is taken with."""
+        return state, inputs
+
+    def after(self, model: Model, step: Step, state: State) -> State:
+        """The state that the next step starts from."""
+        return state
+
+
+@dataclass(frozen=True)
+class Controls(Control):
+    """Several controls, one after the other: each sees what the one before it has made."""
+
+    controls: tuple[Control, ...]
+
+    def before(
+        self, model: Model, step: Step, prompt: Prompt, state: State, inputs: Inputs
+    ) -> tuple[State, Inputs]:
+        for control in self.controls:
+            state, inputs = control.before(model, step, prompt, state, inputs)
+        return state, inputs
+
+    def after(self, model: Model, step: Step, state: State) -> State:
+        for control in self.controls:
+            state = control.after(model, step, state)
+        return state
+
+
+@dataclass(frozen=True)
+class GuidedSteps:
+    """A window on a schedule, found again on any other schedule by the nearest timestep."""
+
+    schedule: DenoisingSchedule
+    window: GuidanceWindow
+
+    def index(self, step: Step) -> int | None:
+        """Which of the guided steps this step is, counted from 0; None outside of the window."""
+        index = self.schedule.nearest(step.timestep)
+        inside = self.window.start <= index < self.window.stop
+        return index - self.window.start if inside else None
+
+
+NOTHING = Control()

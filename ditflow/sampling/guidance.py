@@ -1,0 +1,115 @@
+"""How motion is optimised: the settings of the method, what they need, and what they cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+from ditflow.core.schedule import DenoisingSchedule, GuidanceWindow
+from ditflow.core.sizes import VideoSize
+from ditflow.models.base import Model, ModelSpec
+from ditflow.motion.base import MotionSignal
+from ditflow.sampling.reference import seen_at
+from ditflow.sampling.state import State, start
+from ditflow.sampling.variables import VARIABLES, Variable
+
+Update = Literal["adam", "sgd", "score"]
+PROJECTIONS = 1 / 6  # of a block's work: two of its products with E x E weights out of 12
+
+
+@dataclass(frozen=True)
+class MotionGuidance:
+    """How motion is optimised.
+
+    `window` is the fraction of the steps that is guided, or their (start, stop). `learning_rate`
+    goes from its first to its last value over the window, in units of the variable (`adam`) or as a
+    factor of the gradient (`sgd`, `score`). In the window, keys and values of `injection_blocks`
+    come from the reference. Without a `signal` nothing is optimised. `checkpointing` saves memory.
+
+    The update `score` takes one gradient at the latents. It subtracts it from the latents after the
+    scheduler's step, times the noise of both levels: MotionClone (Ling et al., 2406.05338,
+    equation 2) in the additive form of its code. Inside the model's output, as the equation reads,
+    it would climb wherever the scheduler predicts clean latents from that output. An entry keeps
+    what was denoised at each guided step, so it brings the correction of every guided step but the
+    last, which acts after it.
+    """
+
+    signal: MotionSignal[Any] | None
+    variable: str = "rotary_positions"
+    window: float | tuple[int, int] = 0.5
+    learning_rate: tuple[float, float] = (0.04, 0.02)
+    inner_steps: int = 5
+    injection_blocks: tuple[int, ...] = (0,)
+    checkpointing: bool = False
+    update: Update = "adam"
+
+    def __post_init__(self) -> None:
+        if self.variable not in VARIABLES:
+            known = ", ".join(VARIABLES)
+            raise ValueError(f"unknown variable {self.variable!r}: it is one of {known}.")
+        if self.inner_steps < 1:
+            raise ValueError(
+                f"inner_steps={self.inner_steps}: a guided step needs at least one update; "
+                "for none, use window=0."
+            )
+        if not all(0 <= rate < math.inf for rate in self.learning_rate):
+            raise ValueError(
+                f"learning_rate={self.learning_rate}: its first and its last value must be finite "
+                "and not below 0."
+            )
+        if self.update not in get_args(Update):
+            known = ", ".join(get_args(Update))
+            raise ValueError(f"unknown update {self.update!r}: it is one of {known}.")
+        if self.update == "score" and (self.variable, self.inner_steps) != ("latents", 1):
+            given = f"variable {self.variable!r} and inner_steps={self.inner_steps}"
+            raise ValueError(
+                f"update 'score' is one gradient of the latents at each step, so {given} make no "
+                "sense: use variable 'latents' and inner_steps=1."
+            )
+
+    @property
+    def kind(self) -> type[Variable]:
+        """What is optimised; without a signal the latents pass through."""
+        return VARIABLES["latents" if self.signal is None else self.variable]
+
+    def check(self, model: Model, steps: int) -> GuidanceWindow:
+        """The window on a schedule of so many steps.
+
+        Raises ValueError where variable, blocks, view or window do not fit the model.
+        """
+        model.check_blocks(self.injection_blocks)
+        self.kind.check(model)
+        if self.signal is not None:
+            model.check_blocks([*self.signal.capture, *self.signal.features])
+            seen_at(model, self.signal.looks)
+        return GuidanceWindow.of(self.window, steps)
+
+    def start(
+        self, model: Model, size: VideoSize, names: Sequence[str], seeds: Sequence[int]
+    ) -> State:
+        """Before the first step: noise for each clip, the variable at the model's own positions."""
+        state = start(model, size, names, seeds)
+        return replace(state, parameter=self.kind.start(model, state.noise).parameter)
+
+    def forward_equivalents(self, schedule: DenoisingSchedule, spec: ModelSpec) -> float:
+        """What a video costs, in forward passes of one sample through the whole transformer.
+
+        VAE and text encoder are left out. A pass that ends early counts by its blocks, a backward
+        pass as two forward ones, recomputation under checkpointing as one more.
+        """
+        guided, signal = len(GuidanceWindow.of(self.window, len(schedule))), self.signal
+        plain = spec.passes * len(schedule) + guided * _depth(self.injection_blocks) / spec.blocks
+        if signal is None or not guided:
+            return plain
+        depth = _depth(signal.capture, signal.features) / spec.blocks
+        looks = signal.clips_shown * (guided if signal.looks.timestep == "match" else 1)
+        updates = guided * self.inner_steps * (4 if self.checkpointing else 3)
+        return plain + depth * (looks + updates)
+
+
+def _depth(capture: Collection[int] = (), features: Collection[int] = ()) -> float:
+    """How many blocks run until the last of these is recorded."""
+    recorded = [*(block + PROJECTIONS for block in capture), *(block + 1 for block in features)]
+    return max(recorded, default=0)
