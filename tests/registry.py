@@ -7,6 +7,7 @@ from __future__ import annotations
 import atexit
 import shutil
 import string
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -15,17 +16,22 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKLCogVideoX,
+    AutoencoderKLWan,
     CogVideoXDDIMScheduler,
     CogVideoXDPMScheduler,
     CogVideoXPipeline,
     CogVideoXTransformer3DModel,
+    DiffusionPipeline,
+    FlowMatchEulerDiscreteScheduler,
+    WanPipeline,
+    WanTransformer3DModel,
 )
-from transformers import T5Config, T5EncoderModel, T5Tokenizer
+from torch import nn
+from transformers import T5Config, T5EncoderModel, T5Tokenizer, UMT5Config, UMT5EncoderModel
 
 from ditflow import motion
 from ditflow.core.sizes import TokenGrid, VideoSize
 from ditflow.models import Model, load_backbone
-from ditflow.models.cogvideox import CogVideoX
 from ditflow.motion import MotionSignal
 
 SIZE = VideoSize(9, 32, 48)  # 3 x 4 x 6 tokens on these backbones
@@ -51,15 +57,16 @@ SCHEDULER: dict[str, Any] = dict(
     clip_sample=False,
 )
 
-BACKBONES = {
+COGVIDEOX = {
     "rotary": (True, CogVideoXDPMScheduler, 1.0),
     "rotary-ddim": (True, CogVideoXDDIMScheduler, 1.0),
     "sinusoidal": (False, CogVideoXDDIMScheduler, 3.0),
 }
+BACKBONES = (*COGVIDEOX, "wan")
 VARIABLES = {
-    "latents": ("rotary", "rotary-ddim", "sinusoidal"),
-    "rotary_tables": ("rotary", "rotary-ddim"),
-    "rotary_positions": ("rotary", "rotary-ddim"),
+    "latents": BACKBONES,
+    "rotary_tables": ("rotary", "rotary-ddim", "wan"),
+    "rotary_positions": ("rotary", "rotary-ddim", "wan"),
     "sinusoidal": ("sinusoidal",),
 }
 PAIRS = [
@@ -92,11 +99,9 @@ def signal_of(name: str, block: int = 2) -> MotionSignal[Any]:
     return motion.SIGNALS[kind](block, **arguments)
 
 
-def tiny_backbone(kind: str, dtype: torch.dtype = torch.float32) -> CogVideoX:
+def tiny_backbone(kind: str, dtype: torch.dtype = torch.float32) -> Model:
     """A fresh random backbone: 4 blocks, 2 heads of 16, compression 4 x 4 x 4, patch 2."""
-    backbone = load_backbone(str(tiny_folder(kind)), device="cpu", dtype=dtype)
-    assert isinstance(backbone, CogVideoX)
-    return backbone
+    return load_backbone(str(tiny_folder(kind)), device="cpu", dtype=dtype)
 
 
 @cache
@@ -113,27 +118,70 @@ def grid_of(backbone: Model, size: VideoSize = SIZE) -> TokenGrid:
     return backbone.spec.compression.grid(size)
 
 
-def tiny_pipeline(kind: str, **transformer: Any) -> CogVideoXPipeline:
-    rotary, scheduler, snr_shift_scale = BACKBONES[kind]
-    tokenizer = tiny_tokenizer()
+def tiny_pipeline(kind: str, **transformer: Any) -> DiffusionPipeline:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return CogVideoXPipeline(
-            tokenizer=tokenizer,
-            text_encoder=tiny_text_encoder(tokenizer),
-            vae=tiny_vae(),
-            transformer=tiny_transformer(use_rotary_positional_embeddings=rotary, **transformer),
-            scheduler=scheduler(**SCHEDULER, snr_shift_scale=snr_shift_scale),
-        )
+        return _wan() if kind == "wan" else _cogvideox(kind, **transformer)
+
+
+def _cogvideox(kind: str, **transformer: Any) -> CogVideoXPipeline:
+    rotary, scheduler, snr_shift_scale = COGVIDEOX[kind]
+    tokenizer = tiny_tokenizer()
+    return CogVideoXPipeline(
+        tokenizer=tokenizer,
+        text_encoder=tiny_text_encoder(tokenizer),
+        vae=tiny_vae(),
+        transformer=tiny_transformer(use_rotary_positional_embeddings=rotary, **transformer),
+        scheduler=scheduler(**SCHEDULER, snr_shift_scale=snr_shift_scale),
+    )
+
+
+def _wan() -> WanPipeline:
+    """Flow matching, channels first, text in cross-attention."""
+    tokenizer = tiny_tokenizer()
+    transformer = WanTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=16,
+        in_channels=4,
+        out_channels=4,
+        text_dim=32,
+        freq_dim=32,
+        ffn_dim=48,
+        num_layers=4,
+        rope_max_seq_len=32,
+    ).eval()
+    widened(layer for block in transformer.blocks for layer in (block.attn1.to_q, block.attn1.to_k))
+    widened(block.attn1.norm_q for block in transformer.blocks)
+    return WanPipeline(
+        tokenizer=tokenizer,
+        text_encoder=UMT5EncoderModel(UMT5Config(**text_config(tokenizer))).eval(),
+        vae=AutoencoderKLWan(
+            base_dim=4,
+            z_dim=4,
+            dim_mult=[1, 1, 1],
+            num_res_blocks=1,
+            temperal_downsample=[True, True],
+            latents_mean=[0.1, -0.2, 0.3, 0.0],
+            latents_std=[1.0, 2.0, 0.5, 1.5],
+            scale_factor_temporal=4,
+            scale_factor_spatial=4,
+        ).eval(),
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+    )
+
+
+@torch.no_grad()
+def widened(layers: Iterable[nn.Module]) -> None:
+    """Weights wide enough that attention is not uniform."""
+    for layer in layers:
+        layer.weight.mul_(3)
 
 
 def tiny_transformer(**changed: Any) -> CogVideoXTransformer3DModel:
-    """Weights wide enough that attention is not uniform."""
     transformer = CogVideoXTransformer3DModel(**{**TRANSFORMER, **changed}).eval()
-    with torch.no_grad():
-        for block in transformer.transformer_blocks:
-            for projection in (block.attn1.to_q, block.attn1.to_k, block.norm1.linear):
-                projection.weight.mul_(3)
+    for block in transformer.transformer_blocks:
+        widened((block.attn1.to_q, block.attn1.to_k, block.norm1.linear))
     return transformer
 
 
@@ -160,14 +208,17 @@ def tiny_tokenizer() -> T5Tokenizer:
 
 
 def tiny_text_encoder(tokenizer: T5Tokenizer) -> T5EncoderModel:
-    config = T5Config(
-        vocab_size=len(tokenizer),
-        d_model=32,
-        d_kv=8,
-        d_ff=37,
-        num_layers=2,
-        num_heads=4,
-        feed_forward_proj="gated-gelu",
-        dropout_rate=0.0,
-    )
-    return T5EncoderModel(config).eval()
+    return T5EncoderModel(T5Config(**text_config(tokenizer))).eval()
+
+
+def text_config(tokenizer: T5Tokenizer) -> dict[str, Any]:
+    return {
+        "vocab_size": len(tokenizer),
+        "d_model": 32,
+        "d_kv": 8,
+        "d_ff": 37,
+        "num_layers": 2,
+        "num_heads": 4,
+        "feed_forward_proj": "gated-gelu",
+        "dropout_rate": 0.0,
+    }

@@ -12,9 +12,13 @@ from ditflow.models.base import Model, ModelError
 from ditflow.models.cogvideox import CogVideoX
 from ditflow.models.dtypes import default_dtype, warn_if_emulated
 from ditflow.models.hub import INDEX, hub_index
+from ditflow.models.wan import Wan
 from ditflow.resources import shipped
 
-MODELS: dict[str, type[Model]] = {"CogVideoXTransformer3DModel": CogVideoX}
+MODELS: dict[str, type[Model]] = {  # by the class of their transformer
+    "CogVideoXTransformer3DModel": CogVideoX,
+    "WanTransformer3DModel": Wan,
+}
 
 
 def load_backbone(

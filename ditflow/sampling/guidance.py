@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from ditflow.core.schedule import DenoisingSchedule, GuidanceWindow
 from ditflow.core.sizes import VideoSize
-from ditflow.models.base import Model, ModelSpec
+from ditflow.models.base import Model, ModelError, ModelSpec
 from ditflow.motion.base import MotionSignal
 from ditflow.sampling.reference import seen_at
 from ditflow.sampling.state import State, start
@@ -84,6 +84,12 @@ class MotionGuidance:
         if self.signal is not None:
             model.check_blocks([*self.signal.capture, *self.signal.features])
             seen_at(model, self.signal.looks)
+            if self.signal.subjects is not None and not model.layout.text_first:
+                raise ModelError(
+                    f"signal {self.signal.name!r} reads how video tokens attend to text, and "
+                    f"{model.spec.name!r} does that in an attention of its own. Choose another "
+                    "signal, or a CogVideoX."
+                )
         return GuidanceWindow.of(self.window, steps)
 
     def start(

@@ -1,0 +1,181 @@
+"""Wan 2.1 text-to-video: flow matching, cross-attention to text, rotary positions.
+
+Wan Team, 2025 (2503.20314). The stock diffusers classes run unchanged. Steps are Euler's on the
+scheduler's own noise levels, whichever scheduler a checkpoint was saved with: the corrector of
+UniPC would undo changes of the latents.
+"""
+
+# B batch (b: 1 or B), F latent frames, C channels, Hl Wl latent rows and columns, N video tokens,
+# L text tokens, A heads, D head dim
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from diffusers import WanTransformer3DModel
+from torch import Tensor
+
+from ditflow.core.noise import NoiseLevel, level_of
+from ditflow.core.positions import rotary_frequencies, rotary_tables
+from ditflow.core.schedule import DenoisingSchedule, GuidanceKind
+from ditflow.core.sizes import Compression, TokenGrid, VideoSize
+from ditflow.models.base import Model, ModelError, ModelSpec, fingerprint
+from ditflow.models.encoders import Encoders
+from ditflow.models.hooks import replaced_output
+from ditflow.models.taps import Layout, StopForward
+
+SCHEDULERS = ("UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler")
+SUPPORTED = "a text-to-video Wan 2.1, such as Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
+TEXT_TOKENS = 512
+TRAINED = VideoSize(81, 480, 832)  # which no configuration says
+
+
+class WanEncoders(Encoders):
+    """Latents are normalised by channel. Text that a mask hides is zero, as in the training."""
+
+    vae_class, text_class = "AutoencoderKLWan", "UMT5EncoderModel"
+    masked = True
+
+    def normalised(self, latents: Tensor, config: Any) -> Tensor:
+        mean, deviation = _statistics(config, latents)
+        return (latents - mean) / deviation
+
+    def denormalised(self, latents: Tensor, config: Any) -> Tensor:
+        mean, deviation = _statistics(config, latents)
+        return latents * deviation + mean
+
+
+class Wan(Model):
+    """See `load` for a saved pipeline, and `spec_of` for what is refused."""
+
+    transformer_class, encoders_class = WanTransformer3DModel, WanEncoders
+    layout = Layout(
+        blocks=("blocks",),
+        attention="attn1",
+        rotary=3,
+        tail="norm_out",
+        norms="BNE",
+        text_first=False,
+    )
+    needs = {
+        "transformer": (
+            *("num_attention_heads", "attention_head_dim", "num_layers", "patch_size"),
+            *("in_channels", "out_channels", "text_dim"),
+        ),
+        "vae": ("dim_mult", "temperal_downsample"),
+    }
+
+    @classmethod
+    def spec_of(
+        cls, name: str, transformer: Mapping[str, Any], vae: Mapping[str, Any], scheduler: str
+    ) -> ModelSpec:
+        if transformer["in_channels"] != transformer["out_channels"]:
+            raise ModelError(
+                f"{name!r} is an image-to-video Wan, which takes a picture too: not supported. "
+                f"Use {SUPPORTED}."
+            )
+        if scheduler not in SCHEDULERS:
+            raise ModelError(f"{name!r} has a {scheduler}; supported: {', '.join(SCHEDULERS)}.")
+        heads, head_dim = transformer["num_attention_heads"], transformer["attention_head_dim"]
+        patch_time, patch, _ = transformer["patch_size"]
+        return ModelSpec(
+            name=name,
+            fingerprint=fingerprint(transformer),
+            transformer=cls.transformer_class.__name__,
+            position="rotary",
+            blocks=transformer["num_layers"],
+            heads=heads,
+            head_dim=head_dim,
+            hidden=heads * head_dim,
+            text_tokens=TEXT_TOKENS,
+            text_channels=transformer["text_dim"],
+            compression=Compression(
+                time=2 ** sum(vae["temperal_downsample"]),
+                space=2 ** (len(vae["dim_mult"]) - 1) * (vae.get("patch_size") or 1),
+                patch=patch,
+                channels=transformer["in_channels"],
+                patch_time=patch_time,
+                first_alone=True,
+            ),
+            size=TRAINED,
+            prediction="flow",
+            guidance="constant",
+            scheduler=scheduler,
+        )
+
+    def schedule(
+        self, steps: int, guidance_scale: float = 5.0, guidance: GuidanceKind | None = None
+    ) -> DenoisingSchedule:
+        trained = self.scheduler.config.num_train_timesteps
+        if not 1 <= steps <= trained:
+            raise ModelError(
+                f"{steps} denoising steps were asked for; {self.spec.name!r} can take 1 to "
+                f"{trained}."
+            )
+        self.scheduler.set_timesteps(steps)
+        timesteps = tuple(self.scheduler.timesteps.tolist())
+        levels = tuple(_level(sigma) for sigma in self.scheduler.sigmas[:-1].tolist())
+        return DenoisingSchedule(timesteps, levels, guidance_scale, guidance or "constant")
+
+    def level(self, timestep: float) -> NoiseLevel:
+        trained = self.scheduler.config.num_train_timesteps
+        if not 0 <= timestep <= trained:
+            raise ModelError(
+                f"there is no timestep {timestep} to look at the reference: those of "
+                f"{self.spec.name!r} are 0 to {trained}."
+            )
+        return _level(timestep / trained)
+
+    def timestep_of(self, share: float) -> float:
+        noise = level_of(share, self.spec.prediction).noise
+        return float(noise * self.scheduler.config.num_train_timesteps)
+
+    def positions(self, grid: TokenGrid) -> Tensor:
+        """A token's place in the grid, whatever its size."""
+        axes = (grid.frames, grid.height, grid.width)
+        return torch.cartesian_prod(
+            *(torch.arange(n, dtype=torch.float32, device=self.device) for n in axes)
+        )
+
+    def tables(self, positions: Tensor) -> Tensor:
+        """A third of the channels turns with rows, one with columns, and the rest with time.
+
+        Angles are float64, as the stock table's are.
+        """
+        space = 2 * (self.spec.head_dim // 6)
+        channels = (self.spec.head_dim - 2 * space, space, space)
+        options: Any = {"dtype": torch.float64, "device": positions.device}
+        return rotary_tables(positions, [rotary_frequencies(n, **options) for n in channels])
+
+    def predict(
+        self, latents: Tensor, timestep: float, text: Tensor, position: Tensor | None = None
+    ) -> Tensor | None:
+        if position is not None:
+            self.check_tapped()
+        try:
+            with replaced_output(self.transformer.rope, position):
+                output: Tensor = self.transformer(
+                    hidden_states=latents.transpose(1, 2).to(self.dtype),
+                    # one for all clips: nothing of a clip depends on its batch
+                    timestep=torch.tensor([timestep], device=latents.device),
+                    encoder_hidden_states=text.to(self.dtype).expand(len(latents), -1, -1),
+                    return_dict=False,
+                )[0]
+        except StopForward:
+            return None
+        return output.float().transpose(1, 2)
+
+
+def _level(sigma: float) -> NoiseLevel:
+    return NoiseLevel(1 - sigma, sigma)
+
+
+def _statistics(config: Any, latents: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel of latents (B, C, F, Hl, Wl)."""
+    mean, deviation = (
+        torch.tensor(values, device=latents.device).view(-1, 1, 1, 1)
+        for values in (config.latents_mean, config.latents_std)
+    )
+    return mean, deviation
