@@ -36,7 +36,9 @@ def test_every_page_is_on_the_site(site):
     assert [page for page in sorted(pages) if not (site / page).is_file()] == []
 
 
-@pytest.mark.parametrize("module", ["ditflow", "ditflow.bank", "ditflow.metrics", "ditflow.motion"])
+@pytest.mark.parametrize(
+    "module", ["ditflow", "ditflow.bank", "ditflow.metrics", "ditflow.motion", "ditflow.visual"]
+)
 def test_public_names_are_in_the_reference(site, module):
     from importlib import import_module
 

@@ -20,7 +20,9 @@ import pytest
 from tests.pages import PAGES, ROOT
 
 CONTRIBUTING = PAGES["CONTRIBUTING.md"]
-COPIED = ("ditflow", "datamodules", "trainers", "configs", "tests", "setup.cfg", "CONTRIBUTING.md")
+TITLES = re.findall(r"^## (Add an? .*)$", CONTRIBUTING, flags=re.MULTILINE)
+FOLDERS = ("ditflow", "datamodules", "trainers", "configs", "tests")
+COPIED = (*FOLDERS, "setup.cfg", "pyproject.toml", "CONTRIBUTING.md")
 FILE = re.compile(r"`([\w/]+\.py)`:\n\n```python\n(.*?)```", flags=re.DOTALL)
 DIFF = re.compile(r"```diff\n--- (\S+)\n(.*?)```", flags=re.DOTALL)
 
@@ -54,17 +56,18 @@ def change(file: Path, lines: list[str]) -> None:
 
 @pytest.fixture
 def copy(tmp_path, request) -> Path:
-    """A copy of the repository in which the recipe of the test has been followed."""
+    """A copy of the repository in which the recipes of the test have been followed."""
     for name in COPIED:
         kind = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         kind(ROOT / name, tmp_path / name)
     (tmp_path / "checkpoints").symlink_to(ROOT / "checkpoints")
-    follow(recipe(request.param), tmp_path)
+    for title in request.param:
+        follow(recipe(title), tmp_path)
     return tmp_path
 
 
 def follows(title: str):
-    return pytest.mark.parametrize("copy", [title], indirect=True, ids=[""])
+    return pytest.mark.parametrize("copy", [[title]], indirect=True, ids=[""])
 
 
 def run(folder: Path, *arguments: str) -> str:
@@ -180,6 +183,17 @@ write_page("clips.html", page_of_clips(sorted(Path().glob("*.mp4"))))
 
 
 def test_every_recipe_is_followed():
-    titles = re.findall(r"^## (Add an? .*)$", CONTRIBUTING, flags=re.MULTILINE)
     source = Path(__file__).read_text(encoding="utf-8")
-    assert titles and [title for title in titles if f'@follows("{title}")' not in source] == []
+    assert [title for title in TITLES if f'@follows("{title}")' not in source] == []
+    assert len(TITLES) >= 6
+
+
+@pytest.mark.parametrize("copy", [TITLES], indirect=True, ids=[""])
+def test_recipes_are_as_clean_as_the_code(copy):
+    """All of them together: formatted, without a finding of ruff, and on their floors."""
+    files = [name for name, _ in FILE.findall(CONTRIBUTING)]
+    run(copy, "-m", "ruff", "check", *files)
+    run(copy, "-m", "ruff", "format", "--check", *files)
+    modules = " or ".join(f"{name[:-3].replace('/', '.')}]" for name in files)
+    floors = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_floors.py")
+    run(copy, *floors, "-k", modules)
