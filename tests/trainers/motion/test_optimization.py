@@ -14,6 +14,7 @@ import torch
 
 from ditflow.bank import BankStorageError, MotionBank
 from ditflow.files import StorageError
+from ditflow.sampling.guidance import MotionGuidance
 from tests.clips import NAMES, arguments, ditflow, hashes
 from tests.registry import SIZE, tiny_backbone, tiny_folder
 
@@ -160,7 +161,7 @@ def test_a_record_that_is_damaged_is_no_clips_fault(run, clips, whole, tmp_path,
 
 
 def test_finished_entries_are_skipped(run, clips, whole, tmp_path, monkeypatch):
-    monkeypatch.setattr("trainers.motion.optimization.guided_step", None)
+    monkeypatch.setattr("trainers.motion.optimization.denoising_step", None)
     before = {file: file.stat().st_mtime_ns for file in (whole / "entries").iterdir()}
     assert run(*arguments("fit", whole, manifest=clips)) == 0
     assert {file: file.stat().st_mtime_ns for file in (whole / "entries").iterdir()} == before
@@ -173,13 +174,13 @@ def test_encoders_are_gone_while_optimising_and_clips_are_encoded_once(
     from trainers.motion import optimization as motion_optimization
 
     encoded, held = [], []
-    encode, step = Encoders.encode, motion_optimization.guided_step
+    encode, step = Encoders.encode, motion_optimization.denoising_step
     monkeypatch.setattr(
         Encoders, "encode", lambda self, frames: encoded.append(len(frames)) or encode(self, frames)
     )
     monkeypatch.setattr(
         motion_optimization,
-        "guided_step",
+        "denoising_step",
         lambda backbone, *rest, **clips: (
             held.append((backbone.encoders._vae, backbone.encoders._text))
             or step(backbone, *rest, **clips)
@@ -275,16 +276,16 @@ def test_clips_that_fail_together_are_tried_in_halves(
 
     from trainers.motion import optimization as motion_optimization
 
-    start, step = motion_optimization.start_guidance, motion_optimization.guided_step
+    start, step = MotionGuidance.start, motion_optimization.denoising_step
     batches = []
 
     def started(backbone, guidance, size, names, seeds):
         batches.append(tuple(names))
         return start(backbone, guidance, size, names, seeds)
 
-    def failing(backbone, guidance, schedule, state, **clips):
+    def failing(model, at, prompt, state, control):
         if "right" not in batches[-1] or state.step == 0:
-            return step(backbone, guidance, schedule, state, **clips)
+            return step(model, at, prompt, state, control)
         if how == "raises":
             raise torch.OutOfMemoryError("no memory left")
         row = batches[-1].index("right")
@@ -294,8 +295,8 @@ def test_clips_that_fail_together_are_tried_in_halves(
             latents=state.latents.index_fill(0, torch.tensor(row), float("nan")),
         )
 
-    monkeypatch.setattr(motion_optimization, "start_guidance", started)
-    monkeypatch.setattr(motion_optimization, "guided_step", failing)
+    monkeypatch.setattr(MotionGuidance, "start", started)
+    monkeypatch.setattr(motion_optimization, "denoising_step", failing)
     assert run(*arguments("fit", tmp_path / "bank", manifest=clips, batch_size=2)) == 1
     assert batches == [("left", "right"), ("left",), ("right",), ("still.life",)]
     assert ("no memory left" if how == "raises" else "no longer finite") in capfd.readouterr().err
@@ -444,7 +445,7 @@ def test_interrupted_from_the_keyboard(run, clips, tmp_path, monkeypatch, capfd)
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("trainers.motion.optimization.guided_step", interrupted)
+    monkeypatch.setattr("trainers.motion.optimization.denoising_step", interrupted)
     handler = signal.getsignal(signal.SIGINT)
     try:
         assert run(*arguments("fit", tmp_path / "bank", manifest=clips)) == 130

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from ditflow.bank import MotionBank
+from ditflow.sampling.guidance import MotionGuidance
 from tests.clips import arguments, hashes, write_clips
 from tests.ranks import Ranks, slurm, torchrun
 
@@ -69,7 +70,7 @@ def watched(
     def first(rank: int) -> None:
         from trainers.motion import optimization as motion_optimization
 
-        start, step = motion_optimization.start_guidance, motion_optimization.guided_step
+        start, step = MotionGuidance.start, motion_optimization.denoising_step
 
         def started(backbone, guidance, size, names, seeds):
             assert not torch.distributed.is_initialized()
@@ -81,7 +82,7 @@ def watched(
                 time.sleep(0.01)
             return step(*arguments, **options)
 
-        motion_optimization.start_guidance, motion_optimization.guided_step = started, stepped
+        MotionGuidance.start, motion_optimization.denoising_step = started, stepped
 
     folder.mkdir(exist_ok=True)
     return first

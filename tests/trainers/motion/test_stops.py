@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from ditflow.bank import MotionBank
+from ditflow.sampling.guidance import MotionGuidance
 from tests.clips import NAMES, arguments, ditflow, hashes
 from tests.ranks import Ranks, slurm
 
@@ -43,14 +44,14 @@ def at_step(number: int, act: Callable[[], object]) -> Callable[[int], None]:
     def first(rank: int) -> None:
         from trainers.motion import optimization as motion_optimization
 
-        step, count = motion_optimization.guided_step, iter(range(1, 10_000))
+        step, count = motion_optimization.denoising_step, iter(range(1, 10_000))
 
         def stepped(*arguments, **options):
             if next(count) == number:
                 act()
             return step(*arguments, **options)
 
-        motion_optimization.guided_step = stepped
+        motion_optimization.denoising_step = stepped
 
     return first
 
@@ -119,10 +120,10 @@ def test_a_chain_of_runs_with_little_time_each_comes_to_the_same_bank(
     """Six steps of 0.6 seconds and more, one second for each run."""
     from trainers.motion import optimization as motion_optimization
 
-    step, codes = motion_optimization.guided_step, []
+    step, codes = motion_optimization.denoising_step, []
     monkeypatch.setattr(
         motion_optimization,
-        "guided_step",
+        "denoising_step",
         lambda *rest, **clips: time.sleep(0.6) or step(*rest, **clips),
     )
     while codes[-1:] != [0]:
@@ -158,15 +159,15 @@ def test_memory_for_fewer_clips_than_asked_for(fit, whole, tmp_path, monkeypatch
     """Whatever is too large is tried in halves, and nothing that large is tried again."""
     from trainers.motion import optimization as motion_optimization
 
-    step, sizes = motion_optimization.guided_step, []
+    step, sizes = motion_optimization.denoising_step, []
 
-    def with_little_memory(backbone, guidance, schedule, state, **clips):
+    def with_little_memory(model, at, prompt, state, control):
         sizes.append(len(state.latents))
         if sizes[-1] > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return step(backbone, guidance, schedule, state, **clips)
+        return step(model, at, prompt, state, control)
 
-    monkeypatch.setattr(motion_optimization, "guided_step", with_little_memory)
+    monkeypatch.setattr(motion_optimization, "denoising_step", with_little_memory)
     assert fit(batch_size=2) == 0
     assert sizes == [2, 1, 1, 1, 1, 1, 1]
     assert (
@@ -179,7 +180,7 @@ def test_a_broken_device_is_no_clips_fault(fit, tmp_path, monkeypatch):
     def broken(*_, **__):
         raise torch.AcceleratorError("an illegal memory access was encountered")
 
-    monkeypatch.setattr("trainers.motion.optimization.guided_step", broken)
+    monkeypatch.setattr("trainers.motion.optimization.denoising_step", broken)
     with pytest.raises(torch.AcceleratorError):
         fit()
     assert MotionBank(tmp_path / "bank", create=True).failures() == {}
@@ -188,13 +189,12 @@ def test_a_broken_device_is_no_clips_fault(fit, tmp_path, monkeypatch):
 def test_a_clip_that_keeps_failing_is_given_up_and_can_be_taken_up_again(
     fit, whole, tmp_path, monkeypatch, capfd
 ):
-    from trainers.motion import optimization as motion_optimization
 
-    start = motion_optimization.start_guidance
+    start = MotionGuidance.start
     with monkeypatch.context() as broken:
         broken.setattr(
-            motion_optimization,
-            "start_guidance",
+            MotionGuidance,
+            "start",
             lambda *rest: start(*rest) if "right" not in rest[3] else 1 / 0,
         )
         for attempt in (1, 2):
