@@ -1,8 +1,8 @@
-"""Metrics: how a generated video moves, what it shows, and what it took from its reference.
+"""Metrics of a generated video: how it moves, what it shows, and what it took from its reference.
 
-Each is a function of tensors, and a class of the same name in `METRICS` that keeps rows over the
-samples and processes of a run. The classes are loaded when they are first asked for, as
-torchmetrics takes its time.
+Read `base.py` first. Each metric is a function of tensors. A class of the same name in `METRICS`
+calls the function for each sample and keeps one row a sample over all processes of a run. The
+classes are loaded at their first use, because torchmetrics is slow to import.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
-"""CLIP by name: the embedded one, which knows the synthetic world only, a local folder, or a hub
-id; always the stock class with safetensors weights.
+"""Load a CLIP by name: the embedded one, a local folder, or a hub id.
+
+The embedded CLIP knows the synthetic world only. Every CLIP is a stock transformers class with
+safetensors weights.
 """
 
 # T frames, C colours, Y X pixel rows and columns, E embedding
@@ -20,8 +22,9 @@ BATCH = 64
 
 
 class Clip:
-    """A CLIP that gives frames and prompts as unit vectors of one space. `name` says which one it
-    is.
+    """A CLIP that embeds frames and prompts as vectors of length 1 in one space.
+
+    `name` is the instrument in the rows that it makes.
     """
 
     def __init__(self, name: str, model: Any, tokenizer: Any, processor: Any) -> None:
@@ -29,14 +32,14 @@ class Clip:
         self.memory = Memory()
 
     def images(self, frames: Tensor) -> Tensor:
-        """Frames uint8 (T, C, Y, X) as float32 (T, E)."""
+        """Embeddings float32 (T, E) of frames, uint8 (T, C, Y, X)."""
         return self.memory.recall(
             lambda: torch.cat([self._embed(batch) for batch in frames.split(BATCH)]), frames
         )
 
     @torch.no_grad()
     def texts(self, prompts: list[str]) -> Tensor:
-        """Prompts as float32 (len(prompts), E); what is longer than the model's context is cut."""
+        """Embeddings float32 (len(prompts), E); prompts are cut to the context of the model."""
         tokens = self.tokenizer(
             prompts,
             padding=True,
@@ -55,10 +58,10 @@ class Clip:
 
 
 def load_clip(name: str = "tiny-clip") -> Clip:
-    """Load a frozen CLIP onto the first GPU if there is one: a shipped name, a folder that
-    transformers saved, or a hub id.
+    """Load a frozen CLIP, onto the first GPU if there is one.
 
-    Raises MetricError where there is no CLIP with safetensors weights.
+    `name` is the name of a shipped CLIP, a folder that transformers saved, or a hub id. Raises
+    MetricError if no CLIP with safetensors weights is found there.
     """
     from transformers import CLIPModel, CLIPTokenizer
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -66,7 +69,8 @@ def load_clip(name: str = "tiny-clip") -> Clip:
     folder = str(shipped("checkpoints", name) or name)
     if Path(folder).is_dir() and not (Path(folder) / "config.json").is_file():
         raise MetricError(
-            f"folder {name!r} is not a CLIP: it has no config.json. Give one that a transformers CLIPModel and its CLIPProcessor were saved to."
+            f"folder {name!r} is not a CLIP: it has no config.json. "
+            "Give a folder that a transformers CLIPModel and its CLIPProcessor were saved to."
         )
     try:
         with no_progress_bars():
@@ -75,13 +79,14 @@ def load_clip(name: str = "tiny-clip") -> Clip:
                 CLIPTokenizer.from_pretrained(folder),
                 CLIPImageProcessorPil.from_pretrained(folder),
             )
-    # transformers, the hub's client and safetensors raise what they like for a broken folder or a
-    # missing network
+    # a broken folder or a missing network raises errors of many classes, of three libraries
     except Exception as error:
         raise MetricError(
-            f"there is no CLIP {name!r} to be used ({type(error).__name__}): it is not shipped, and neither a folder nor a hub id of a CLIPModel "
-            "with safetensors weights that can be read from here. Check the name; without network give a folder, or tiny-clip. Pickled weights are not read: "
-            "where a model has no others, the hub keeps converted ones as a revision, for `hf download ID --revision refs/pr/NUMBER --local-dir FOLDER`."
+            f"there is no CLIP {name!r} to be used ({type(error).__name__}): it is not shipped, "
+            "and no CLIPModel with safetensors weights can be read from a folder or hub id of that "
+            "name. Check the name; without network give a folder, or tiny-clip. Pickled weights "
+            "are not read: where a model has no others, the hub keeps converted safetensors as a "
+            "revision, for `hf download ID --revision refs/pr/NUMBER --local-dir FOLDER`."
         ) from error
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return Clip(name, model.eval().requires_grad_(False).to(device), *parts)

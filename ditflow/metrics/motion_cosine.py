@@ -1,10 +1,10 @@
-"""Motion cosine: does a generated video move the way a reference moves?
+"""Motion cosine: does a generated video move the way its reference moves?
 
-For pairs of frames a fixed stride apart, the cosine between two displacement fields taken as
-vectors over all pixels, averaged over the pairs:
-1 is the same motion, 0 an unrelated one, -1 the opposite. Fast pixels weigh more than slow ones,
-and speed as such does not count. The generated video's motion is measured by DIS optical flow
-(Kroeger et al., ECCV 2016, OpenCV), as the median over the colour channels at twice the resolution.
+Pairs of frames a fixed stride apart have a displacement field each. A field is taken as one vector
+over all pixels, and the cosine between the two videos' fields is averaged over the pairs: 1 is the
+same motion, 0 an unrelated one, -1 the opposite. Fast pixels weigh more than slow ones; overall
+speed does not count. Motion is measured by DIS optical flow (Kroeger et al., ECCV 2016, OpenCV), as
+the median over the colour channels at twice the resolution.
 """
 
 # T frames, C channels, P frame pairs, Y X pixel rows and columns; displacements are (dx, dy) in
@@ -17,23 +17,25 @@ from torch import Tensor
 from ditflow.metrics.base import MetricError
 
 STRIDE = 4
-"""Frames between the two frames of a pair: what one latent frame of CogVideoX spans."""
+"""Distance in frames between the two frames of a pair: the span of a latent frame of CogVideoX."""
 
 
 def motion_pairs(frames: int, stride: int = STRIDE) -> list[tuple[int, int]]:
-    """The frame pairs (i, i + stride) that motion is compared on, for i in steps of the stride.
-    Raises MetricError if the video is too short for one.
+    """Pairs of frames (i, i + stride) on which motion is compared, for i = 0, stride, ...
+
+    Raises MetricError if the video is too short for one pair.
     """
     pairs = [(i, i + stride) for i in range(0, frames - stride, stride)]
     if not pairs:
         raise MetricError(
-            f"a video of {frames} frames has no two frames {stride} apart; give one of at least {stride + 1} frames"
+            f"a video of {frames} frames has no two frames {stride} apart; "
+            f"give one of at least {stride + 1} frames"
         )
     return pairs
 
 
 def optical_flow(first: Tensor, second: Tensor) -> Tensor:
-    """Displacement float32 (2, Y, X) from frame `first` to frame `second`, both uint8 (C, Y, X)."""
+    """Measured displacement float32 (2, Y, X) in pixels between two frames, uint8 (C, Y, X)."""
     import cv2
     import numpy as np
 
@@ -57,19 +59,22 @@ def optical_flow(first: Tensor, second: Tensor) -> Tensor:
 
 
 def measured_flows(frames: Tensor, stride: int = STRIDE) -> Tensor:
-    """Displacements (P, 2, Y, X) measured in a video uint8 (T, C, Y, X) for `motion_pairs`."""
+    """Measured displacements (P, 2, Y, X) of a video, uint8 (T, C, Y, X), for `motion_pairs`."""
     return torch.stack(
         [optical_flow(frames[i], frames[j]) for i, j in motion_pairs(len(frames), stride)]
     )
 
 
 def flow_cosine(reference: Tensor, generated: Tensor) -> Tensor:
-    """Mean over pairs of the cosine between two sets of displacement fields (P, 2, Y, X); a pair
-    that is static in both counts 1, in one of them 0.
+    """Mean over pairs of the cosine between two sets of displacement fields (P, 2, Y, X).
+
+    A pair that is static in both videos counts 1, in one of them 0. Raises MetricError if the
+    shapes differ.
     """
     if reference.shape != generated.shape:
         raise MetricError(
-            f"flows of shape {tuple(reference.shape)} and {tuple(generated.shape)} cannot be compared; both must be (pairs, 2, height, width)"
+            f"flows of shape {tuple(reference.shape)} and {tuple(generated.shape)} cannot be "
+            "compared; both must be (pairs, 2, height, width)"
         )
     a, b = reference.flatten(1), generated.flatten(1)
     static = (a.norm(dim=1) < 1e-6) & (b.norm(dim=1) < 1e-6)
@@ -79,7 +84,9 @@ def flow_cosine(reference: Tensor, generated: Tensor) -> Tensor:
 
 
 def motion_cosine(reference: Tensor, frames: Tensor, stride: int = STRIDE) -> float:
-    """Motion cosine of a video uint8 (T, C, Y, X) against a reference's displacements (P, 2, Y, X),
-    exact ones or those of `measured_flows`.
+    """Motion cosine of a video, uint8 (T, C, Y, X), against the displacements of its reference.
+
+    The displacements (P, 2, Y, X) are exact, or come from `measured_flows`. Raises MetricError if
+    the video is too short or does not fit them.
     """
     return float(flow_cosine(reference, measured_flows(frames, stride)))

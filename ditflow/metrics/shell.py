@@ -1,6 +1,4 @@
-"""The stateful shell around the metrics' functions: rows of all samples, over all processes of a
-run (torchmetrics).
-"""
+"""The torchmetrics class around a metric's function: one row a sample, over all processes."""
 
 from __future__ import annotations
 
@@ -20,11 +18,15 @@ Measured = tuple[float, dict[str, float]]
 
 
 class Metric(torchmetrics.Metric, ABC):
-    """A metric over samples. Its state is its rows, kept as bytes, so that shards of any size, also
-    empty ones, add up over processes.
+    """A metric over many samples.
 
-    `label` is what a table calls it, `better` the direction of improvement, `instrument` what
-    measures. Where it is `of_entries`, a row is not of one video but of all videos of an entry.
+    Its state is its rows, kept as bytes, so that shards of any size, even empty ones, can be joined
+    over processes.
+
+    Attributes:
+        label: name of the metric in a table.
+        better: direction of improvement.
+        of_entries: a row is for all videos of an entry, not for one video.
     """
 
     label: ClassVar[str]
@@ -40,38 +42,40 @@ class Metric(torchmetrics.Metric, ABC):
     @property
     @abstractmethod
     def instrument(self) -> str:
-        """What measures: numbers of different instruments are not comparable."""
+        """Name of what measures. Numbers of different instruments cannot be compared."""
 
     @abstractmethod
     def measure(self, sample: Sample) -> Measured:
-        """The sample's value and what should be known with it. Raises MetricError."""
+        """The value of a sample, and details that help to judge it. Raises MetricError."""
 
     def score(self, sample: Sample) -> float:
-        """The value of one sample; nothing is kept. Raises MetricError, naming the clip."""
+        """The value of one sample; no row is kept. Raises MetricError with the clip's name."""
         try:
             return self.measure(sample)[0]
         except MetricError as error:
             raise MetricError(_named(sample, error)) from error
 
     def update(self, samples: Sequence[Sample]) -> None:
-        """Add a row for each sample. One that cannot be measured gets a row that says why, and does
-        not keep the others from being measured.
+        """Add a row for each sample.
+
+        A sample that cannot be measured gets a row that says why. The others are still measured.
         """
         assert isinstance(self.records, list)
         self.records += [_packed(self.record(sample), self.device) for sample in samples]
 
     def record(self, sample: Sample) -> dict[str, Any]:
-        """What is kept of a sample: a row as JSON."""
+        """The JSON that is kept of a sample: its row."""
         return asdict(self._row(sample))
 
     def compute(self) -> Tensor:
-        """Mean float64 over the rows that have a value, of all processes; NaN if none has."""
+        """Mean, float64, of the values in the rows of all processes; NaN if there are none."""
         values = [row.value for row in self.read(self._records()) if row.value is not None]
         return torch.tensor(values, dtype=torch.float64).mean()
 
     def rows(self) -> list[Row]:
-        """The rows of all processes, in the order of clip, prompt and entry. Every process of a
-        distributed run has to call this.
+        """The rows of all processes, sorted by clip, prompt and entry.
+
+        Every process of a distributed run must call this.
         """
         with self.sync_context(dist_sync_fn=self.dist_sync_fn):
             return sorted(
@@ -79,14 +83,12 @@ class Metric(torchmetrics.Metric, ABC):
             )
 
     def read(self, records: list[dict[str, Any]]) -> list[Row]:
-        """Rows from what was kept."""
+        """Rows from the records that were kept."""
         return [Row(**record) for record in records]
 
     def sync(self, *arguments: Any, **options: Any) -> None:
-        if not len(self.records):
-            self.records = [
-                _packed(None, self.device)
-            ]  # an empty shard takes part with as many bytes as it has: none
+        if not len(self.records):  # an empty shard takes part, with a tensor of no bytes
+            self.records = [_packed(None, self.device)]
         super().sync(*arguments, **options)
 
     def _row(self, sample: Sample) -> Row:

@@ -1,12 +1,10 @@
-"""Every metric as a torchmetrics class, by name, and `make_metrics`, which gives them their
-instruments.
-"""
+"""All metrics as torchmetrics classes, by name; `make_metrics` gives them their instruments."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +24,7 @@ from ditflow.metrics.base import (
     Tracker,
     Tracks,
     check_extent,
-    check_frames,
+    check_videos,
 )
 from ditflow.metrics.clip import Clip, load_clip
 from ditflow.metrics.motion_cosine import measured_flows, motion_cosine
@@ -41,7 +39,7 @@ from ditflow.metrics.trajectories import (
 
 
 class TrackMetric(Metric):
-    """A metric of two videos' tracks; `tracker` is one, or the name of one."""
+    """A metric of the tracks of two videos. `tracker` is a tracker or its name."""
 
     def __init__(self, tracker: str | Tracker = "lucas-kanade") -> None:
         super().__init__()
@@ -52,22 +50,15 @@ class TrackMetric(Metric):
         return self.tracker.name
 
     def measure(self, sample: Sample) -> Measured:
-        _check_videos(sample)
+        check_videos(sample)
         reference, generated = self.tracker.pair(sample)
-        undefined = sum(
-            float((tracks.positions.diff(dim=0) == 0).all(-1).sum())
-            for tracks in (reference, generated)
-        )
-        counts = (
-            _counts("reference", reference)
-            | _counts("generated", generated)
-            | {"undefined_steps": undefined}
-        )
-        return self.compare(reference, generated), counts
+        counts = reference.counts("reference") | generated.counts("generated")
+        undefined = {"undefined_steps": reference.unmoved() + generated.unmoved()}
+        return self.compare(reference, generated), counts | undefined
 
     @abstractmethod
     def compare(self, reference: Tracks, generated: Tracks) -> float:
-        """The value of two videos' tracks."""
+        """The value for the tracks of two videos."""
 
 
 class MotionFidelity(TrackMetric):
@@ -85,8 +76,10 @@ class MotionFidelitySpeed(TrackMetric):
 
 
 class MotionFidelityPublished(TrackMetric):
-    """The published number, where it is one: steps that stand exactly still, which make it NaN,
-    count 0, and their number is the row's `undefined_steps`.
+    """The number of the published code, but defined where that gives NaN.
+
+    Steps that stand exactly still make the published number NaN. Here they count 0, and the row's
+    `undefined_steps` says how many there are.
     """
 
     label = "Motion fidelity (published)"
@@ -110,8 +103,9 @@ class HybridMotionFidelity(TrackMetric):
 
 
 class HybridMotionFidelityCode(TrackMetric):
-    """What the published code computes; steps that stand exactly still, which make it NaN, count 0,
-    and their number is the row's `undefined_steps`.
+    """The number of the published code, but defined where that gives NaN.
+
+    Steps that stand exactly still count 0, and the row's `undefined_steps` says how many there are.
     """
 
     label = "Hybrid motion fidelity (code)"
@@ -121,21 +115,19 @@ class HybridMotionFidelityCode(TrackMetric):
 
 
 class MotionCosine(Metric):
-    """Motion cosine against the reference's exact displacements where the sample has them, else
-    against measured ones.
-    """
+    """Motion cosine against the sample's exact displacements, or measured ones if it has none."""
 
     label, instrument = "Motion cosine", "optical flow"
 
     def measure(self, sample: Sample) -> Measured:
-        _check_videos(sample)
+        check_videos(sample)
         check_extent(_extent(sample.reference), _extent(sample.generated))
         flows = measured_flows(sample.reference) if sample.flows is None else sample.flows
         return motion_cosine(flows, sample.generated), {"exact": float(sample.flows is not None)}
 
 
 class ClipMetric(Metric):
-    """A metric in the space of a CLIP; `clip` is one, or the name of one."""
+    """A metric in the embedding space of a CLIP. `clip` is a CLIP or its name."""
 
     def __init__(self, clip: str | Embedder = "tiny-clip") -> None:
         super().__init__()
@@ -168,15 +160,18 @@ class AppearanceLeakage(ClipMetric):
 
 
 class Diversity(ClipMetric):
-    """Diversity of each entry's videos, which may come one by one and to different processes: what
-    is kept is their appearance, and a row is an entry.
+    """Diversity of the videos of each entry, with one row an entry.
+
+    The videos of an entry may come one by one, and to different processes. The appearance of each
+    is kept.
     """
 
     label, of_entries = "Diversity", True
 
     def measure(self, sample: Sample) -> Measured:
         raise MetricError(
-            "diversity is of several videos, not of one; add all videos of an entry with `update` and read `rows`."
+            "diversity is of several videos, not of one; "
+            "add all videos of an entry with `update` and read `rows`."
         )
 
     def record(self, sample: Sample) -> dict[str, Any]:
@@ -226,8 +221,10 @@ def make_metrics(
     tracker: str | Tracker = "lucas-kanade",
     clip: str | Clip = "tiny-clip",
 ) -> dict[str, Metric]:
-    """Metrics by name that share one tracker and one CLIP, of which only what they need is loaded.
-    Raises MetricError for unknown or missing ones.
+    """Metrics by name, which share one tracker and one CLIP.
+
+    A tracker or CLIP that no metric needs is not loaded. Raises MetricError for an unknown name,
+    and for a tracker or CLIP that cannot be loaded.
     """
     unknown = [name for name in names if name not in METRICS]
     if unknown:
@@ -248,20 +245,3 @@ def _made(kind: type[Metric], tracker: str | Tracker, clip: str | Clip) -> Metri
 
 def _extent(frames: Tensor) -> tuple[int, ...]:
     return frames.shape[0], *frames.shape[2:]
-
-
-def _check_videos(sample: Sample) -> None:
-    check_frames(sample.reference, "the reference")
-    check_frames(sample.generated, "the generated video")
-
-
-def _counts(name: Literal["reference", "generated"], tracks: Tracks) -> dict[str, float]:
-    """How many points there are, and which shares of their steps are lost or stand still."""
-    steps, seen = tracks.steps()
-    still = (steps == 0).all(-1) & seen
-    total = max(1, seen.numel())
-    return {
-        f"{name}_points": float(seen.shape[1]),
-        f"{name}_lost": float((~seen).sum()) / total,
-        f"{name}_still": float(still.sum()) / total,
-    }

@@ -1,15 +1,15 @@
-"""Trackers: points on a grid, followed through a video.
+"""Trackers follow the points of a grid through a video.
 
-- `lucas-kanade`, the default: pyramidal Lucas-Kanade (OpenCV), frame by frame, checked by following
-each point back. Works offline, permissively licensed.
-- `cotracker3`: what the published motion fidelity was measured with; only if it is installed, as
-its licence (CC BY-NC 4.0) does not allow commercial use.
-- `exact`: the reference's own tracks, where a synthetic world knows them; generated videos are
-followed by Lucas-Kanade from the same points.
+- `lucas-kanade`, the default: pyramidal Lucas-Kanade (OpenCV), frame by frame. Each point is also
+  followed back as a check. It works offline and has a permissive licence.
+- `cotracker3`: the tracker of the published motion fidelity. It must be installed by hand, because
+  its licence (CC BY-NC 4.0) forbids commercial use.
+- `exact`: the true tracks of a reference from the synthetic world. Generated videos are followed by
+  Lucas-Kanade from the same points.
 """
 
-# T frames, C colours, Y X pixel rows and columns, n points; points are (x, y) in pixels, x right, y
-# down
+# T frames, C colours, Y X pixel rows and columns, n points
+# points are (x, y) in pixels, x right, y down
 from __future__ import annotations
 
 import math
@@ -24,13 +24,13 @@ from ditflow.metrics.base import Memory, MetricError, Sample, Tracker, Tracks, c
 
 
 def grid_points(size: tuple[int, int], side: int) -> Tensor:
-    """Points (side * side, 2) at the centres of a grid's cells over a frame of `size` (Y, X)."""
+    """Points (side * side, 2): the centres of the cells of a grid on a frame of `size` (Y, X)."""
     rows, columns = ((torch.arange(side) + 0.5) * length / side - 0.5 for length in size)
     return torch.cartesian_prod(rows, columns).flip(-1)
 
 
 class FrameTracker(ABC):
-    """A tracker that looks at frames alone."""
+    """A tracker that needs nothing but the frames of a video."""
 
     name: str
 
@@ -38,8 +38,10 @@ class FrameTracker(ABC):
         self.memory = Memory()
 
     def __call__(self, frames: Tensor, points: Tensor | None = None) -> Tracks:
-        """Tracks through a video uint8 (T, C, Y, X) of points (n, 2) of its first frame, or of the
-        tracker's own grid.
+        """Tracks of points through a video, uint8 (T, C, Y, X).
+
+        The points (n, 2) lie on the first frame; None takes the tracker's own grid. Raises
+        MetricError for what is no video.
         """
         check_frames(frames)
         return self.memory.recall(lambda: self.track(frames, points), frames, points)
@@ -49,16 +51,15 @@ class FrameTracker(ABC):
 
     @abstractmethod
     def track(self, frames: Tensor, points: Tensor | None) -> Tracks:
-        """What `__call__` remembers."""
+        """Tracks of points; `__call__` checks the frames before and keeps the result."""
 
 
 class LucasKanade(FrameTracker):
-    """Pyramidal Lucas-Kanade in colour, on frames enlarged so that their short side has `side`
-    pixels.
+    """Pyramidal Lucas-Kanade in colour.
 
-    A point is lost for good when it leaves the frame, is not found, or does not come back to within
-    `tolerance` pixels when it is followed backwards; where it is not found, it is taken to go on as
-    it last went.
+    Frames are enlarged by a whole factor until their short side has at least `side` pixels. A point
+    is lost for good when it leaves the frame, when it is not found, or when following it back ends
+    more than `tolerance` pixels away. A point that is not found repeats its last step.
     """
 
     name = "lucas-kanade"
@@ -72,13 +73,8 @@ class LucasKanade(FrameTracker):
         tolerance: float = 0.5,
     ) -> None:
         super().__init__()
-        self.grid, self.side, self.window, self.levels, self.tolerance = (
-            grid,
-            side,
-            window,
-            levels,
-            tolerance,
-        )
+        self.grid, self.side, self.tolerance = grid, side, tolerance
+        self.window, self.levels = window, levels
 
     def track(self, frames: Tensor, points: Tensor | None) -> Tracks:
         size = (frames.shape[2], frames.shape[3])
@@ -99,9 +95,7 @@ class LucasKanade(FrameTracker):
         return Tracks(torch.stack(path), torch.stack(sight), size)
 
     def _follow(self, first: Any, second: Any, points: Tensor, scale: int) -> tuple[Tensor, Tensor]:
-        """Where points (n, 2) of the first image are in the second, and whether they are found
-        (n,).
-        """
+        """Positions (n, 2) in the second image of points of the first, and which are found (n,)."""
         import cv2
 
         how = {"winSize": (self.window, self.window), "maxLevel": self.levels}
@@ -114,31 +108,30 @@ class LucasKanade(FrameTracker):
 
 
 class CoTracker3(FrameTracker):
-    """CoTracker3 (Karaev et al., 2024), offline model, in the published setting: a grid of 55 x 55
-    points, colours as floats from 0 to 255.
+    """CoTracker3 (Karaev et al., 2024), the offline model, in the published setting.
 
-    It takes the code and the weights that `torch.hub` has on this machine and downloads nothing.
-    Raises MetricError if they are not there.
+    That is a grid of 55 x 55 points, and colours as floats from 0 to 255. Code and weights are
+    those that `torch.hub` has on this machine; nothing is downloaded. Raises MetricError if they
+    are missing.
     """
 
     name = "cotracker3"
-    INSTALL = """python -c "import torch; torch.hub.load('facebookresearch/co-tracker', 'cotracker3_offline')\""""
+    INSTALL = (
+        'python -c "import torch; '
+        "torch.hub.load('facebookresearch/co-tracker', 'cotracker3_offline')\""
+    )
 
     def __init__(self, grid: int = 55) -> None:
         super().__init__()
         hub = Path(torch.hub.get_dir())
-        self.grid, self.code, self.weights = (
-            grid,
-            hub / "facebookresearch_co-tracker_main",
-            hub / "checkpoints" / "scaled_offline.pth",
-        )
+        self.grid, self.code = grid, hub / "facebookresearch_co-tracker_main"
+        self.weights = hub / "checkpoints" / "scaled_offline.pth"
         self.model: Any = None
-        missing = [
-            str(path) for path in (self.code / "hubconf.py", self.weights) if not path.is_file()
-        ]
-        if missing:
+        needed = (self.code / "hubconf.py", self.weights)
+        if missing := [path for path in needed if not path.is_file()]:
             raise MetricError(
-                f"the tracker cotracker3 is not installed ({missing[0]} is missing). Its licence (CC BY-NC 4.0) forbids commercial use; if that suits you, "
+                f"the tracker cotracker3 is not installed ({missing[0]} is missing). Its licence "
+                "(CC BY-NC 4.0) forbids commercial use; if that suits you, "
                 f"install it once with `{self.INSTALL}`. Or use the tracker lucas-kanade."
             )
 
@@ -161,15 +154,16 @@ class CoTracker3(FrameTracker):
         predictor = torch.hub.load(
             str(self.code), "cotracker3_offline", source="local", pretrained=False
         )
-        predictor.model.load_state_dict(
-            torch.load(self.weights, map_location="cpu", weights_only=True)
-        )  # tensors alone: nothing in the file is run
+        # weights_only reads tensors alone: no code in the file is run
+        weights = torch.load(self.weights, map_location="cpu", weights_only=True)
+        predictor.model.load_state_dict(weights)
         return predictor
 
 
 class Exact:
-    """The reference's exact tracks, and Lucas-Kanade from the same points in the generated video.
-    Raises MetricError where the former are not known.
+    """Exact tracks of the reference, and Lucas-Kanade from the same points in the generated video.
+
+    `pair` raises MetricError if the sample has no exact tracks.
     """
 
     name = "exact reference, lucas-kanade"
@@ -180,7 +174,8 @@ class Exact:
     def pair(self, sample: Sample) -> tuple[Tracks, Tracks]:
         if sample.tracks is None:
             raise MetricError(
-                "its exact tracks are not known, as it is no clip of the synthetic world; use the tracker lucas-kanade or cotracker3."
+                "its exact tracks are not known, as it is no clip of the synthetic world; "
+                "use the tracker lucas-kanade or cotracker3."
             )
         return sample.tracks, self.follower(sample.generated, sample.tracks.positions[0])
 
@@ -193,21 +188,17 @@ TRACKERS: dict[str, type[LucasKanade] | type[CoTracker3] | type[Exact]] = {
 
 
 def load_tracker(name: str) -> Tracker:
-    """The tracker of a name in TRACKERS. Raises MetricError for an unknown one and for one that is
-    not installed.
-    """
+    """The tracker of a name in TRACKERS. Raises MetricError if unknown or not installed."""
     if name not in TRACKERS:
         raise MetricError(f"unknown tracker {name!r}; there are {', '.join(TRACKERS)}.")
     return TRACKERS[name]()
 
 
 def _image(frame: Tensor, scale: int) -> Any:
-    """A frame uint8 (C, Y, X) as OpenCV wants it, enlarged."""
+    """A frame, uint8 (C, Y, X), enlarged and in OpenCV's layout (Y, X, C)."""
     import cv2
 
     image = frame.permute(1, 2, 0).cpu().contiguous().numpy()
-    return (
-        image
-        if scale == 1
-        else cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-    )
+    if scale == 1:
+        return image
+    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)

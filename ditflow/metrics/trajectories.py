@@ -1,20 +1,24 @@
-"""Metrics that compare the paths of points which start at the same place in both videos: where the
-points go, not only in which direction.
+"""Trajectory metrics: do points that start at the same place in both videos take the same path?
+
+They compare where points go, not only in which direction.
 
 Fréchet trajectory distance (Gokmen et al., RoPECraft, NeurIPS 2025): the discrete Fréchet distance
-between the two paths of each point in units of the frame's width and height, root mean square over
-points. A point that is out of sight for a while goes with the nearest one in sight; one that does
-not come back is left out. Departure: the published code does this last part with frames and points
-exchanged.
+between the two paths of each point, in units of the frame's width and height, as the root mean
+square over points. A point that is out of sight for a while follows the nearest one in sight. A
+point that does not come back is left out. Departure: the published code exchanges frames and points
+when it leaves points out.
 
-Hybrid motion fidelity (Shi et al., DeT, ICCV 2025): mean over points of half exp(-Fréchet
-distance), how alike the paths are as a whole, and half the mean cosine of their steps, how alike
-locally. Its code computes something else: not the Fréchet distance but the mean distance d between
-all positions of two paths, as 1 / (1 + d); for each of 50 random generated paths the best of the
-reference's; and a cosine that counts the starting point as a first step. `code=True` is that.
+Hybrid motion fidelity (Shi et al., DeT, ICCV 2025): the mean over points of two halves. One is
+exp(-Fréchet distance), how alike the paths are as a whole. The other is the mean cosine of their
+steps, how alike they are locally. The published code computes something else, which `code=True`
+gives:
+- Instead of the Fréchet distance it takes the mean distance d between all positions of two paths,
+  as 1 / (1 + d).
+- It draws 50 random paths of the generated video, and takes the reference's best path for each.
+- Its cosine counts the starting point as a first step.
 """
 
-# T frames, n points; tracks are described in base.py
+# T frames, n points; for tracks see base.py
 from __future__ import annotations
 
 import torch
@@ -25,20 +29,24 @@ from ditflow.metrics.base import MetricError, Tracks, check_motion
 from ditflow.metrics.motion_fidelity import published_similarity
 
 DRAWN = 50
-"""Paths that the code of hybrid motion fidelity draws."""
+"""Number of paths that the published code of hybrid motion fidelity draws."""
 
 
 def frechet_trajectory_distance(reference: Tracks, generated: Tracks) -> float:
-    """Fréchet trajectory distance in shares of the frame, 0 for the same paths. Raises MetricError
-    if there is no point that both videos keep in sight.
+    """Fréchet trajectory distance in shares of the frame, 0 for the same paths.
+
+    Raises MetricError if the videos differ in length, size or number of points, or if no point is
+    in sight at the end of both.
     """
     a, b = _paired_paths(reference, generated)
     return float(frechet_distance(a, b).square().mean().sqrt())
 
 
 def hybrid_motion_fidelity(reference: Tracks, generated: Tracks, *, code: bool = False) -> float:
-    """Hybrid motion fidelity in [-.5, 1], 1 for the same paths; with `code` what its published code
-    computes. Raises MetricError as the distance does.
+    """Hybrid motion fidelity in [-.5, 1], 1 for the same paths.
+
+    `code` gives what the published code computes. Raises MetricError as
+    `frechet_trajectory_distance` does.
     """
     if code:
         return hybrid_motion_fidelity_code(reference, generated)
@@ -49,10 +57,10 @@ def hybrid_motion_fidelity(reference: Tracks, generated: Tracks, *, code: bool =
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> Tensor:
-    """Discrete Fréchet distance (n,) between paths (n, T, 2) and (n, S, 2): the shortest leash for
-    two walkers who may wait but not go back.
+    """Discrete Fréchet distance (n,) between paths (n, T, 2) and (n, S, 2).
 
-    Eiter and Mannila, 1994: the least over ways of walking of the longest distance on the way.
+    It is the shortest leash between two walkers who may wait but not go back: the longest distance
+    on the way, for the best way of walking (Eiter and Mannila, 1994).
     """
     distance = torch.cdist(a, b)  # (n, T, S)
     rows, columns = distance.shape[1:]
@@ -70,8 +78,9 @@ def frechet_distance(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _step_cosine(a: Tensor, b: Tensor, size: tuple[int, int]) -> Tensor:
-    """Mean cosine (n,) between the steps of two sets of paths (n, T, 2) in shares of the frame;
-    where both stand still it is 1.
+    """Mean cosine (n,) between the steps of paths (n, T, 2), given in shares of the frame.
+
+    Two steps that stand still count 1.
     """
     seen = torch.ones(a.shape[1], len(a), dtype=torch.bool)
     step_a, step_b = (
@@ -83,8 +92,9 @@ def _step_cosine(a: Tensor, b: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def hybrid_motion_fidelity_code(reference: Tracks, generated: Tracks, skip: bool = False) -> float:
-    """What the code of hybrid motion fidelity computes: NaN where a point stands still, unless with
-    `skip` the cosine of such steps counts 0.
+    """What the published code of hybrid motion fidelity computes.
+
+    It is NaN if a point stands still. With `skip` the cosine of such a step counts 0.
     """
     _check_pairs(reference, generated)
     a, b = (
@@ -104,12 +114,13 @@ def hybrid_motion_fidelity_code(reference: Tracks, generated: Tracks, skip: bool
 
 
 def _paired_paths(reference: Tracks, generated: Tracks) -> tuple[Tensor, Tensor]:
-    """Paths (n, T, 2) of the points that both videos keep, in shares of the frame."""
+    """Paths (n, T, 2) in shares of the frame, of the points in sight at the end of both videos."""
     _check_pairs(reference, generated)
     kept = _comes_back(reference.seen) & _comes_back(generated.seen)
     if not kept.any():
         raise MetricError(
-            f"none of the {len(kept)} points is in sight at the end of both videos, so no paths can be compared. Use `motion_fidelity`, or take fewer frames."
+            f"none of the {len(kept)} points is in sight at the end of both videos, so no paths "
+            "can be compared. Use `motion_fidelity`, or take fewer frames."
         )
     paths = [
         _filled(tracks)[:, kept].transpose(0, 1) / torch.tensor(tracks.size[::-1])
@@ -123,20 +134,21 @@ def _check_pairs(reference: Tracks, generated: Tracks) -> None:
     points = [tracks.positions.shape[1] for tracks in (reference, generated)]
     if points[0] != points[1]:
         raise MetricError(
-            f"paths are compared in pairs, but there are {points[0]} of the reference and {points[1]} of the generated video; track the same points."
+            f"paths are compared in pairs, but there are {points[0]} of the reference and "
+            f"{points[1]} of the generated video; track the same points."
         )
 
 
 def _comes_back(seen: Tensor) -> Tensor:
-    """Whether a point (T, n) is seen in one of the last two frames: one that is lost in the last
-    frame only is kept.
-    """
+    """Which points, bool (n,), are seen (T, n) in one of the last two frames."""
     return seen[-2:].any(0)
 
 
 def _filled(tracks: Tracks) -> Tensor:
-    """Positions (T, n, 2) in which a point out of sight goes where the nearest one in sight goes,
-    or stays where all are out of sight.
+    """Positions (T, n, 2) without gaps.
+
+    A point out of sight takes the place of the nearest one in sight. It stays where it is if all
+    are out of sight.
     """
     positions = tracks.positions.double().clone()
     for frame in range(1, len(positions)):
