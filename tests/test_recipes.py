@@ -194,6 +194,5 @@ def test_recipes_are_as_clean_as_the_code(copy):
     files = [name for name, _ in FILE.findall(CONTRIBUTING)]
     run(copy, "-m", "ruff", "check", *files)
     run(copy, "-m", "ruff", "format", "--check", *files)
-    modules = " or ".join(f"{name[:-3].replace('/', '.')}]" for name in files)
     floors = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_floors.py")
-    run(copy, *floors, "-k", modules)
+    run(copy, *floors, "-k", "go_down or stay_in_their_rooms or no_circles")
