@@ -1,9 +1,9 @@
-"""Clips in, mp4 files out: the one place where video is decoded and encoded. Read `clip.py` first.
+"""Reading clips and writing mp4 files. Read `clip.py` first.
 
-`clip.py` reads a clip and `selection.py` chooses its frames. `packets.py` finds out when the frames
-of a video file are shown, and `decoding.py` gives their pictures; `container.py`, `whole.py` and
-`matroska.py` know what they lie in. `pictures.py` knows animations and folders of pictures.
-`encoding.py` writes mp4 files.
+`clip.py` reads a clip, and `selection.py` chooses its frames. For a video file, `packets.py` finds
+when each frame is shown, and `decoding.py` decodes the pictures. `container.py`, `whole.py` and
+`matroska.py` check the container. `pictures.py` reads animations and folders of pictures.
+`encoding.py` writes mp4 files. No other part of the project decodes or encodes video.
 """
 
 from ditflow.video.clip import READER, Clip, TooShortError, read_video, video_length, video_sha256

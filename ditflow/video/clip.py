@@ -1,9 +1,11 @@
-"""Reading a clip: which file or folder, which frames, at which size.
+"""Read a clip: chosen frames of a video file, an animation or a folder of pictures, at any size.
 
-Legend: T frames, C = 3 channels RGB, Y rows, X columns. The frames of a clip are those that a
-player shows, in its order. They are resized as the published preprocessing does: PIL's bicubic
-filter, straight to the size asked for, without crop or regard to the aspect ratio.
+The frames of a clip are those that a player shows, in the same order. They are resized as in the
+published preprocessing: with PIL's bicubic filter, straight to the requested size, without cropping
+and without keeping the aspect ratio.
 """
+
+# T frames, C = 3 channels RGB, Y X pixel rows and columns
 
 from __future__ import annotations
 
@@ -27,13 +29,16 @@ from ditflow.video.pictures import animation_source, folder_source, is_animation
 from ditflow.video.selection import SelectionError, by_stride, by_time, interval, is_variable
 from ditflow.video.source import Picture, Source, VideoError
 
-READER = "display order"  # another name wherever the same clip would give other frames
+# how frames are counted; a change that gives other frames of the same clip needs another name
+READER = "display order"
 
 
 class TooShortError(VideoError):
-    """A clip with fewer frames than asked for.
+    """A clip has fewer frames than requested.
 
-    `words` are without the advice; `fit`: how many frames it gives, from the same start on.
+    Attributes:
+        words: the message without the advice.
+        fit: how many frames the clip gives from the same start on.
     """
 
     def __init__(self, sentence: str, words: str, fit: int) -> None:
@@ -47,11 +52,11 @@ class Clip:
 
     Attributes:
         frames: uint8 (T, C, Y, X), RGB.
-        fps: rate of these frames, the stride taken into account.
-        path: where they come from.
-        sha256: of the file's bytes; of a folder, over its pictures in order.
-        container: what they lie in: FFmpeg's name for it, such as "avi", or "folder".
-        reader: how they were counted.
+        fps: frames per second of these frames, after the stride.
+        path: the file or folder that was read.
+        sha256: hash of the file's bytes; for a folder, over its pictures in order.
+        container: FFmpeg's name of the file format, such as "avi", or "folder".
+        reader: how the frames were counted; see `READER`.
     """
 
     frames: Tensor
@@ -74,17 +79,22 @@ def read_video(
     """Read the frames start, start + stride, ... of a clip.
 
     A clip is a video file, an animated gif, webp or png, or a folder of pictures in the natural
-    order of their names. Its frames are counted from 0 in the order in which players show them;
-    edit lists and rotation are honoured.
+    order of their names. Frames are counted from 0 in the order in which players show them. Edit
+    lists and rotation are honoured.
 
     Args:
-        frames: how many; None takes all from `start` on.
-        fps: frames a second, instead of a stride: the frames nearest to times[start] + k / fps.
-        size: (height, width) in pixels; None keeps the clip's own.
+        frames: number of frames; None takes all from `start` on.
+        start: number of the first frame.
+        stride: distance between two frames taken.
+        fps: frames per second, instead of a stride: takes the frames nearest to
+            times[start] + k / fps.
+        size: (height, width) in pixels; None keeps the size of the clip.
     Raises:
-        VideoError: the file is missing, empty, cut off, damaged or no video.
-        TooShortError: it holds fewer frames than asked for.
-    Warns: the clip's rate varies, and frames are taken by number.
+        VideoError: the file is missing, empty, cut off, damaged or not a video.
+        TooShortError: the clip has fewer frames than requested.
+    Warns:
+        if frames are taken by number from a clip whose frame rate varies, and if `fps` is above the
+        rate of the clip, so that frames are taken twice.
     """
     path = expanded(path)
     _check_numbers(frames, start, stride, fps, size)
@@ -98,9 +108,9 @@ def read_video(
 def video_length(
     path: str | os.PathLike[str], *, start: int = 0, stride: int = 1, fps: float | None = None
 ) -> int:
-    """How many frames `read_video` gives from `start` on. Raises VideoError.
+    """Number of frames that `read_video` gives from `start` on. Raises VideoError.
 
-    No picture is decoded, unless the file's time stamps cannot be relied on.
+    Pictures are decoded only if the time stamps of the file are unreliable.
     """
     path = expanded(path)
     _check_numbers(None, start, stride, fps, None)
@@ -108,9 +118,9 @@ def video_length(
 
 
 def video_sha256(path: str | os.PathLike[str]) -> str:
-    """Of a file's bytes; of a folder, over its pictures in order. Nothing is decoded.
+    """SHA-256 of a file's bytes; for a folder, over its pictures in order. Nothing is decoded.
 
-    Raises: VideoError where there is nothing to read.
+    Raises VideoError if there is nothing to read.
     """
     path = expanded(path)
     with _readable(path):
@@ -138,13 +148,14 @@ def _check_numbers(
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Raises VideoError for what is not there, and for what may not be read meanwhile."""
+    """A context that raises VideoError if the path is missing or may not be read."""
     if not (path.is_file() or path.is_dir()):
-        raise VideoError(f"There is no file or folder {path}.")
+        raise VideoError(f"There is no file or folder {path}. Check the path.")
     try:
         yield
     except PermissionError as error:
-        raise VideoError(f"{path} may not be read: permission is denied.") from error
+        denied = "permission is denied. Make it readable for you"
+        raise VideoError(f"{path} may not be read: {denied}.") from error
 
 
 def _source(path: Path) -> Source:
@@ -157,7 +168,7 @@ def _source(path: Path) -> Source:
 def _chosen(
     path: Path, source: Source, frames: int | None, start: int, stride: int, fps: float | None
 ) -> list[int]:
-    """The indices of the frames asked for, rising; by time one may come more than once."""
+    """Indices of the requested frames, rising. By time, one may come more than once."""
     try:
         if fps is not None:
             indices = by_time(source.times, frames, start, fps)
@@ -174,7 +185,7 @@ def _chosen(
 
 
 def _advice(times: Sequence[float], stride: int, fps: float | None) -> str:
-    """What to say of the rate, given the times from the first frame taken to the last."""
+    """A warning about the frame rate, or "". `times` are those from the first frame to the last."""
     rate = 1 / interval(times) if interval(times) else 0.0
     if fps is not None and 0 < 1.01 * rate < fps:
         return f"has about {rate:.3g} frames a second, so fps={fps:g} takes some of them twice."
@@ -188,7 +199,7 @@ def _advice(times: Sequence[float], stride: int, fps: float | None) -> str:
 def _taken(
     path: Path, source: Source, indices: Sequence[int], size: tuple[int, int] | None
 ) -> Tensor:
-    """The frames, uint8 (T, C, Y, X). Memory holds them once, and one picture more."""
+    """The frames, uint8 (T, C, Y, X). Memory holds them once, and one more picture."""
     times, pixels, shape = Counter(indices), bytearray(), None
     for picture, count in zip(source.decode(list(times)), times.values(), strict=True):
         frame = np.ascontiguousarray(_resized(picture, size).transpose(2, 0, 1))
@@ -209,9 +220,10 @@ def _resized(picture: Picture, size: tuple[int, int] | None) -> Picture:
 
 
 def _rate(source: Source, indices: Sequence[int], stride: int) -> float:
-    """Frames a second of every `stride`-th frame: as stated, or measured where these few differ.
+    """Frames per second of every `stride`-th frame.
 
-    Of a whole clip whose rate varies, their mean is stated.
+    It is the rate that the file states, or the measured one where the two differ. A whole clip
+    whose rate varies keeps the stated rate, which is the mean.
     """
     first, last = source.times[indices[0]], source.times[indices[-1]]
     measured = (len(indices) - 1) / (last - first) if last > first else 0.0

@@ -1,6 +1,4 @@
-"""Video files as FFmpeg's libraries (PyAV) open them, and what is said of those that are no
-good.
-"""
+"""Open a video file with FFmpeg's libraries (PyAV), and the errors for those that are no good."""
 
 from __future__ import annotations
 
@@ -12,15 +10,15 @@ from typing import Any
 from ditflow.video.source import VideoError
 
 MAX_PIXELS = 1 << 26  # of a frame: 8192 x 8192
-PLAYLISTS = {"hls", "dash", "concat", "concatf", "imf", "sdp"}  # they name other files
+PLAYLISTS = {"hls", "dash", "concat", "concatf", "imf", "sdp"}  # formats that name other files
 REPAIR = "To keep what can still be shown, run: ffmpeg -i FILE -c:v libx264 REPAIRED.mp4"
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[Any, Any]]:
-    """A file and its first video; a picture of its cover is none. Nothing but this file is read.
+    """The container of a file, and its first video stream. A cover picture does not count.
 
-    Raises: VideoError.
+    No other file is read, even if this one names it. Raises VideoError.
     """
     import av
     from av.stream import Disposition
@@ -36,22 +34,24 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
         cover = Disposition.attached_pic
         streams = [film for film in container.streams.video if not film.disposition & cover]
         if not streams:
-            raise VideoError(f"{path} holds no video.")
+            raise VideoError(f"{path} holds no video. Give a file with a video stream.")
         _check_claims(path, container.format.name, streams[0])
         yield container, streams[0]
 
 
 def no_video(path: Path, why: str = "") -> VideoError:
+    """The error for a file that FFmpeg cannot open as a video."""
     reason = f": {why}" if why else ""
     return VideoError(f"{path} is not a video that can be decoded, or it was cut off{reason}.")
 
 
 def damaged(path: Path, what: str) -> VideoError:
+    """The error for a file that is damaged; `what` says how and where."""
     return VideoError(f"{path} is damaged or was cut off: {what}. {REPAIR}")
 
 
 def _check_claims(path: Path, name: str, stream: Any) -> None:
-    """Refuse a header whose numbers are absurd, before memory is taken for them."""
+    """Raise VideoError for absurd numbers in the header, before memory is allocated for them."""
     if stream.codec_context is None:
         raise no_video(path, "its codec is unknown")
     frames, pixels = stream.frames, stream.width * stream.height

@@ -1,7 +1,7 @@
-"""Pictures of a video file in display order, each of which must come at its time.
+"""Decode the pictures of a video file in display order, and check that each is the one expected.
 
-Decoding begins at the start, or at a key frame that no later frame looks behind. What cannot be
-decoded is an error: no frame is taken for another one.
+Decoding begins at the start of the file, or at a door: a key frame behind which no later frame
+looks. A frame that cannot be decoded is an error, so no frame is mistaken for another one.
 """
 
 # Y X pixel rows and columns, C = 3 channels RGB
@@ -19,21 +19,24 @@ import numpy as np
 from ditflow.video.container import damaged, opened
 from ditflow.video.source import Picture, VideoError
 
-STRICT = {"err_detect": "explode+crccheck+bitstream+buffer+careful"}  # nothing is concealed
-LENIENT = {"h264"}  # marks its damaged pictures, and in strict mode fails on odd but sound ones
+# errors are raised instead of concealed
+STRICT = {"err_detect": "explode+crccheck+bitstream+buffer+careful"}
+# codecs that mark damaged pictures anyway, and in strict mode fail on odd but sound ones
+LENIENT = {"h264"}
 
 
 @dataclass(frozen=True)
 class Index:
-    """What is known of the frames before they are decoded.
+    """The frames of a file as known before they are decoded.
 
     Attributes:
-        times: when each is shown, in seconds.
-        ticks: their time stamps, in ticks of the stream; None where the file has none to rely on.
-        cut: the file was cut out of another one. The decoder complains of what is gone, and leaves
-            out frames that refer to it.
-        key: time stamp of the first key frame of such a file, where that is known.
-        doors: frames that decoding can begin at.
+        times: when each frame is shown, in seconds.
+        ticks: time stamp of each frame, in ticks of the stream; None if the file has no reliable
+            ones.
+        cut: the file was cut out of a longer one. The decoder reports errors for the missing part,
+            and leaves out frames that refer to it.
+        key: time stamp of the first key frame of such a file, if known.
+        doors: numbers of the frames at which decoding can begin.
     """
 
     times: Sequence[float] = ()
@@ -43,18 +46,19 @@ class Index:
     doors: tuple[int, ...] = (0,)
 
     def place(self, number: int) -> str:
+        """Number and time of a frame, for an error message."""
         if number >= len(self.times):
             return "its end"
         return f"frame {number}, {self.times[number]:.2f} s"
 
     def expects(self, number: int, tick: int | None) -> bool:
-        """Whether a frame of this time stamp may be the one of this number."""
+        """Whether a frame with this time stamp can have this number."""
         if self.ticks is not None:
             return number < len(self.ticks) and self.ticks[number] == tick
         return number > 0 or self.key is None or tick is None or tick <= self.key
 
     def has_lost(self, frame: Any) -> bool:
-        """Whether what comes before the first frame is one that nobody can show."""
+        """Whether a frame before the first one belongs to the missing part of a cut file."""
         if not self.cut:
             return False
         if frame is None or frame.is_corrupt:
@@ -64,10 +68,10 @@ class Index:
 
 
 def pictures(path: Path, index: Index, indices: Sequence[int]) -> Iterator[Picture]:
-    """The pictures of these frames, given by rising indices.
+    """Decode the frames of these rising indices.
 
-    Raises VideoError where a frame up to the last of them is damaged, missing or out of turn, and
-    where their size changes.
+    Raises VideoError if a frame up to the last of them is damaged, missing or out of order, or if
+    the size of the frames changes.
     """
     wanted, sizes, orientation = list(indices), dict[str, None](), None
     for number, frame in _from_door(path, index, indices[0]):
@@ -89,7 +93,7 @@ def pictures(path: Path, index: Index, indices: Sequence[int]) -> Iterator[Pictu
 def decoded(path: Path, index: Index, door: int = 0) -> Iterator[tuple[int, Any]]:
     """All frames from a door on, with their numbers.
 
-    Raises VideoError, with the place, at the first that is damaged, missing or out of turn.
+    Raises VideoError, with the place, at the first frame that is damaged, missing or out of order.
     """
     number = door
     for frame in _frames(path, index, door):
@@ -106,9 +110,9 @@ def decoded(path: Path, index: Index, door: int = 0) -> Iterator[tuple[int, Any]
 
 
 def _from_door(path: Path, index: Index, first: int) -> Iterator[tuple[int, Any]]:
-    """Frames with their numbers, from the last door before the first one wanted.
+    """Frames with their numbers, from the last door before the first wanted frame.
 
-    From the start where that door proves to be none.
+    They come from the start if decoding cannot begin at that door.
     """
     frames = decoded(path, index, index.doors[bisect_right(index.doors, first) - 1])
     try:
@@ -124,7 +128,7 @@ def _is_intra(frame: Any) -> bool:
 
 
 def _frames(path: Path, index: Index, door: int) -> Iterator[Any]:
-    """What the decoder gives, and None where it fails."""
+    """The frames that the decoder gives, and None for each packet on which it fails."""
     import av
     from av.codec.context import Flags
 
@@ -149,10 +153,11 @@ def _frames(path: Path, index: Index, door: int) -> Iterator[Any]:
 
 
 def _orientation(path: Path, frame: Any) -> tuple[int, int, int, int]:
-    """Where a player shows a point (x, y): at (a x + c y, b x + d y).
+    """The turn (a, b, c, d) of a file: a player shows the point (x, y) at (a x + c y, b x + d y).
 
-    Asked of one frame of a file: PyAV keeps a frame in a circle with what it says here, so that its
-    memory waits for the garbage collector.
+    Only one frame of a file is asked: reading `side_data` ties a frame into a reference cycle of
+    PyAV, so that its memory waits for the garbage collector. Raises VideoError unless it is a
+    quarter turn.
     """
     matrices = (data for data in frame.side_data if data.type.name == "DISPLAYMATRIX")
     matrix = next((np.frombuffer(data, np.int32) for data in matrices), None)
@@ -166,7 +171,7 @@ def _orientation(path: Path, frame: Any) -> tuple[int, int, int, int]:
 
 
 def _upright(frame: Any, orientation: tuple[int, int, int, int]) -> Picture:
-    """The picture as a player shows it: turned and mirrored."""
+    """The picture turned and mirrored as a player shows it."""
     a, b, c, d = orientation
     picture: Picture = frame.to_ndarray(format="rgb24")
     right, down = (a, d) if a else (c, b)

@@ -1,4 +1,6 @@
-"""Frames into mp4 files. Legend: T frames, C = 3 channels RGB, Y rows, X columns."""
+"""Write frames as mp4 files."""
+
+# T frames, C = 3 channels RGB, Y X pixel rows and columns
 
 from __future__ import annotations
 
@@ -18,9 +20,11 @@ from ditflow.video.source import VideoError
 def write_video(path: str | os.PathLike[str], frames: Tensor, fps: float) -> None:
     """Write frames, uint8 (T, C, Y, X) RGB, as an H.264 mp4 that any player shows.
 
-    The file is whole or absent; equal frames give equal bytes.
+    Equal frames give equal bytes. If writing fails, an older file of that name stays as it was.
 
-    Raises: VideoError for frames that cannot be encoded, StorageError when the disk refuses.
+    Raises:
+        VideoError: the frames cannot be encoded, or the name does not end in .mp4.
+        StorageError: the disk refuses.
     """
     path = Path(path)
     if path.suffix.lower() != ".mp4":
@@ -36,7 +40,7 @@ def write_video(path: str | os.PathLike[str], frames: Tensor, fps: float) -> Non
 def encode_video(frames: Tensor, fps: float, *, crf: int = 17) -> bytes:
     """The bytes of an H.264 mp4 of frames, uint8 (T, C, Y, X) RGB. Raises VideoError.
 
-    `crf` is its rate factor: about 6 more halve the bytes.
+    `crf` is the rate factor of H.264: raising it by 6 halves the size, about.
     """
     import av
 

@@ -1,7 +1,7 @@
-"""Whether the elements of a Matroska or WebM file fit into each other (RFC 9559, RFC 8794).
+"""Check that the elements of a Matroska or WebM file fit into each other (RFC 9559, RFC 8794).
 
-A demuxer searches for the next element that it knows where one does not fit, and leaves out what
-lies between without a word. Pictures are not looked into.
+Where an element does not fit, a demuxer silently skips to the next one that it knows. Frames in
+between are lost. The pictures themselves are not checked.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import mmap
 from pathlib import Path
 
 EBML, SEGMENT, CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
-VOID, CRC = 0xEC, 0xBF  # may stand everywhere
+VOID, CRC = 0xEC, 0xBF  # allowed everywhere
 IN_SEGMENT = {
     *(CLUSTER, VOID, CRC, 0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1C53BB6B),
     *(0x1941A469, 0x1043A770, 0x1254C367),  # attachments, chapters, tags
@@ -19,7 +19,7 @@ IN_CLUSTER = {0xE7, 0xA3, 0xA0, 0xA7, 0xAB, 0x5854, 0xAF, VOID, CRC}  # its time
 
 
 class MisfitError(ValueError):
-    """`place`: the byte at which an element does not fit."""
+    """An element does not fit into the one around it. `place` is its first byte."""
 
     def __init__(self, place: int) -> None:
         super().__init__(f"the element at byte {place} does not fit")
@@ -27,7 +27,7 @@ class MisfitError(ValueError):
 
 
 def misfit(path: Path) -> int | None:
-    """The byte of the first element that does not fit into the one around it; None if all do."""
+    """First byte of the first element that does not fit into the one around it; None if all fit."""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             _check(data)
@@ -55,7 +55,7 @@ def _check(data: mmap.mmap) -> None:
 
 
 def _cluster(data: mmap.mmap, place: int, end: int) -> int:
-    """The end of a cluster that says where it is."""
+    """The end of a cluster that states its length."""
     while place < end:
         name, _, behind = _element(data, place, end)
         if name not in IN_CLUSTER:
@@ -65,7 +65,7 @@ def _cluster(data: mmap.mmap, place: int, end: int) -> int:
 
 
 def _live_cluster(data: mmap.mmap, place: int, end: int) -> int:
-    """The end of a cluster that does not say how long it is: the next element of the segment."""
+    """The end of a cluster that does not state its length: the next element of the segment."""
     while place < end:
         name, _, behind = _element(data, place, end)
         if name in IN_SEGMENT - IN_CLUSTER:
@@ -77,7 +77,7 @@ def _live_cluster(data: mmap.mmap, place: int, end: int) -> int:
 
 
 def _element(data: mmap.mmap, place: int, end: int) -> tuple[int, int, int | None]:
-    """The name of an element, where its content begins, and where it ends if it says so."""
+    """The name of an element, where its content begins, and where it ends if that is stated."""
     length = _length(data, place, end)
     name = int.from_bytes(data[place : place + length], "big")
     length, size_at = _length(data, place + length, end), place + length
@@ -91,7 +91,7 @@ def _element(data: mmap.mmap, place: int, end: int) -> tuple[int, int, int | Non
 
 
 def _length(data: mmap.mmap, place: int, end: int) -> int:
-    """How many bytes a number has, as its leading zero bits say."""
+    """Number of bytes of a number, which its leading zero bits tell."""
     length = 9 - data[place].bit_length() if place < end else 9
     if length > 8 or place + length > end:
         raise MisfitError(place)

@@ -1,8 +1,8 @@
-"""Video files by FFmpeg's libraries (PyAV): the frames that a player shows.
+"""Find when each frame of a video file is shown, with FFmpeg's libraries (PyAV).
 
-They are those of `ffmpeg -i FILE -map 0:v:0 -fps_mode passthrough`. A file is read twice. First its
-packets, without decoding: they tell when each frame is shown, and whether the container is whole.
-Then its pictures (`decoding.py`), each of which must come at its time.
+The frames are those of `ffmpeg -i FILE -map 0:v:0 -fps_mode passthrough`. A file is read twice.
+This module reads its packets without decoding them: they tell when each frame is shown, and whether
+the container is whole. Then `decoding.py` decodes the pictures and checks their times.
 """
 
 from __future__ import annotations
@@ -22,14 +22,19 @@ from ditflow.video.selection import is_variable
 from ditflow.video.source import Source
 from ditflow.video.whole import check_whole, loses_frames
 
-STREAMS = ("mpegts", "mpeg")  # recordings, which may begin anywhere
+STREAMS = ("mpegts", "mpeg")  # formats of recordings, which may begin inside a group of pictures
 
 
 @dataclass(frozen=True)
 class Packet:
-    """A coded frame: when it is shown and decoded, in ticks of the stream, where the file says so.
+    """A coded frame.
 
-    An edit list leaves out packets that are not `kept`. `place` is the byte where it lies.
+    Attributes:
+        shown: when it is shown, in ticks of the stream; None if the file does not say.
+        decoded: when it is decoded, likewise.
+        key: whether it is a key frame.
+        kept: False if an edit list leaves it out.
+        place: its first byte in the file, if known.
     """
 
     shown: int | None
@@ -41,7 +46,17 @@ class Packet:
 
 @dataclass(frozen=True)
 class Stream:
-    """What a container says of its first video. `reorders`: frames are shown in another order."""
+    """What a container says of its first video stream.
+
+    Attributes:
+        container: FFmpeg's name of the format.
+        base: seconds per tick.
+        rate: frames per second, if stated.
+        claimed: number of frames that the header claims; 0 if it claims none.
+        channel: id of the stream in the container.
+        reorders: frames are shown in another order than they are coded.
+        packets: those of the frames that are shown, in coding order.
+    """
 
     container: str
     base: Fraction
@@ -53,7 +68,7 @@ class Stream:
 
 
 def file_source(path: Path) -> Source:
-    """Raises VideoError for what is no video, and for a damaged or cut off container."""
+    """The frames of a video file. Raises VideoError if it is no video, damaged or cut off."""
     check_whole(path)
     stream = _stream(path)
     if stream.container.startswith("matroska") and (place := misfit(path)) is not None:
@@ -79,14 +94,14 @@ def _stream(path: Path) -> Stream:
 
 
 def _packets(path: Path, container: Any, film: Any) -> list[Packet]:
-    """Those of frames, without those of VP8 that only others are predicted from."""
+    """The packets of all frames, without pictures of VP8 that are never shown."""
     import av
 
     packets: list[Packet] = []
     joins = container.format.name in STREAMS
     try:
         for packet in container.demux(film):
-            if packet.is_corrupt and not joins:  # where streams were joined, the last packet is
+            if packet.is_corrupt and not joins:  # the last packet before a join of streams is
                 raise damaged(path, f"frame {len(packets)} is incomplete")
             if packet.size and not _is_hidden(packet):
                 kept = not packet.is_discard
@@ -103,11 +118,11 @@ def _is_hidden(packet: Any) -> bool:
 
 
 def _index(path: Path, stream: Stream) -> Index:
-    """From the time stamps of all packets, if they can be relied on, else from decoding."""
+    """The index from the time stamps of all packets, or from decoding if these are unreliable."""
     packets = [packet for packet in stream.packets if packet.kept]
     cut = not stream.packets[0].kept
     if stream.container in STREAMS and not packets[0].key:
-        cut = True  # nobody can show what comes before the first key frame
+        cut = True  # a player cannot show what comes before the first key frame
         packets = packets[next((n for n, packet in enumerate(packets) if packet.key), 0) :]
     ticks = sorted(packet.shown for packet in packets if packet.shown is not None)
     key = packets[0].shown if packets[0].key else None
@@ -115,7 +130,7 @@ def _index(path: Path, stream: Stream) -> Index:
     if len(ticks) < len(packets) or _is_unordered(stream, packets):
         return _counted(path, stream, Index(cut=cut or leads, key=key))
     if key is not None and leads:
-        cut = True  # where an open group begins: the decoder tells which frames are left out
+        cut = True  # an open group comes first: the decoder tells which frames are left out
         begins = next((frame.pts for _, frame in decoded(path, Index(cut=True, key=key))), key)
         ticks = [tick for tick in ticks if tick >= min(begins, key)]
     times = _seconds(ticks, stream.base)
@@ -123,10 +138,10 @@ def _index(path: Path, stream: Stream) -> Index:
 
 
 def _is_unordered(stream: Stream, packets: Sequence[Packet]) -> bool:
-    """Whether the time stamps cannot be those of the frames, as where files were joined or remuxed.
+    """Whether the time stamps cannot be right, as after files were joined or remuxed.
 
-    A frame is decoded before it is shown, what is coded before a key frame is shown before it, and
-    where frames are reordered their time stamps are not in the order of coding.
+    In a sound file a frame is decoded before it is shown. What is coded before a key frame is also
+    shown before it. Where frames are reordered, their time stamps are not in coding order.
     """
     shown = [packet.shown or 0 for packet in packets]
     order = [packet.decoded for packet in packets if packet.decoded is not None]
@@ -143,7 +158,10 @@ def _is_unordered(stream: Stream, packets: Sequence[Packet]) -> bool:
 
 
 def _counted(path: Path, stream: Stream, index: Index) -> Index:
-    """By decoding all frames once. Where their time stamps do not rise, each takes 1/rate."""
+    """The index from decoding all frames once.
+
+    If their time stamps do not rise, each frame is taken to last 1 / rate seconds.
+    """
     seen = [frame.pts for _, frame in decoded(path, index)]
     ticks = [tick for tick in seen if tick is not None]
     if len(ticks) == len(seen) and all(a < b for a, b in pairwise(ticks)):
@@ -153,10 +171,10 @@ def _counted(path: Path, stream: Stream, index: Index) -> Index:
 
 
 def _timeless(path: Path, stream: Stream) -> Index:
-    """AVI numbers its frames as they are decoded, and does not say when they are shown.
+    """The index of an AVI, which numbers frames in decoding order and has no time stamps.
 
-    Both orders have the same steps of time, so the numbers serve as times. FFmpeg guesses time
-    stamps, which may be wrong.
+    Both orders have the same steps of time, so the numbers serve as times. The time stamps that
+    FFmpeg guesses may be wrong.
     """
     numbers = [packet.decoded or 0 for packet in stream.packets]
     step, claimed = max([1, *(b - a for a, b in pairwise(numbers))]), stream.claimed
@@ -166,20 +184,22 @@ def _timeless(path: Path, stream: Stream) -> Index:
     if any(b <= a for a, b in pairwise(places)):
         raise damaged(path, "its index leads to a frame that is not the next one")
     frames = len(numbers)
-    if stream.reorders:  # a decoder leaves out the first ones of a file that was cut
+    if stream.reorders:  # a decoder leaves out the first frames of a file that was cut
         frames = sum(1 for _ in decoded(path, Index()))
     return Index(_seconds(numbers, stream.base)[:frames])
 
 
 def _seconds(ticks: Sequence[int], base: Fraction) -> list[float]:
+    """Time stamps in seconds, from the first one on."""
     return [float((tick - ticks[0]) * base) for tick in ticks]
 
 
 def _doors(packets: Sequence[Packet], ticks: Sequence[int]) -> tuple[int, ...]:
-    """The first frame, and each key frame that parts the others.
+    """Frames at which decoding can begin: the first, and each key frame that parts the others.
 
-    What is coded before a key frame is shown before it, else time stamps are `_is_unordered`. Where
-    it is shown as the `number`-th, what is coded behind it is shown behind it, too.
+    What is coded before a key frame is shown before it, or else the file `_is_unordered`. If the
+    `number`-th packet is also shown as the `number`-th frame, then what is coded after it is shown
+    after it, too.
     """
     return 0, *(
         number

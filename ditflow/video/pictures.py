@@ -1,4 +1,4 @@
-"""Animations (gif, webp, png) and folders of pictures, by PIL."""
+"""Read animations (gif, webp, png) and folders of pictures, with PIL."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ditflow.video.source import Picture, Source, VideoError
 
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 ANIMATIONS = {".gif", ".webp", ".png", ".apng"}
-FOLDER_FPS = 8.0  # pictures carry no rate: CogVideoX's is taken
-BLINK, SHOWN = 10, 100  # milliseconds: a frame of 10 at most is shown for 100, as browsers do
-BROKEN = (  # what PIL raises on a bad file
+FOLDER_FPS = 8.0  # pictures have no rate, so that of CogVideoX is taken
+BLINK, SHOWN = 10, 100  # milliseconds; a frame of at most 10 is shown for 100, as in browsers
+BROKEN = (  # PIL's errors for a bad file
     *(OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError),
     *(struct.error, Image.DecompressionBombError),
 )
@@ -29,7 +29,7 @@ def is_animation(path: Path) -> bool:
 
 
 def animation_source(path: Path) -> Source:
-    """Raises VideoError for a file that cannot be decoded, and for a picture that does not move."""
+    """The frames of an animation. Raises VideoError if it cannot be decoded or is one picture."""
     container, durations = _durations(path)
     if len(durations) == 1 and path.suffix.lower() in PICTURES:
         fix = "Put the pictures of a clip into a folder, and name the folder"
@@ -39,16 +39,17 @@ def animation_source(path: Path) -> Source:
 
 
 def folder_source(path: Path) -> Source:
-    """Raises VideoError for a folder without pictures."""
+    """The pictures of a folder as a clip. Raises VideoError if it holds none."""
     files = pictures_of(path)
     if not files:
-        raise VideoError(f"The folder {path} holds no pictures ({' '.join(sorted(PICTURES))}).")
+        kinds = " ".join(sorted(PICTURES))
+        raise VideoError(f"The folder {path} holds no pictures ({kinds}). Put some there.")
     times = [index / FOLDER_FPS for index in range(len(files))]
     return Source("folder", times, FOLDER_FPS, partial(_still, files))
 
 
 def pictures_of(folder: Path) -> list[Path]:
-    """Visible pictures in natural order: frame2 before frame10."""
+    """The pictures of a folder, without hidden files, in natural order: frame2 before frame10."""
     visible = (file for file in folder.iterdir() if not file.name.startswith("."))
     return sorted((file for file in visible if file.suffix.lower() in PICTURES), key=_natural)
 
@@ -59,7 +60,7 @@ def _natural(file: Path) -> tuple[list[tuple[str, int]], str]:
 
 
 def _durations(path: Path) -> tuple[str, list[float]]:
-    """The format's name, and for how many seconds each frame is shown. Damage is found here."""
+    """Name of the format, and seconds that each frame is shown. Raises VideoError if damaged."""
     with _opened(path) as image:
         stated = [frame.info.get("duration", 0) for frame in _frames(path, image)]
         container = str(image.format).lower()
@@ -79,18 +80,18 @@ def _opened(path: Path) -> Image.Image:
         return Image.open(path)
     except BROKEN as error:
         what = f"{path} is not an animation that can be decoded, or it was cut off"
-        raise VideoError(f"{what}.") from error
+        raise VideoError(f"{what}. Copy or download it again.") from error
 
 
 def _frames(path: Path, image: Image.Image) -> Iterator[Image.Image]:
     try:
         for number, frame in enumerate(ImageSequence.Iterator(image)):
             frame.load()
-            if number or not getattr(image, "default_image", False):  # which animated PNGs hide
+            if number or not getattr(image, "default_image", False):  # hidden in animated PNGs
                 yield frame
     except BROKEN as error:
         what = f"{path} is damaged or was cut off: not all of its frames can be decoded"
-        raise VideoError(f"{what}.") from error
+        raise VideoError(f"{what}. Copy or download it again.") from error
 
 
 def _still(files: Sequence[Path], indices: Sequence[int]) -> Iterator[Picture]:
@@ -100,7 +101,7 @@ def _still(files: Sequence[Path], indices: Sequence[int]) -> Iterator[Picture]:
                 picture = image.convert("RGB")
         except BROKEN as error:
             what = f"{file} is not a picture that can be decoded, or it was cut off"
-            raise VideoError(f"{what}.") from error
+            raise VideoError(f"{what}. Replace or remove it.") from error
         if image.mode.startswith(("I", "F")):
             raise VideoError(f"{file} has more than 8 bits a channel: convert it to 8 bits.")
         yield np.asarray(picture)

@@ -1,4 +1,4 @@
-"""Which frames of a clip are taken: every n-th, or those nearest to equal steps of time."""
+"""Choose frames of a clip: every n-th, or those nearest to equal steps of time."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ TICK = 0.00101  # seconds: Matroska and Flash round times to milliseconds, 16 an
 
 
 class SelectionError(ValueError):
-    """The clip has no such frames. The sentence lacks its subject, which is the clip's name.
+    """The clip has no such frames. The message lacks its subject, the name of the clip.
 
-    `words` are without the advice; `fit`: how many frames would fit, from the same start.
+    Attributes:
+        words: the message without the advice.
+        fit: how many frames would fit from the same start, 0 if none.
     """
 
     def __init__(self, words: str, fit: int = 0, advice: str = "") -> None:
@@ -22,7 +24,10 @@ class SelectionError(ValueError):
 
 
 def by_stride(count: int, frames: int | None, start: int, stride: int) -> list[int]:
-    """Indices start, start + stride, ... of `count` frames; `frames` None takes all there are."""
+    """Indices start, start + stride, ... of `count` frames; `frames` None takes all.
+
+    Raises SelectionError if there are not enough.
+    """
     _check_start(count, start)
     fit = (count - start - 1) // stride + 1
     if frames is not None and frames > fit:
@@ -37,8 +42,9 @@ def by_stride(count: int, frames: int | None, start: int, stride: int) -> list[i
 def by_time(times: Sequence[float], frames: int | None, start: int, fps: float) -> list[int]:
     """Indices of the frames nearest to times[start] + k / fps, for k = 0, 1, ...
 
-    Of two as near, the earlier one. The clip ends half an interval after its last frame: later
-    moments are nearer to a frame that it does not have.
+    Of two frames that are equally near, the earlier one is taken. The clip ends half an interval
+    after its last frame, since later moments are nearer to a frame that it does not have. Raises
+    SelectionError if the clip is too short.
     """
     _check_start(len(times), start)
     step = interval(times)
@@ -47,7 +53,7 @@ def by_time(times: Sequence[float], frames: int | None, start: int, fps: float) 
     if frames is not None and frames > fit:
         asked = f"frames={frames} at fps={fps:g} need {frames / fps:.2f} s"
         faster = math.ceil(100 * (frames - 1) / lasts + 1e-6) / 100 if step else math.inf
-        other = f", or fps={faster:g}" if faster * step <= 1 else ""  # else frames come twice
+        other = f", or fps={faster:g}" if faster * step <= 1 else ""  # else some come twice
         said = f"lasts {lasts + step / 2:.2f} s from start={start}, but {asked}"
         raise SelectionError(f"{said}.", fit, f"frames={fit} would fit{other}.")
     taken = range(fit if frames is None else frames)
@@ -55,7 +61,7 @@ def by_time(times: Sequence[float], frames: int | None, start: int, fps: float) 
 
 
 def nearest(times: Sequence[float], moment: float) -> int:
-    """The index of the time nearest to a moment; of two as near, the earlier one."""
+    """Index of the time nearest to a moment; of two that are equally near, the earlier one."""
     after = bisect_left(times, moment - 1e-9)
     if after == 0:
         return 0
@@ -65,12 +71,12 @@ def nearest(times: Sequence[float], moment: float) -> int:
 
 
 def interval(times: Sequence[float]) -> float:
-    """Seconds from one frame to the next: the median, 0 for a single frame."""
+    """Median of the seconds from one frame to the next; 0 for a single frame."""
     return median(b - a for a, b in zip(times, times[1:], strict=False)) if len(times) > 1 else 0.0
 
 
 def is_variable(times: Sequence[float]) -> bool:
-    """Whether some intervals between frames differ from the others, by more than rounding does."""
+    """Whether some intervals between frames differ from the median by more than rounding."""
     typical = interval(times)
     return any(
         abs(b - a - typical) > max(TICK, typical / 10)

@@ -1,4 +1,4 @@
-"""A clip before its pictures are decoded: when each frame is shown, and how to get its picture."""
+"""A clip before its pictures are decoded: when each frame is shown, and how to decode it."""
 
 # T frames, Y X pixel rows and columns, C = 3 channels RGB
 from __future__ import annotations
@@ -13,18 +13,19 @@ Picture = NDArray[np.uint8]  # (Y, X, C)
 
 
 class VideoError(ValueError):
-    """A clip that cannot be read as asked, or frames that cannot be written, with the fix."""
+    """A clip cannot be read as requested, or frames cannot be written. The message says why."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """The frames that a player shows, in the order in which it shows them.
+    """The frames of a clip, in the order in which a player shows them.
 
     Attributes:
-        container: what the frames lie in: a name of FFmpeg's such as "avi", or "folder".
+        container: FFmpeg's name of the file format, such as "avi", or "folder".
         times: when each frame is shown, in seconds, rising.
-        rate: frames a second that the file states; 0 where it states none.
-        decode: the pictures of frames, given by rising indices without repeats, one by one.
+        rate: frames per second that the file states; 0 if it states none.
+        decode: gives the pictures of the frames with these indices, one by one. The indices rise
+            and do not repeat.
     """
 
     container: str

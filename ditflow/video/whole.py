@@ -1,4 +1,4 @@
-"""Whether a container is whole, by its own claims. A decoder may or may not notice that."""
+"""Check that a container is as long as it claims, since a decoder may not notice if it is not."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from ditflow.video.source import VideoError
 
 BOXES = (b"moov", b"mdat", b"moof")  # of mp4 and mov
-PIPED = 0xFFFFFFFF  # the size of an AVI that was written to a pipe
-PACKET, SYNC = 188, 0x47  # of a transport stream: its bytes, the first of them
-STUFFING = 0x1FFF  # the channel that only fills
+PIPED = 0xFFFFFFFF  # size in the header of an AVI that was written to a pipe
+PACKET, SYNC = 188, 0x47  # length and first byte of a packet of a transport stream
+STUFFING = 0x1FFF  # channel of the packets that carry nothing
 
 
 def check_whole(path: Path) -> None:
-    """Raises VideoError for an empty file, and for a container that claims more than there is."""
+    """Raise VideoError if a file is empty, or if its container claims more bytes than it has."""
     end = path.stat().st_size
     if not end:
-        raise VideoError(f"{path} is empty.")
+        raise VideoError(f"{path} is empty. Copy or download it again.")
     with open(path, "rb") as file:
         name, claimed = _claim(file, end)
     if claimed > end:
@@ -31,15 +31,16 @@ def check_whole(path: Path) -> None:
 def loses_frames(path: Path, video: int, frames: int, *, even: bool, stamped: bool) -> bool:
     """Whether frames of an MPEG transport stream (ISO/IEC 13818-1, 2.4.3) are lost.
 
-    No sign says so alone, for each may have a harmless cause. Packets are missing, as a channel's
-    counter of four bits tells: streams were joined. The `video`'s channel begins more units of data
-    than the `frames` that were found: it holds fields. Frames are not `even`, from a key frame on
-    and at one rate, or not well `stamped`: it is a recording.
+    Each sign of loss may have a harmless cause, so that one alone is not enough:
+    - Packets are missing, as the four-bit counter of a channel tells. Or streams were joined.
+    - The channel `video` begins more units of data than the `frames` found. Or it holds fields.
+    - The frames are not `even`: from a key frame on, at one rate. Or not well `stamped`, with
+      different time stamps. Or it is a recording.
     """
     data = np.memmap(path, np.uint8, mode="r")
     packets = data[: len(data) // PACKET * PACKET].reshape(-1, PACKET)
     if len(packets) < 2 or not (packets[:2, 0] == SYNC).all():
-        return False  # packets of another length, as cameras write them
+        return False  # packets of another length, as from cameras
     channel = np.left_shift(packets[:, 1] & 0x1F, 8, dtype=np.uint16) | packets[:, 2]
     begun = ((channel == video) & (packets[:, 1] & 0x40 > 0)).sum()
     missing = len(data) % PACKET > 0 or bool((packets[:, 0] != SYNC).any())
@@ -49,7 +50,7 @@ def loses_frames(path: Path, video: int, frames: int, *, even: bool, stamped: bo
 
 
 def _skips(packets: NDArray[np.uint8], channel: NDArray[np.uint16]) -> bool:
-    """Whether the counter of a channel skips a value without having said that it would."""
+    """Whether the counter of a channel skips a value without having announced it."""
     counted = (packets[:, 3] & 0x10 > 0) & (channel != STUFFING)
     announced = (packets[:, 3] & 0x20 > 0) & (packets[:, 4] > 0) & (packets[:, 5] & 0x80 > 0)
     for number in np.unique(channel[counted]):
@@ -60,7 +61,7 @@ def _skips(packets: NDArray[np.uint8], channel: NDArray[np.uint16]) -> bool:
 
 
 def _claim(file: BinaryIO, end: int) -> tuple[str, int]:
-    """What claims to reach furthest, and how far."""
+    """The part of the file that claims to reach furthest, and the byte that it claims to reach."""
     head = file.read(12)
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         size = int.from_bytes(head[4:8], "little")
@@ -69,7 +70,7 @@ def _claim(file: BinaryIO, end: int) -> tuple[str, int]:
 
 
 def _boxes(file: BinaryIO, end: int) -> tuple[str, int]:
-    """The first box of an mp4 or mov that reaches behind the file's end."""
+    """The first box of an mp4 or mov that reaches beyond the end of the file, and its end."""
     place = 0
     while place < end:
         file.seek(place)
