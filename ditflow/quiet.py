@@ -1,6 +1,4 @@
-"""Loading models without the progress bars of transformers, which belong to programs and not to a
-library.
-"""
+"""Load models without progress bars, which a library leaves to the program that uses it."""
 
 from __future__ import annotations
 
@@ -11,8 +9,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def no_progress_bars() -> Iterator[None]:
-    """Turns those of transformers off and on again; the hub's, which transformers would turn along,
-    stay as they are.
+    """A context without the progress bars of transformers.
+
+    Those of the hub's client stay as they are, although transformers switches both together.
     """
     from huggingface_hub.utils import are_progress_bars_disabled
     from transformers.utils import logging
@@ -30,8 +29,7 @@ def _show_bars(transformers: bool, hub: bool) -> None:
     from transformers.utils import logging
 
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # the hub's own variable HF_HUB_DISABLE_PROGRESS_BARS stays above all
+        # the hub's client warns where HF_HUB_DISABLE_PROGRESS_BARS decides instead
+        warnings.simplefilter("ignore")
         logging.enable_progress_bar() if transformers else logging.disable_progress_bar()
         enable_progress_bars() if hub else disable_progress_bars()

@@ -1,7 +1,6 @@
-"""What ships with ditflow: configurations and embedded backbones.
+"""Find the configurations and embedded checkpoints that ship with ditflow.
 
-A wheel holds them inside the package, a checkout holds them beside it; `shipped` looks where this
-very copy of ditflow keeps them.
+A wheel holds them inside the package, a checkout beside it.
 """
 
 from __future__ import annotations
@@ -15,19 +14,18 @@ Kind = Literal["configs", "checkpoints"]
 
 
 def shipped(kind: Kind, name: str) -> Path | None:
-    """Path of a shipped file or folder, such as `shipped("configs", "tiny-rope.yaml")`, or None if
-    nothing of that name ships.
+    """Path of a shipped file or folder, such as `shipped("configs", "tiny-rope.yaml")`.
 
-    Names are relative and use "/"; those that would leave the folder are not shipped.
+    Names are relative and use "/". The result is None if nothing of that name ships, or if the name
+    would leave the folder.
     """
     folder = home(kind)
     path = (folder / name).resolve()
-    return (
-        path if name and path.is_relative_to(folder) and path != folder and path.exists() else None
-    )
+    inside = bool(name) and path.is_relative_to(folder) and path != folder
+    return path if inside and path.exists() else None
 
 
 def home(kind: Kind) -> Path:
-    """The folder that holds everything shipped of a kind."""
+    """The folder of everything of a kind that ships."""
     inside = PACKAGE / kind
     return (inside if inside.is_dir() else PACKAGE.parent / kind).resolve()

@@ -1,6 +1,6 @@
 """Rotary position embeddings: tables from positions, and rotation out of place.
 
-A table is built where it is used and never written to: it is what is optimised.
+A table may be the variable that is optimised, so it is built where it is used and never written to.
 """
 
 # B batch (b: 1 or B), N video tokens, A heads, D head dim
@@ -14,8 +14,9 @@ from torch import Tensor
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate neighbouring pairs of channels of x (B, N, A, D) by tables (b, N, 1, D), in at least
-    float32; returns x's dtype.
+    """Rotate neighbouring pairs of channels of x (B, N, A, D) by tables (b, N, 1, D).
+
+    It computes in float32 or wider, and returns the dtype of x.
     """
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     real, imaginary = wide.reshape(*wide.shape[:-1], -1, 2).unbind(-1)
@@ -30,16 +31,16 @@ def rotary_frequencies(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """Radians per token, (channels / 2,), of the channels that turn along one axis."""
+    """Radians per token (channels / 2,) of the channels that turn along one axis."""
     exponents = torch.arange(0, channels, 2, dtype=dtype, device=device) / channels
     return 1.0 / theta**exponents
 
 
 def rotary_tables(positions: Tensor, frequencies: Sequence[Tensor]) -> Tensor:
-    """Positions (..., N, 3) of (t, y, x) -> tables (..., 2, N, D) of [cos, sin], differentiable.
+    """Tables (..., 2, N, D) of [cos, sin] for positions (..., N, 3) of (t, y, x).
 
-    `frequencies` are those of each axis, whose channels lie one after the other. Angles are computed
-    in their dtype.
+    `frequencies` are those of the three axes, whose channels lie one after the other. Angles are
+    computed in their dtype. Differentiable.
     """
     axes = zip(positions.unbind(-1), frequencies, strict=True)
     angles = torch.cat([axis[..., None] * frequency for axis, frequency in axes], dim=-1)

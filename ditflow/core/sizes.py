@@ -1,7 +1,6 @@
-"""Sizes and their arithmetic: pixels -> latents -> tokens.
+"""Sizes of a video in pixels, latents and tokens, and the arithmetic between them.
 
-Token order is row-major over (frame, row, column), column fastest. `x` grows to the right, `y`
-downwards.
+Tokens are ordered by frame, then row, then column. `x` grows to the right, `y` downwards.
 """
 
 # F latent frames, H W token rows and columns, S = H*W tokens per frame, N = F*S video tokens
@@ -16,7 +15,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class VideoSize:
-    """Frames, rows and columns of a video, in pixels."""
+    """Size of a video: its frames, and rows and columns of pixels."""
 
     frames: int
     height: int
@@ -28,7 +27,7 @@ class VideoSize:
 
 @dataclass(frozen=True)
 class TokenGrid:
-    """Frames, rows and columns of the video tokens of a transformer."""
+    """Size of a video in tokens: their frames, rows and columns."""
 
     frames: int
     height: int
@@ -39,21 +38,18 @@ class TokenGrid:
 
     @property
     def tokens_per_frame(self) -> int:
-        """S."""
+        """Number of tokens per frame, S."""
         return self.height * self.width
 
     @property
     def tokens(self) -> int:
-        """N."""
+        """Number of tokens of the video, N."""
         return self.frames * self.tokens_per_frame
 
     def coordinates(self, device: torch.device | str | None = None) -> Tensor:
-        """Where the tokens of one frame are: float32 (S, 2) of (x, y), in tokens."""
-        rows, columns = (
-            torch.arange(self.height, device=device),
-            torch.arange(self.width, device=device),
-        )
-        return torch.cartesian_prod(rows, columns).flip(-1).float()
+        """Places (x, y) of the tokens of one frame, float32 (S, 2), in tokens."""
+        axes = (torch.arange(side, device=device) for side in (self.height, self.width))
+        return torch.cartesian_prod(*axes).flip(-1).float()
 
 
 @dataclass(frozen=True)
@@ -62,8 +58,8 @@ class Compression:
 
     A causal video VAE compresses `time` frames and `space` x `space` pixels into one latent of
     `channels` numbers. A transformer reads `patch_time` x `patch` x `patch` latents as one token.
-    With `first_alone` the first frame is always a latent of its own (Wan); without, only where the
-    number of latent frames is odd (CogVideoX).
+    With `first_alone` the first frame always has a latent of its own (Wan). Without, it has one
+    only if the number of latent frames is odd (CogVideoX).
     """
 
     time: int = 4
@@ -74,19 +70,22 @@ class Compression:
     first_alone: bool = False
 
     def latent_frames(self, frames: int) -> int:
-        """Latent frames that encoding makes of `frames`: 17 -> 5, and 21 and 24 -> 6."""
+        """Number of latent frames of an encoded video: 17 -> 5, 21 -> 6 and 24 -> 6 (CogVideoX)."""
         return 1 + (frames - 1) // self.time if self.first_alone else -(-frames // self.time)
 
     def decoded_frames(self, latent_frames: int) -> int:
-        """Frames that decoding makes of `latent_frames`: an odd count starts with a single frame (7
-        -> 25), an even one does not (6 -> 24).
+        """Number of frames of a decoded video.
+
+        CogVideoX decodes an odd number of latents to a single frame and whole groups (7 -> 25), an
+        even number to whole groups only (6 -> 24).
         """
         alone = self.first_alone or latent_frames % 2
         return self.time * latent_frames - (self.time - 1) * bool(alone)
 
     def latent_shape(self, size: VideoSize) -> tuple[int, int, int, int]:
-        """(F, C, Hl, Wl) of the latents of a video. Raises ValueError where the size does not
-        divide into tokens.
+        """Shape (F, C, Hl, Wl) of the latents of a video.
+
+        Raises ValueError if the size does not divide into tokens.
         """
         self._check(size)
         return (
@@ -97,19 +96,22 @@ class Compression:
         )
 
     def grid(self, size: VideoSize) -> TokenGrid:
-        """The tokens of a video. Raises ValueError where the size does not divide into tokens."""
+        """The tokens of a video. Raises ValueError if the size does not divide into tokens."""
         frames, _, height, width = self.latent_shape(size)
         return TokenGrid(frames // self.patch_time, height // self.patch, width // self.patch)
 
     def check_motion(self, size: VideoSize) -> None:
-        """Raise ValueError where a video does not divide into tokens, has fewer than two latent
-        frames, or would not come back as long as it is.
+        """Raise ValueError for a size from which no motion can be taken.
+
+        The size must divide into tokens. The video needs at least two latent frames, and must have
+        the same length after it is encoded and decoded.
         """
         self._check(size)
         latent = self.latent_frames(size.frames)
         if latent < 2:
             raise ValueError(
-                f"a video of {size.frames} frames holds no motion: it makes one latent frame, and two are needed. Use {2 * self.time} or more."
+                f"a video of {size.frames} frames holds no motion: it makes one latent frame, "
+                f"and two are needed. Use {2 * self.time} or more."
             )
         if (decoded := self.decoded_frames(latent)) != size.frames:
             fitting = sorted(
@@ -117,13 +119,12 @@ class Compression:
                 key=lambda frames: abs(frames - size.frames),
             )
             raise ValueError(
-                f"a video of {size.frames} frames would come back with {decoded}: use {fitting[0]} or {fitting[1]}, which keep their length."
+                f"a video of {size.frames} frames would come back with {decoded}: "
+                f"use {fitting[0]} or {fitting[1]}, which keep their length."
             )
 
     def longest(self, frames: int) -> int | None:
-        """The most frames, up to so many, that hold motion and come back as many; None if none
-        do.
-        """
+        """The longest video of at most so many frames that `check_motion` accepts; None if none."""
         latents = range(2, self.latent_frames(frames) + 1)
         return max((n for n in map(self.decoded_frames, latents) if n <= frames), default=None)
 
@@ -135,19 +136,11 @@ class Compression:
     def _check(self, size: VideoSize) -> None:
         multiple = self.space * self.patch
         if size.frames < 1:
+            raise ValueError(f"a video of {size.frames} frames is empty; use at least one frame.")
+        sides = (size.height, size.width)
+        if any(side < multiple or side % multiple for side in sides):
+            height, width = (max(multiple, round(side / multiple) * multiple) for side in sides)
             raise ValueError(
-                f"a video of {size.frames} frames was asked for; it needs at least one."
-            )
-        if (
-            size.height < multiple
-            or size.width < multiple
-            or size.height % multiple
-            or size.width % multiple
-        ):
-            height, width = (
-                max(multiple, round(pixels / multiple) * multiple)
-                for pixels in (size.height, size.width)
-            )
-            raise ValueError(
-                f"size {size.height}x{size.width} (height x width) does not divide into tokens: use multiples of {multiple}, such as {height}x{width}."
+                f"size {size.height}x{size.width} (height x width) does not divide into tokens: "
+                f"use multiples of {multiple}, such as {height}x{width}."
             )

@@ -1,11 +1,11 @@
-"""3D convolutions of small videos on a processor, without large temporaries.
+"""3D convolutions of small videos on a CPU, without large temporaries.
 
-PyTorch takes oneDNN's kernel for a float32 convolution of one sample if channels x frames x rows is
-above 20,480. Columns do not count, a rule made for images. Below it, `slow_conv3d` copies its input
-27 times for a kernel of 3 x 3 x 3. Decoding 25 frames of 64 x 64 then takes 1.2 GB in blocks of up
-to 108 MB. The C library gives such blocks back to the system at each free and takes them again,
-page by page: 240,000 page faults a video, and nine tenths of the decoder's time. oneDNN needs none
-of it.
+PyTorch uses oneDNN for a float32 convolution of one sample only if channels x frames x rows is
+above 20,480. Columns do not count, since the rule was made for images. Below that, `slow_conv3d`
+copies its input 27 times for a kernel of 3 x 3 x 3. Decoding 25 frames of 64 x 64 then takes 1.2 GB
+in blocks of up to 108 MB. The C library returns such blocks to the system at each free and takes
+them again page by page: 240,000 page faults a video, and nine tenths of the decoder's time. oneDNN
+copies nothing.
 """
 
 # B batch, C channels, T frames, Y X rows and columns
@@ -20,9 +20,10 @@ from torch.overrides import TorchFunctionMode
 
 
 class DirectConvolution(TorchFunctionMode):
-    """A context in which 3D convolutions of float32 on a CPU are oneDNN's, where PyTorch has it.
+    """A context in which oneDNN computes 3D convolutions of float32 on a CPU.
 
-    Results are those of PyTorch's choice within rounding. All else runs as it is.
+    Results equal those of PyTorch's own choice but for rounding. Without oneDNN, and for all other
+    functions, nothing changes.
     """
 
     def __torch_function__(
@@ -39,7 +40,7 @@ class DirectConvolution(TorchFunctionMode):
 
 
 def _fits(inputs: torch.Tensor, weight: torch.Tensor, *rest: Any) -> bool:
-    """Whether oneDNN can do it and it matters: a kernel of 1 x 1 x 1 copies nothing."""
+    """Whether oneDNN can compute it and gains by it: a kernel of 1 x 1 x 1 copies nothing."""
     return (
         torch.backends.mkldnn.is_available()
         and torch._C._get_mkldnn_enabled()  # as set by torch.backends.mkldnn.flags

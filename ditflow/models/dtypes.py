@@ -1,7 +1,7 @@
-"""Which number formats a device computes with instructions of its own.
+"""Which dtypes a device computes natively, and the dtype that a backbone is loaded in.
 
-A processor without bfloat16 instructions converts every number there and back: a convolution of
-the embedded VAE then takes some sixty times as long as in float32.
+A CPU without bfloat16 instructions converts every number there and back. A convolution of the
+embedded VAE then takes some sixty times as long as in float32.
 """
 
 from __future__ import annotations
@@ -12,30 +12,32 @@ import warnings
 import torch
 
 AMPERE = (8, 0)  # the first compute capability with bfloat16
-PASCAL = (6, 0)  # the first one that does not do float16 in float32's units
+PASCAL = (6, 0)  # the first one that does not compute float16 in float32's units
 
 _warned: set[torch.dtype] = set()
 
 
 def default_dtype(device: torch.device) -> torch.dtype:
-    """What a backbone is loaded in unless told: float32 on a CPU, so that results are accurate
-    wherever there is time, and the native dtype elsewhere."""
+    """The dtype of a backbone unless one is given: float32 on a CPU, else `native_dtype`.
+
+    A CPU gets float32 because accuracy is worth its time.
+    """
     return torch.float32 if device.type == "cpu" else native_dtype(device)
 
 
 def native_dtype(device: torch.device) -> torch.dtype:
-    """The fastest dtype that the device computes natively: bfloat16, or float32.
+    """The fastest dtype that the device computes natively: bfloat16, else float32.
 
-    Never float16, whose range is too small for backbones that were trained in bfloat16. On GPUs
-    before Ampere it is the faster choice for one that was trained in it: ask for it by name.
+    float16 is never chosen, because its range is too small for backbones trained in bfloat16. For a
+    backbone trained in float16 it is faster on GPUs before Ampere: ask for it by name.
     """
     return torch.bfloat16 if is_native(torch.bfloat16, device) else torch.float32
 
 
 def is_native(dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether the device has instructions for the dtype, and PyTorch uses them.
+    """Whether the device has instructions for the dtype that PyTorch uses.
 
-    On a CPU ATEN_CPU_CAPABILITY and ONEDNN_MAX_CPU_ISA count, which take instructions away.
+    On a CPU the variables ATEN_CPU_CAPABILITY and ONEDNN_MAX_CPU_ISA can take instructions away.
     """
     if dtype not in (torch.bfloat16, torch.float16):
         return True
@@ -48,7 +50,7 @@ def is_native(dtype: torch.dtype, device: torch.device) -> bool:
 
 
 def _on_cpu(dtype: torch.dtype) -> bool:
-    """oneDNN takes bfloat16 on all of AVX-512, and has instructions for it on some of that."""
+    """`is_native` for a CPU: oneDNN accepts bfloat16 on any AVX-512, also without instructions."""
     if not torch.backends.mkldnn.is_available():
         return False
     name = "bf16" if dtype == torch.bfloat16 else "fp16"
@@ -61,7 +63,7 @@ def _on_cpu(dtype: torch.dtype) -> bool:
 
 
 def warn_if_emulated(name: str, dtype: torch.dtype, device: torch.device) -> None:
-    """Warn once a process that a backbone is in a dtype that the device has to emulate."""
+    """Warn, once per process and dtype, that the device emulates the dtype of a backbone."""
     if dtype in _warned or is_native(dtype, device):
         return
     _warned.add(dtype)

@@ -1,9 +1,10 @@
-"""A VAE and a T5 text encoder in a diffusers folder or hub repository, loaded when first needed and
-freed on request.
+"""The VAE and the text encoder of a diffusers folder or hub repository.
+
+Each is loaded at its first use and freed on request.
 """
 
-# B batch, T pixel frames, C channels, Y X pixel rows and columns, F latent frames, Hl Wl latent
-# rows and columns, L text tokens, E its channels
+# B batch, T pixel frames, C channels, Y X pixel rows and columns
+# F latent frames, Hl Wl latent rows and columns, L text tokens, E their channels
 
 from __future__ import annotations
 
@@ -23,11 +24,12 @@ class Encoders:
     """The VAE and the text encoder of one checkpoint.
 
     `folder` holds the subfolders vae, tokenizer and text_encoder. A family subclasses this and
-    names its classes; a `masked` text encoder sees words only, and zeros follow them.
+    names the classes of its parts. A `masked` text encoder sees no padding, and its embeddings are
+    0 there. Frames larger than `tile` are encoded and decoded in tiles.
     """
 
-    vae_class: ClassVar[str]  # of diffusers
-    text_class: ClassVar[str]  # of transformers
+    vae_class: ClassVar[str]  # name of a diffusers class
+    text_class: ClassVar[str]  # name of a transformers class
     masked: ClassVar[bool] = False
     tile: ClassVar[tuple[int, int] | None] = None
 
@@ -40,18 +42,17 @@ class Encoders:
         self._tokenizer: Any = None
 
     def release(self) -> None:
-        """Free what is large."""
+        """Free the memory of the VAE and the text encoder."""
         self._vae = self._text = None
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
     @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:
-        """uint8 (B, T, C, Y, X) -> float32 (B, F, C, Hl, Wl)."""
+        """Latents float32 (B, F, C, Hl, Wl) of frames uint8 (B, T, C, Y, X)."""
         vae = self._load_vae()
-        pixels = (
-            frames.to(self.device).float().div(127.5).sub(1).transpose(1, 2)
-        )  # (B, C, T, Y, X) in [-1, 1]
+        pixels = frames.to(self.device).float().div(127.5).sub(1)  # in [-1, 1]
+        pixels = pixels.transpose(1, 2)  # (B, C, T, Y, X)
         with DirectConvolution():
             latents = torch.cat(
                 [vae.encode(clip[None].to(self.dtype)).latent_dist.mode() for clip in pixels]
@@ -60,7 +61,7 @@ class Encoders:
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """float (B, F, C, Hl, Wl) -> uint8 (B, T, C, Y, X)."""
+        """Frames uint8 (B, T, C, Y, X) of latents float (B, F, C, Hl, Wl)."""
         vae = self._load_vae()
         scaled = self.denormalised(latents.to(self.device).float().transpose(1, 2), vae.config)
         with DirectConvolution():
@@ -90,7 +91,7 @@ class Encoders:
         return embedding if mask is None else embedding * mask[..., None].to(embedding.dtype)
 
     def normalised(self, latents: Tensor, config: Any) -> Tensor:
-        """Latents (B, C, F, Hl, Wl) of the VAE, scaled as the transformer was trained with them."""
+        """Latents (B, C, F, Hl, Wl) of the VAE in the scale that the transformer was trained on."""
         return latents.mul(config.scaling_factor)
 
     def denormalised(self, latents: Tensor, config: Any) -> Tensor:
@@ -111,8 +112,9 @@ class Encoders:
         return self._vae
 
     def words(self, prompts: Sequence[str], subjects: Sequence[str | int]) -> Tensor:
-        """int64 (B, L): 0 padding, 1 a word, 2 a word of the subject. Raises ValueError for a
-        prompt without it.
+        """The kind of each text token, int64 (B, L): 0 padding, 1 a word, 2 a word of the subject.
+
+        Raises ValueError if a prompt lacks its subject, or has it beyond the L tokens.
         """
         tokens = self._load_tokenizer()(
             list(prompts),
@@ -130,7 +132,8 @@ class Encoders:
                 touched = (start[row] < last) & (stop[row] > first) & words[row].bool()
                 if not touched.any():
                     raise ValueError(
-                        f"{prompt[first:last]!r} of prompt {prompt!r} lies beyond the {self.text_tokens} tokens that are read: shorten it."
+                        f"{prompt[first:last]!r} of prompt {prompt!r} lies beyond the "
+                        f"{self.text_tokens} tokens that are read: shorten it."
                     )
                 words[row, touched] = 2
         return words.to(self.device)
@@ -156,22 +159,25 @@ class Encoders:
 
 
 def spans(prompt: str, subject: str | int) -> list[tuple[int, int]]:
-    """Where each word of the subject stands in the prompt, case aside, or the word at that place.
-    Raises ValueError where one is not there.
+    """First and last character of each word of the subject in the prompt, ignoring case.
+
+    A subject that is a number names the word at that place, from 0. Raises ValueError if a word is
+    not in the prompt.
     """
     words = [match.span() for match in re.finditer(r"\w+", prompt)]
     if isinstance(subject, int):
         if not -len(words) <= subject < len(words):
             raise ValueError(
-                f"prompt {prompt!r} has no word {subject}, counted from 0: it has {len(words)}. Name its subject by a word that is in it."
+                f"prompt {prompt!r} has no word {subject}, counted from 0: it has {len(words)}. "
+                "Name its subject by a word that is in it."
             )
         return [words[subject]]
     wanted = re.findall(r"\w+", subject.lower())
-    missing = [
-        word for word in wanted if word not in [prompt[first:last].lower() for first, last in words]
-    ]
+    present = [prompt[first:last].lower() for first, last in words]
+    missing = [word for word in wanted if word not in present]
     if missing or not wanted:
         raise ValueError(
-            f"prompt {prompt!r} does not have the subject word {(missing or [subject])[0]!r}: name words that are in it."
+            f"prompt {prompt!r} does not have the subject word {(missing or [subject])[0]!r}: "
+            "name words that are in it."
         )
     return [(first, last) for first, last in words if prompt[first:last].lower() in wanted]
