@@ -1,6 +1,4 @@
-"""An embedding of images and texts that can be computed by hand: the direction of the mean colour,
-and of a colour's name.
-"""
+"""An embedding to compute by hand: images by their mean colour, texts by a colour's name."""
 
 from __future__ import annotations
 
@@ -12,6 +10,8 @@ COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "yello
 
 
 class Colours:
+    """An Embedder of frames, and of prompts that are one of COLOURS."""
+
     name = "colours"
 
     def images(self, frames: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
-"""What a process of a distributed run does with its shard; processes are started afresh, so this
-imports little.
+"""Measure a shard of samples in one process of a distributed run.
+
+Processes start afresh, so this module imports little.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ COLOURS = ("red", "green", "blue", "yellow", "red")
 
 
 def process(rank: int, folder: str) -> None:
-    """Measure a shard of each case and write down what this process learns of all of them."""
+    """Measure a shard of each case, and write what this process then knows of all shards."""
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
     )
@@ -30,8 +31,9 @@ def process(rank: int, folder: str) -> None:
 
 
 def measure(chosen: Sequence[int]) -> dict[str, list]:
-    """Mean and rows of two metrics over some of five samples; entries lie across shards, and the
-    fourth has no prompt.
+    """Mean and rows of two metrics over some of five samples.
+
+    Entries lie across shards, and the fourth sample has no prompt.
     """
     metrics, results = make_metrics(["prompt_fidelity", "diversity"], clip=Colours()), {}
     for name, metric in metrics.items():

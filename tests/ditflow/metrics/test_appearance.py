@@ -21,9 +21,8 @@ CLIP = Colours()
 def test_prompt_fidelity_is_the_raw_mean_cosine() -> None:
     assert prompt_fidelity(CLIP, video("red", "red"), "red") == pytest.approx(1)
     assert prompt_fidelity(CLIP, video("red", "green"), "red") == pytest.approx(0.5)
-    assert prompt_fidelity(CLIP, video("yellow"), "red") == pytest.approx(
-        math.sqrt(0.5)
-    )  # yellow is red and green
+    # yellow is red and green
+    assert prompt_fidelity(CLIP, video("yellow"), "red") == pytest.approx(math.sqrt(0.5))
 
 
 def test_temporal_consistency() -> None:
@@ -35,12 +34,10 @@ def test_temporal_consistency() -> None:
 def test_leakage_is_of_appearance_and_not_of_motion() -> None:
     clip = video("red", "yellow", "green")
     assert appearance_leakage(CLIP, clip, clip) == pytest.approx(1)
-    assert appearance_leakage(CLIP, clip, clip.flip(0)) == pytest.approx(
-        1
-    )  # the same frames in another order
-    assert appearance_leakage(CLIP, video("red"), video("green", "green")) == pytest.approx(
-        0
-    )  # of another length, which does not matter
+    # the same frames in another order
+    assert appearance_leakage(CLIP, clip, clip.flip(0)) == pytest.approx(1)
+    # the length does not matter
+    assert appearance_leakage(CLIP, video("red"), video("green", "green")) == pytest.approx(0)
 
 
 def test_diversity() -> None:
@@ -56,11 +53,9 @@ def test_bad_input() -> None:
     with pytest.raises(MetricError, match="the video has one frame; give at least 2"):
         temporal_consistency(CLIP, video("red"))
     for count in (0, 1):
-        with pytest.raises(
-            MetricError, match=f"there is {count}; make videos for at least 2 prompts"
-        ):
+        said = f"there is {count}; make videos for at least 2 prompts"
+        with pytest.raises(MetricError, match=said):
             diversity(CLIP, [video("red")] * count)
-    with pytest.raises(
-        MetricError, match=r"the video is float32 of shape \(2, 3, 4, 4\); a video is uint8"
-    ):
+    said = r"the video is float32 of shape \(2, 3, 4, 4\); a video is uint8"
+    with pytest.raises(MetricError, match=said):
         prompt_fidelity(CLIP, video("red", "red").float(), "red")

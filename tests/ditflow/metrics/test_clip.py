@@ -10,7 +10,14 @@ import pytest
 import torch
 from transformers import CLIPModel, CLIPProcessor
 
-from datamodules.synthetic import PALETTES, SPRITE_MOTIONS, World, background_prompt, obeys
+from datamodules.synthetic import (
+    PALETTES,
+    SPRITE_MOTIONS,
+    SyntheticClip,
+    World,
+    background_prompt,
+    obeys,
+)
 from ditflow.metrics import (
     Clip,
     MetricError,
@@ -75,9 +82,7 @@ def test_embeddings_have_length_1_whatever_the_size_and_the_padding(clip: Clip) 
 
 
 def test_it_knows_the_clouds_of_held_out_clips(clip: Clip) -> None:
-    """Which of eight colours the clouds have: chance is 1 in 8; seeds of the world's held-out
-    clips.
-    """
+    """Which of eight colours the clouds have, where chance is 1 in 8."""
     texts = clip.texts(BACKGROUNDS)
     clips = [WORLD.clip(seed, "pan") for seed in range(24)]
     right = [
@@ -88,9 +93,7 @@ def test_it_knows_the_clouds_of_held_out_clips(clip: Clip) -> None:
 
 
 def test_it_knows_sprites_of_held_out_clips(clip: Clip) -> None:
-    """The right prompt of 192 is among the best 10 (chance is 1 in 19) for most clips with a
-    sprite.
-    """
+    """The right one of 192 prompts is among the best 10 for most clips; chance is 1 in 19."""
     prompts = WORLD.prompts()[len(PALETTES) :]
     texts = clip.texts(prompts)
     clips = [WORLD.clip(seed, SPRITE_MOTIONS[seed % 3]) for seed in range(24)]
@@ -101,10 +104,15 @@ def test_it_knows_sprites_of_held_out_clips(clip: Clip) -> None:
     assert sum(found) >= 15
 
 
+def first_clip(start: int, prompt: str) -> SyntheticClip:
+    """The first clip from a seed on that has this prompt and shows it."""
+    clips = map(WORLD.clip, range(start, 400))
+    return next(c for c in clips if c.prompt == prompt and obeys(c.frames, prompt))
+
+
 def test_metrics_see_what_they_are_for(clip: Clip) -> None:
-    red, same, other = (next(c for c in map(WORLD.clip, range(start, 400)) if c.prompt == prompt and obeys(c.frames, prompt)) for start, prompt in (
-        (0, "red clouds"), (200, "red clouds"), (0, "cyan clouds"),
-    ))  # fmt: skip
+    red, same = first_clip(0, "red clouds"), first_clip(200, "red clouds")
+    other = first_clip(0, "cyan clouds")
     assert red.name != same.name
     assert (
         prompt_fidelity(clip, red.frames, "red clouds")
@@ -114,9 +122,8 @@ def test_metrics_see_what_they_are_for(clip: Clip) -> None:
         appearance_leakage(clip, red.frames, same.frames)
         > appearance_leakage(clip, red.frames, other.frames) + 0.2
     )
-    mixed = torch.stack([red.frames, other.frames], 1).flatten(
-        0, 1
-    )  # changes its colour in every frame
+    # changes its colour in every frame
+    mixed = torch.stack([red.frames, other.frames], 1).flatten(0, 1)
     assert temporal_consistency(clip, red.frames) > temporal_consistency(clip, mixed) + 0.2
 
 

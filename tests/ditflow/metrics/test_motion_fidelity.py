@@ -1,44 +1,25 @@
-"""Motion fidelity: identities, invariances, cases computed by hand, and the known numbers of the
-published code.
-"""
+"""Motion fidelity: identities, invariances, cases by hand, and numbers of the published code."""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
-from torch import Tensor
 
 from ditflow.metrics import MetricError, Tracks, motion_fidelity
+from tests.ditflow.metrics import paths
+from tests.ditflow.metrics.paths import SIZE, straight, tracks
 
-SIZE = (100, 200)
-
-
-def tracks(positions: Tensor, seen: Tensor | None = None) -> Tracks:
-    return Tracks(
-        positions, torch.ones(positions.shape[:2], dtype=torch.bool) if seen is None else seen, SIZE
-    )
-
-
-def straight(*steps: tuple[float, float], frames: int = 5) -> Tensor:
-    """Points that take the same step in each frame: (T, n, 2)."""
-    return torch.tensor(steps) * torch.arange(frames)[:, None, None] + 50.0
-
-
-def wandering(seed: int, points: int = 30, frames: int = 12) -> Tensor:
-    return (
-        torch.randn(frames, points, 2, generator=torch.Generator().manual_seed(seed)).cumsum(0) * 3
-        + 60
-    )
+wandering = partial(paths.wandering, points=30, frames=12, speed=3)
 
 
 @pytest.mark.parametrize("speed", [False, True])
 def test_a_video_against_itself_is_1(speed: bool) -> None:
     seen = torch.rand(12, 30, generator=torch.Generator().manual_seed(1)) < 0.8
-    video = tracks(
-        wandering(0).index_fill(1, torch.tensor([3, 4]), 7.0), seen
-    )  # two points stand still, a fifth is not seen
+    # two points stand still, and a fifth of all positions is not seen
+    video = tracks(wandering(0).index_fill(1, torch.tensor([3, 4]), 7.0), seen)
     assert motion_fidelity(video, video, speed=speed) == pytest.approx(1, abs=1e-12)
 
 
@@ -48,7 +29,6 @@ def test_invariances(speed: bool) -> None:
     expected = motion_fidelity(tracks(a), tracks(b), speed=speed)
     assert 0 < expected < 0.9
     quarter = torch.tensor([[0.0, 1.0], [-1.0, 0.0]])
-    square = (100, 100)
     same = {
         "the two videos exchanged": motion_fidelity(tracks(b), tracks(a), speed=speed),
         "points in another order": motion_fidelity(
@@ -64,15 +44,10 @@ def test_invariances(speed: bool) -> None:
             speed=speed,
         ),
     }
-    for case, value in same.items():
-        assert value == pytest.approx(expected, abs=1e-5), (
-            case
-        )  # float32 sums of positions up to 600
-    assert motion_fidelity(
-        Tracks(a, torch.ones(12, 30).bool(), square),
-        Tracks(a, torch.ones(12, 30).bool(), square),
-        speed=speed,
-    ) == pytest.approx(1)
+    for case, value in same.items():  # float32 sums of positions up to 600
+        assert value == pytest.approx(expected, abs=1e-5), case
+    square = Tracks(a, torch.ones(12, 30).bool(), (100, 100))
+    assert motion_fidelity(square, square, speed=speed) == pytest.approx(1)
 
 
 def test_speed_counts_only_when_asked_for() -> None:
@@ -88,8 +63,9 @@ def test_a_pan_played_backwards_is_the_opposite(speed: bool) -> None:
 
 
 def test_both_directions_count() -> None:
-    """Of the reference's right and up, right is matched (1) and up is not (0); the generated right
-    is matched (1): (1/2 + 1) / 2.
+    """Of the reference's right and up, right is matched (1) and up is not (0).
+
+    The generated right is matched (1), which gives (1/2 + 1) / 2.
     """
     reference, generated = tracks(straight((4.0, 0.0), (0.0, -4.0))), tracks(straight((4.0, 0.0)))
     assert motion_fidelity(reference, generated) == pytest.approx(0.75)
@@ -102,14 +78,13 @@ def test_standing_still() -> None:
     for speed in (False, True):
         assert motion_fidelity(still, still, speed=speed) == 1
         assert motion_fidelity(still, moving, speed=speed) == 0
-    jitter = tracks(
-        straight((0.0, 0.0)) + 0.02 * torch.rand(5, 1, 2)
-    )  # less than a two-thousandth of the diagonal
+    # less than a two-thousandth of the diagonal
+    jitter = tracks(straight((0.0, 0.0)) + 0.02 * torch.rand(5, 1, 2))
     assert motion_fidelity(still, jitter) == 1
 
 
 def test_half_of_the_steps_stand_still() -> None:
-    """Right, right, then nothing: against right throughout 1 + 1 + 0 + 0 of 4 steps, both ways."""
+    """Right twice and then nothing, against right throughout: 1 + 1 + 0 + 0 of 4, both ways."""
     stops = torch.tensor([0.0, 4.0, 8.0, 8.0, 8.0])[:, None, None] * torch.tensor([1.0, 0.0])
     assert motion_fidelity(tracks(stops), tracks(straight((4.0, 0.0)))) == pytest.approx(0.5)
 
@@ -128,9 +103,8 @@ def test_a_short_lucky_match_does_not_hide_a_long_mismatch() -> None:
     down, right = straight((0.0, 4.0), frames=9), straight((4.0, 0.0), frames=9)
     brief = torch.zeros(9, 1, dtype=torch.bool)
     brief[:2] = True
-    generated = Tracks(
-        torch.cat([down, right], 1), torch.cat([brief, torch.ones(9, 1).bool()], 1), SIZE
-    )
+    seen = torch.cat([brief, torch.ones(9, 1).bool()], 1)
+    generated = tracks(torch.cat([down, right], 1), seen)
     assert motion_fidelity(tracks(down), generated) == pytest.approx((1 / 8 + 1 / 9) / 2)
 
 
@@ -144,12 +118,10 @@ def test_published_score_of_pans() -> None:
     pan = straight(*[(3.0, 1.0)] * 50, frames=24)
     noise = 0.05 * torch.randn(24, 50, 2, generator=torch.Generator().manual_seed(0))
     assert motion_fidelity(tracks(pan), tracks(pan), published=True) > 0.999
-    assert motion_fidelity(
-        tracks(pan + noise), tracks(pan.flip(0) + noise), published=True
-    ) == pytest.approx(-0.995, abs=0.01)
-    assert motion_fidelity(tracks(pan + noise), tracks(pan.flip(0) + noise)) == pytest.approx(
-        -0.995, abs=0.01
-    )
+    opposite = tracks(pan + noise), tracks(pan.flip(0) + noise)
+    for published in (True, False):
+        score = motion_fidelity(*opposite, published=published)
+        assert score == pytest.approx(-0.995, abs=0.01)
 
 
 def test_floor_of_the_published_score() -> None:
@@ -171,22 +143,21 @@ def test_published_score_is_nan_where_a_point_stands_still() -> None:
 
 def test_bad_input() -> None:
     long, short = tracks(straight((1.0, 0.0))), tracks(straight((1.0, 0.0), frames=3))
-    with pytest.raises(
-        MetricError,
-        match="the reference has 5 frames of 100x200 pixels and the generated video 3 frames of 100x200",
-    ):
+    said = (
+        "the reference has 5 frames of 100x200 pixels "
+        "and the generated video 3 frames of 100x200 pixels"
+    )
+    with pytest.raises(MetricError, match=said):
         motion_fidelity(long, short)
     with pytest.raises(MetricError, match="generated video 5 frames of 50x50 pixels"):
         motion_fidelity(long, Tracks(long.positions, long.seen, (50, 50)))
     single = tracks(straight((1.0, 0.0), frames=1))
-    with pytest.raises(MetricError, match="a video of one frame has no motion"):
-        motion_fidelity(single, single)
-    with pytest.raises(MetricError, match="a video of one frame has no motion"):
-        motion_fidelity(single, single, published=True)
+    for published in (False, True):
+        with pytest.raises(MetricError, match="a video of one frame has no motion"):
+            motion_fidelity(single, single, published=published)
     blind = Tracks(long.positions, torch.zeros_like(long.seen), SIZE)
-    with pytest.raises(
-        MetricError, match=r"no point of the generated video can be followed .* \(1 were tried\)"
-    ):
+    said = r"no point of the generated video can be followed .* \(1 were tried\)"
+    with pytest.raises(MetricError, match=said):
         motion_fidelity(long, blind)
     with pytest.raises(MetricError, match="as many tracks of both videos, not 1 and 30"):
         motion_fidelity(long, tracks(wandering(0, frames=5)), published=True)

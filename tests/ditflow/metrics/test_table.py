@@ -1,6 +1,4 @@
-"""The metrics as torchmetrics classes: rows, failures, and sums over processes with uneven and
-empty shards.
-"""
+"""Metrics as torchmetrics classes: rows, failures, and sums over uneven and empty shards."""
 
 from __future__ import annotations
 
@@ -53,12 +51,9 @@ def metric_of(name: str) -> Metric:
 def test_every_metric_says_what_it_is(name: str) -> None:
     metric = metric_of(name)
     metric.update([])
-    assert (
-        metric.label
-        and metric.instrument
-        and metric.better
-        == ("lower" if name in ("frechet_trajectory_distance", "appearance_leakage") else "higher")
-    )
+    lower = name in ("frechet_trajectory_distance", "appearance_leakage")
+    assert metric.better == ("lower" if lower else "higher")
+    assert metric.label and metric.instrument
     assert math.isnan(metric.compute()) and metric.rows() == []
 
 
@@ -79,12 +74,12 @@ def test_rows_are_kept_and_a_failure_loses_nothing() -> None:
     assert [row.clip for row in rows] == [f"clip-{number}" for number in range(5)]
     assert [row.value is None for row in rows] == [False, False, False, True, False]
     assert rows[3].error == (
-        "clip 'clip-3': no point of the reference can be followed from one frame to the next (256 were tried): it is flat or changes completely "
-        "between frames. Leave this clip out, or measure it with another tracker."
+        "clip 'clip-3': no point of the reference can be followed from one frame to the next "
+        "(256 were tried): it is flat or changes completely between frames. "
+        "Leave this clip out, or measure it with another tracker."
     )
-    assert {row.instrument for row in rows} == {"lucas-kanade"} and rows[0].details[
-        "reference_points"
-    ] == 256
+    assert {row.instrument for row in rows} == {"lucas-kanade"}
+    assert rows[0].details["reference_points"] == 256
     values = [row.value for row in rows if row.value is not None]
     assert metric.compute().item() == pytest.approx(sum(values) / 4, abs=1e-12)
     for row, sample in zip(rows, samples(), strict=True):
@@ -117,12 +112,8 @@ def test_exact_motion_is_used_where_it_is_known() -> None:
     metric = make_metrics(["motion_fidelity"], tracker="exact")["motion_fidelity"]
     metric.update([sample, replace(sample, tracks=None, clip="b")])
     known, unknown = metric.rows()
-    assert (
-        known.value is not None
-        and known.value > 0.9
-        and known.details["reference_points"] == 100
-        and "exact" in known.instrument
-    )
+    assert known.value is not None and known.value > 0.9
+    assert known.details["reference_points"] == 100 and "exact" in known.instrument
     assert unknown.value is None and "exact tracks are not known" in str(unknown.error)
     assert _row("motion_cosine", sample).details == {"exact": 1.0}
     assert _row("motion_cosine", replace(sample, flows=None)).details == {"exact": 0.0}
@@ -140,11 +131,9 @@ def test_diversity_is_of_entries() -> None:
         metric.update([Sample(video("blue"), video(colour), colour, clip, entry)])
     rows = {row.entry: row for row in metric.rows()}
     assert rows["x/a"].value == pytest.approx(1) and rows["y/a"].value == pytest.approx(0)
-    assert (
-        rows["b"].value is None
-        and rows["b"].error
-        == "entry 'b': diversity compares the videos of one entry with each other, but there is 1; "
-        + ("make videos for at least 2 prompts.")
+    assert rows["b"].value is None and rows["b"].error == (
+        "entry 'b': diversity compares the videos of one entry with each other, but there is 1; "
+        "make videos for at least 2 prompts."
     )
     assert metric.compute() == pytest.approx(0.5)
     with pytest.raises(MetricError, match="diversity is of several videos"):
@@ -155,25 +144,24 @@ def test_diversity_is_of_entries() -> None:
 def test_videos_that_do_not_fit_together(name: str) -> None:
     a, b = WORLD.clip(0, "pan").frames, World(VideoSize(6, 32, 48)).clip(0, "pan").frames
     for generated in (a[:5], b, a.float(), a[0]):
-        with pytest.raises(
-            MetricError,
-            match=r"generated video [56] frames of (48|32)x48 pixels|is float32 of shape|of shape \(3, 48, 48\)",
-        ):
+        said = (
+            r"generated video [56] frames of (48|32)x48 pixels"
+            r"|is float32 of shape|of shape \(3, 48, 48\)"
+        )
+        with pytest.raises(MetricError, match=said):
             metric_of(name).score(Sample(a, generated))
     with pytest.raises(MetricError, match="one frame|of 1 frames"):
         metric_of(name).score(Sample(a[:1], a[:1]))
 
 
 def test_unknown_names_are_told_before_anything_is_loaded() -> None:
-    with pytest.raises(
-        MetricError, match=r"unknown metric 'fvd'; there are motion_fidelity, .*diversity"
-    ):
+    said = "unknown metric 'fvd'; there are motion_fidelity, .*diversity"
+    with pytest.raises(MetricError, match=said):
         make_metrics(["motion_fidelity", "fvd"])
     with pytest.raises(MetricError, match="unknown tracker 'x'"):
         make_metrics(["motion_fidelity"], tracker="x")
-    assert list(make_metrics(["motion_cosine"], tracker="not loaded", clip="nor this")) == [
-        "motion_cosine"
-    ]
+    unused = make_metrics(["motion_cosine"], tracker="not loaded", clip="nor this")
+    assert list(unused) == ["motion_cosine"]
 
 
 def test_metrics_share_their_instruments() -> None:
@@ -186,19 +174,13 @@ def test_metrics_share_their_instruments() -> None:
 def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(shards.process, args=(str(tmp_path),), nprocs=2)
     alone = shards.measure(range(5))
-    assert [row["value"] is None for row in alone["prompt_fidelity"][1]] == [
-        False,
-        False,
-        False,
-        True,
-        False,
-    ]
+    missing = [row["value"] is None for row in alone["prompt_fidelity"][1]]
+    assert missing == [False, False, False, True, False]
     for case in ("uneven", "empty"):
         for rank in range(2):
             assert json.loads((tmp_path / f"{case}-{rank}.json").read_text()) == alone, case
-    assert json.loads((tmp_path / "nothing-1.json").read_text()) == {
-        name: [None, []] for name in alone
-    }
+    nothing = json.loads((tmp_path / "nothing-1.json").read_text())
+    assert nothing == {name: [None, []] for name in alone}
 
 
 def _row(name: str, sample: Sample) -> Row:

@@ -1,5 +1,6 @@
-"""Trackers against the synthetic world's exact tracks; CoTracker3's call is checked on a stand-in
-of its published interface, as it cannot be shipped.
+"""Trackers against the exact tracks of the synthetic world.
+
+CoTracker3 cannot be shipped, so its call is checked on a stand-in with its published interface.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ class Predictor(torch.nn.Module):
         self.model = torch.nn.Linear(1, 1)
 
     def forward(self, video, grid_size=0, queries=None):
-        assert video.dtype == torch.float32 and video.shape[:1] + video.shape[2:] == (1, 3, 64, 64) and video.max() > 200
+        assert video.dtype == torch.float32 and video.max() > 200
+        assert video.shape[:1] + video.shape[2:] == (1, 3, 64, 64)
         count = grid_size**2 if queries is None else queries.shape[1]
-        positions = torch.zeros(1, video.shape[1], count, 2) if queries is None else queries[:, None, :, 1:].expand(1, video.shape[1], count, 2)
-        return positions + self.model.weight.item(), torch.ones(1, video.shape[1], count, dtype=torch.bool)
+        places = torch.zeros(1, 1, count, 2) if queries is None else queries[:, None, :, 1:]
+        positions = places.expand(1, video.shape[1], count, 2)
+        return positions + self.model.weight.item(), torch.ones(positions.shape[:3]).bool()
 
 def cotracker3_offline(pretrained=True):
     assert not pretrained
@@ -48,18 +51,16 @@ def test_lucas_kanade_follows_the_world(motion: str) -> None:
     both = found.seen & seen
     assert both.sum() > 0.75 * seen.sum()
     error = (found.positions - positions).norm(dim=-1)[both]
-    assert (
-        error.median() < 0.8 and error.mean() < 1.6
-    )  # pixels; points of the background are taken along where a sprite passes
+    # pixels; a sprite takes points of the background along where it passes
+    assert error.median() < 0.8 and error.mean() < 1.6
     assert motion_fidelity(Tracks(positions, seen, (64, 64)), found) > 0.9
 
 
 def test_lucas_kanade_in_a_still_video_stands_still() -> None:
     still = WORLD.clip(0, "pan").frames[:1].expand(6, -1, -1, -1)
     tracks = load_tracker("lucas-kanade")(still)
-    assert (
-        tracks.seen.float().mean() > 0.95 and (tracks.steps()[0] == 0).all()
-    )  # in flat places there is nothing to find
+    # in flat places there is nothing to find
+    assert tracks.seen.float().mean() > 0.95 and (tracks.steps()[0] == 0).all()
 
 
 def test_lucas_kanade_at_another_size_and_from_given_points() -> None:
@@ -84,10 +85,11 @@ def test_lucas_kanade_at_another_size_and_from_given_points() -> None:
 def test_a_flat_video_has_no_point_to_follow() -> None:
     flat = torch.full((5, 3, 64, 64), 90, dtype=torch.uint8)
     tracks = load_tracker("lucas-kanade")(flat)
-    with pytest.raises(
-        MetricError,
-        match=r"no point of the reference can be followed from one frame to the next \(256 were tried\)",
-    ):
+    said = (
+        "no point of the reference can be followed from one frame to the next "
+        r"\(256 were tried\)"
+    )
+    with pytest.raises(MetricError, match=said):
         motion_fidelity(tracks, tracks)
 
 
@@ -111,18 +113,18 @@ def test_exact_tracks_of_the_world() -> None:
 
 
 def test_unknown_tracker() -> None:
-    with pytest.raises(
-        MetricError, match="unknown tracker 'raft'; there are lucas-kanade, cotracker3, exact"
-    ):
+    said = "unknown tracker 'raft'; there are lucas-kanade, cotracker3, exact"
+    with pytest.raises(MetricError, match=said):
         load_tracker("raft")
 
 
 def test_cotracker_is_never_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(
-        MetricError,
-        match=r"cotracker3 is not installed .*forbids commercial use.* install it once with `python -c .*torch.hub.load",
-    ) as caught:
+    said = (
+        "cotracker3 is not installed .*forbids commercial use.* "
+        "install it once with `python -c .*torch.hub.load"
+    )
+    with pytest.raises(MetricError, match=said) as caught:
         load_tracker("cotracker3")
     assert "lucas-kanade" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
@@ -132,24 +134,17 @@ def test_cotracker_in_the_published_setting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    code, weights = (
-        tmp_path / "hub" / "facebookresearch_co-tracker_main",
-        tmp_path / "hub" / "checkpoints",
-    )
+    hub = tmp_path / "hub"
+    code, weights = hub / "facebookresearch_co-tracker_main", hub / "checkpoints"
     code.mkdir(parents=True)
     weights.mkdir()
     (code / "hubconf.py").write_text(HUBCONF)
-    torch.save(
-        {"weight": torch.tensor([[2.0]]), "bias": torch.tensor([0.0])},
-        weights / "scaled_offline.pth",
-    )
+    state = {"weight": torch.tensor([[2.0]]), "bias": torch.tensor([0.0])}
+    torch.save(state, weights / "scaled_offline.pth")
     tracker, frames = load_tracker("cotracker3"), WORLD.clip(0, "pan").frames[:4]
     tracks = tracker(frames)
-    assert (
-        tracks.positions.shape == (4, 55 * 55, 2)
-        and tracks.seen.shape == (4, 55 * 55)
-        and tracks.size == (64, 64)
-    )
+    assert tracks.positions.shape == (4, 55 * 55, 2) and tracks.size == (64, 64)
+    assert tracks.seen.shape == (4, 55 * 55)
     assert (tracks.positions == 2).all()  # the weights are those of the file
     assert tracker(frames, torch.ones(5, 2)).positions.shape == (4, 5, 2)
 

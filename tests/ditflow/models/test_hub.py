@@ -18,7 +18,12 @@ from huggingface_hub.errors import (
 from ditflow.models import ModelError, load_backbone
 
 RESPONSE = httpx2.Response(404, request=httpx2.Request("HEAD", "https://huggingface.co"))
-OFFLINE = "the hub cannot be reached .*download it first: `hf download nobody/nothing --local-dir nothing`; then give the folder 'nothing'"
+OFFLINE = (
+    "the hub cannot be reached .*download it first: "
+    "`hf download nobody/nothing --local-dir nothing`; then give the folder 'nothing'"
+)
+NOWHERE = "there is no backbone 'nobody/nothing'.* the hub has nothing by that id. Check the name"
+NO_BACKBONE = "'nobody/nothing' on the hub is not a backbone: it has no model_index.json"
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
@@ -35,15 +40,9 @@ def answers(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
         (httpx2.ConnectError("no network"), OFFLINE),
         (httpx2.ReadTimeout("too slow"), OFFLINE),
         (OfflineModeIsEnabled("offline"), OFFLINE),
-        (
-            RepositoryNotFoundError("404", response=RESPONSE),
-            "there is no backbone 'nobody/nothing'.* the hub has nothing by that id. Check the name",
-        ),
+        (RepositoryNotFoundError("404", response=RESPONSE), NOWHERE),
         (GatedRepoError("403", response=RESPONSE), "is gated on the hub: accept its terms"),
-        (
-            RemoteEntryNotFoundError("404", response=RESPONSE),
-            "'nobody/nothing' on the hub is not a backbone: it has no model_index.json",
-        ),
+        (RemoteEntryNotFoundError("404", response=RESPONSE), NO_BACKBONE),
     ],
 )
 def test_each_mistake_has_its_sentence(
@@ -59,7 +58,6 @@ def test_each_mistake_has_its_sentence(
 
 @pytest.mark.parametrize("name", ["/no/such/folder", "./backbone", "a b", "one/two/three"])
 def test_a_path_that_leads_nowhere_is_no_hub_id(name: str) -> None:
-    with pytest.raises(
-        ModelError, match="not a folder here, and not written like a hub id. Check the path"
-    ):
+    said = "not a folder here, and not written like a hub id. Check the path"
+    with pytest.raises(ModelError, match=said):
         load_backbone(name)

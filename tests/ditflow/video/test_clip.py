@@ -1,6 +1,4 @@
-"""Reading and writing video: the same pixels as another decoder, the published resizing, and one
-sentence for each clip that cannot be read.
-"""
+"""Read and write video: a plain decoder's pixels, the published resizing, and clear errors."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ from ditflow.video.pictures import FOLDER_FPS
 
 
 def smooth_frames(count: int = 30, height: int = 48, width: int = 64) -> torch.Tensor:
-    """Colour gradients that wander: uint8 (T, 3, Y, X)."""
+    """Colour gradients that move: uint8 (T, 3, Y, X)."""
     t, y, x = torch.meshgrid(
         torch.arange(count), torch.arange(height), torch.arange(width), indexing="ij"
     )
@@ -45,38 +43,56 @@ def clip(tmp_path, frames):
 
 def decoded_by_av(path) -> torch.Tensor:
     with av.open(str(path)) as container:
-        return torch.from_numpy(
-            np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
-        ).permute(0, 3, 1, 2)
+        pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+
+
+def pixels_of(frames: torch.Tensor) -> np.ndarray:
+    """Frames as PIL and PyAV take them: uint8 (T, Y, X, 3)."""
+    return frames.permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def encode(path, codec, frames, rate, pixels="yuv420p", options=None, container_options=None):
+    """Write frames of 48 x 64 with PyAV."""
+    with av.open(str(path), "w", options=container_options or {}) as container:
+        stream = container.add_stream(codec, rate=rate, options=options or {})
+        stream.height, stream.width, stream.pix_fmt = 48, 64, pixels
+        for frame in pixels_of(frames):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def save_animation(path, frames, **options):
+    first, *rest = map(Image.fromarray, pixels_of(frames))
+    first.save(path, save_all=True, append_images=rest, **options)
 
 
 def test_round_trip(clip, frames):
-    """H.264 at crf 17 in yuv420p: smooth frames come back within a few of 256 levels."""
+    """H.264 at crf 17 in yuv420p changes smooth frames by a few of 256 levels."""
     again = read_video(clip)
-    assert (
-        again.frames.shape == frames.shape
-        and again.frames.dtype == torch.uint8
-        and again.frames.is_contiguous()
-    )
-    assert (
-        again.fps == 8.0
-        and again.path == clip
-        and again.sha256 == hashlib.sha256(clip.read_bytes()).hexdigest()
-    )
+    assert again.frames.shape == frames.shape and again.frames.dtype == torch.uint8
+    assert again.frames.is_contiguous()
+    assert again.fps == 8.0 and again.path == clip
+    assert again.sha256 == hashlib.sha256(clip.read_bytes()).hexdigest()
     difference = (again.frames.float() - frames.float()).abs()
     assert difference.mean() < 4 and difference.max() < 32
 
 
+# the decoder pads rows of these widths in one way or another
+NARROW = (2, 4, 6, 8, 10, 16, 24, 32, 40, 48, 50, 66, 96, 98, 126, 128, 144, 192, 240, 1080)
+
+
 @pytest.mark.parametrize(
     ("count", "height", "width", "fps"),
-    [(25, 64, 64, 8), (1, 2, 2, 1), (49, 50, 98, 24), (30, 240, 360, 30000 / 1001)],
+    [(25, 64, 64, 8), (1, 2, 2, 1), (49, 50, 98, 24), (30, 240, 360, 30000 / 1001)]
+    + [(2, 16, width, 8) for width in NARROW],
 )
 def test_pixels_are_those_of_the_decoder(tmp_path, count, height, width, fps):
-    write_video(tmp_path / "clip.mp4", smooth_frames(count, height, width), fps)
-    clip = read_video(tmp_path / "clip.mp4")
-    assert torch.equal(
-        clip.frames, decoded_by_av(tmp_path / "clip.mp4")
-    ) and clip.fps == pytest.approx(fps, rel=1e-6)
+    path = tmp_path / "clip.mp4"
+    write_video(path, smooth_frames(count, height, width), fps)
+    clip = read_video(path)
+    assert torch.equal(clip.frames, decoded_by_av(path))
+    assert clip.fps == pytest.approx(fps, rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -88,16 +104,10 @@ def test_pixels_are_those_of_the_decoder(tmp_path, count, height, width, fps):
     ],
 )
 def test_other_containers(tmp_path, frames, name, codec, pixels):
-    with av.open(str(tmp_path / name), "w") as container:
-        stream = container.add_stream(codec, rate=12)
-        stream.height, stream.width, stream.pix_fmt = 48, 64, pixels
-        for frame in frames.permute(0, 2, 3, 1).contiguous().numpy():
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode(None))
+    encode(tmp_path / name, codec, frames, 12, pixels)
     clip = read_video(tmp_path / name, start=4, stride=5)
-    assert torch.equal(
-        clip.frames, decoded_by_av(tmp_path / name)[4::5]
-    ) and clip.fps == pytest.approx(12 / 5)
+    assert torch.equal(clip.frames, decoded_by_av(tmp_path / name)[4::5])
+    assert clip.fps == pytest.approx(12 / 5)
 
 
 @pytest.mark.parametrize("start", [0, 1, 7, 29])
@@ -106,37 +116,24 @@ def test_start_and_stride_choose_frames(clip, start, stride):
     whole = read_video(clip).frames
     chosen = read_video(clip, start=start, stride=stride)
     assert torch.equal(chosen.frames, whole[start::stride]) and chosen.fps == 8.0 / stride
-    assert torch.equal(
-        read_video(clip, frames=1, start=start, stride=stride).frames, whole[start : start + 1]
-    )
+    one = read_video(clip, frames=1, start=start, stride=stride)
+    assert torch.equal(one.frames, whole[start : start + 1])
 
 
 def test_seeking_between_key_frames_is_exact(tmp_path):
-    frames = smooth_frames(80)
-    with av.open(str(tmp_path / "clip.mp4"), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options={"g": "40", "bf": "3"})
-        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
-        for frame in frames.permute(0, 2, 3, 1).contiguous().numpy():
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode(None))
-    whole = decoded_by_av(tmp_path / "clip.mp4")
+    path = tmp_path / "clip.mp4"
+    encode(path, "libx264", smooth_frames(80), 25, options={"g": "40", "bf": "3"})
+    whole = decoded_by_av(path)
     for start in (0, 13, 39, 40, 41, 77):
-        assert torch.equal(
-            read_video(tmp_path / "clip.mp4", frames=2, start=start).frames,
-            whole[start : start + 2],
-        )
+        found = read_video(path, frames=2, start=start).frames
+        assert torch.equal(found, whole[start : start + 2])
 
 
 def test_frames_are_resized_as_published(clip):
-    """PIL's default bicubic filter, straight to the size: no crop, no regard to the aspect
-    ratio.
-    """
-    small = read_video(clip, frames=3, size=(32, 90))
-    expected = [
-        np.asarray(Image.fromarray(frame).resize((90, 32)))
-        for frame in read_video(clip, frames=3).frames.permute(0, 2, 3, 1).numpy()
-    ]
-    assert np.array_equal(small.frames.permute(0, 2, 3, 1).numpy(), np.stack(expected))
+    """PIL's default bicubic filter, straight to the size, without cropping."""
+    small, large = read_video(clip, frames=3, size=(32, 90)), read_video(clip, frames=3)
+    expected = [Image.fromarray(frame).resize((90, 32)) for frame in pixels_of(large.frames)]
+    assert np.array_equal(pixels_of(small.frames), np.stack(expected))
 
 
 def test_reading_and_writing_are_deterministic(tmp_path, clip, frames):
@@ -146,22 +143,9 @@ def test_reading_and_writing_are_deterministic(tmp_path, clip, frames):
     assert torch.equal(first.frames, second.frames) and first.sha256 == second.sha256
 
 
-@pytest.mark.parametrize(
-    "width", [2, 4, 6, 8, 10, 16, 24, 32, 40, 48, 50, 66, 96, 98, 126, 128, 144, 192, 240, 1080]
-)
-def test_narrow_clips(tmp_path, width):
-    """Rows of these widths are padded in one way or another by the decoder."""
-    write_video(tmp_path / "clip.mp4", smooth_frames(2, 16, width), 8)
-    assert torch.equal(
-        read_video(tmp_path / "clip.mp4").frames, decoded_by_av(tmp_path / "clip.mp4")
-    )
-
-
 @pytest.mark.parametrize("width", [16, 32, 48, 50, 66, 96, 98, 128, 540])
 def test_a_telephone_held_upright(tmp_path, width):
-    """The file's matrix says that a player turns it by 90 degrees, clockwise: rows become columns,
-    from right to left.
-    """
+    """The matrix of the file tells a player to turn it clockwise by 90 degrees."""
     write_video(tmp_path / "flat.mp4", smooth_frames(2, width, 64), 8)
     data = bytearray((tmp_path / "flat.mp4").read_bytes())
     matrix = data.index(b"tkhd") + 44
@@ -177,7 +161,7 @@ def test_a_telephone_held_upright(tmp_path, width):
 
 def save_pictures(folder, frames, pattern="frame{}.png"):
     folder.mkdir()
-    for index, frame in enumerate(frames.permute(0, 2, 3, 1).contiguous().numpy()):
+    for index, frame in enumerate(pixels_of(frames)):
         Image.fromarray(frame).save(folder / pattern.format(index))
 
 
@@ -187,9 +171,8 @@ def test_a_folder_of_pictures_in_natural_order(tmp_path, frames):
     (tmp_path / "kite" / ".hidden.png").write_bytes(b"")
     clip = read_video(tmp_path / "kite")
     assert torch.equal(clip.frames, frames[:12]) and clip.fps == FOLDER_FPS
-    assert torch.equal(
-        read_video(tmp_path / "kite", start=1, stride=4, frames=3).frames, frames[1:12:4]
-    )
+    some = read_video(tmp_path / "kite", start=1, stride=4, frames=3)
+    assert torch.equal(some.frames, frames[1:12:4])
     same = tmp_path / "renamed"
     save_pictures(same, frames[:12], "{:05d}.png")
     assert read_video(same).sha256 == clip.sha256
@@ -207,12 +190,7 @@ def test_pictures_in_grey_and_with_transparency(tmp_path):
 @pytest.mark.parametrize("name", ["clip.gif", "clip.webp"])
 @pytest.mark.parametrize(("duration", "fps"), [(100, 10.0), ([40, 160] * 5, 10.0), (50, 20.0)])
 def test_an_animation(tmp_path, frames, name, duration, fps):
-    pictures = [
-        Image.fromarray(frame) for frame in frames[:10].permute(0, 2, 3, 1).contiguous().numpy()
-    ]
-    pictures[0].save(
-        tmp_path / name, save_all=True, append_images=pictures[1:], duration=duration, lossless=True
-    )
+    save_animation(tmp_path / name, frames[:10], duration=duration, lossless=True)
     clip = read_video(tmp_path / name)
     assert clip.frames.shape == (10, 3, 48, 64) and clip.fps == pytest.approx(fps)
     assert (clip.frames.float() - frames[:10].float()).abs().mean() < 12  # a palette of 256 colours
@@ -227,7 +205,8 @@ def test_an_animation(tmp_path, frames, name, duration, fps):
     [
         (
             {"frames": 31},
-            r"has 30 frames, but frames=31 from start=0 with stride=1 need 31. frames=30 would fit.$",
+            "has 30 frames, but frames=31 from start=0 with stride=1 need 31. "
+            "frames=30 would fit.$",
         ),
         ({"frames": 25, "start": 10}, r"need 35. frames=20 would fit.$"),
         ({"frames": 15, "start": 1, "stride": 3}, r"need 44. frames=10 would fit, or stride=2.$"),
@@ -315,18 +294,9 @@ def test_a_picture_and_a_sound_are_no_video(tmp_path):
 @pytest.mark.parametrize("start", ["index first", "index last"])
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.9, 0.99])
 def test_a_file_that_was_cut_off(tmp_path, frames, start, part):
-    """Whole at its head, as after a broken download: found although the frames asked for may be
-    there.
-    """
-    path = tmp_path / "clip.mp4"
-    with av.open(
-        str(path), "w", options={"movflags": "faststart"} if start == "index first" else {}
-    ) as container:
-        stream = container.add_stream("libx264", rate=8)
-        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
-        for frame in frames.permute(0, 2, 3, 1).contiguous().numpy():
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode(None))
+    """As after a broken download: an error, although the requested frames may be there."""
+    path, options = tmp_path / "clip.mp4", {"movflags": "faststart"}
+    encode(path, "libx264", frames, 8, container_options=options if start == "index first" else {})
     assert len(read_video(path).frames) == 30
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * part)])
     with pytest.raises(VideoError, match="cut off"):
@@ -349,9 +319,7 @@ def test_frames_that_are_damaged_inside(clip):
 
 
 def test_a_header_with_absurd_claims(clip):
-    """A decoder that believes it takes memory for a thousand million frames, and the process
-    aborts.
-    """
+    """A decoder that believes it allocates memory for 10^9 frames, and the process aborts."""
     data = bytearray(clip.read_bytes())
     samples = data.index(b"stts") + 12
     assert int.from_bytes(data[samples : samples + 4], "big") == 30
@@ -364,10 +332,7 @@ def test_a_header_with_absurd_claims(clip):
 @pytest.mark.parametrize("suffix", [".gif", ".webp"])
 def test_an_animation_that_was_cut_off(tmp_path, frames, suffix):
     path = tmp_path / f"clip{suffix}"
-    pictures = [
-        Image.fromarray(frame) for frame in frames[:6].permute(0, 2, 3, 1).contiguous().numpy()
-    ]
-    pictures[0].save(path, save_all=True, append_images=pictures[1:])
+    save_animation(path, frames[:6])
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(VideoError, match="cut off"):
         read_video(path)
@@ -376,17 +341,15 @@ def test_an_animation_that_was_cut_off(tmp_path, frames, suffix):
 def test_pictures_that_do_not_fit(tmp_path, frames):
     save_pictures(tmp_path / "sizes", frames[:3])
     Image.new("RGB", (62, 48)).save(tmp_path / "sizes" / "frame1.png")
-    with pytest.raises(
-        VideoError, match=r"sizes has frames of different sizes: make all of one size"
-    ):
+    said = "sizes has frames of different sizes: make all of one size"
+    with pytest.raises(VideoError, match=said):
         read_video(tmp_path / "sizes")
     assert read_video(tmp_path / "sizes", size=(24, 32)).frames.shape == (3, 3, 24, 32)
     save_pictures(tmp_path / "cut", frames[:3])
     file = tmp_path / "cut" / "frame2.png"
     file.write_bytes(file.read_bytes()[:500])
-    with pytest.raises(
-        VideoError, match=r"frame2.png is not a picture that can be decoded, or it was cut off"
-    ):
+    said = "frame2.png is not a picture that can be decoded, or it was cut off"
+    with pytest.raises(VideoError, match=said):
         read_video(tmp_path / "cut")
     (tmp_path / "deep").mkdir()
     Image.fromarray(np.full((6, 8), 40000, np.uint16)).save(tmp_path / "deep" / "0.png")
@@ -398,32 +361,25 @@ def test_pictures_that_do_not_fit(tmp_path, frames):
 
 
 @pytest.mark.parametrize(
-    ("frames", "fps", "message"),
+    ("shape", "dtype", "fps", "message"),
     [
         (
-            torch.zeros(3, 3, 47, 64, dtype=torch.uint8),
+            (3, 3, 47, 64),
+            torch.uint8,
             8,
             "47x64 pixels cannot be encoded: height and width must be multiples of 2",
         ),
-        (torch.zeros(3, 3, 48, 63, dtype=torch.uint8), 8, "multiples of 2"),
-        (torch.zeros(3, 3, 48, 64), 8, "must be uint8 .* not torch.float32"),
-        (
-            torch.zeros(3, 48, 64, 3, dtype=torch.uint8),
-            8,
-            r"not torch.uint8 of shape \(3, 48, 64, 3\)",
-        ),
-        (torch.zeros(0, 3, 48, 64, dtype=torch.uint8), 8, r"shape \(0, 3, 48, 64\)"),
-        (torch.zeros(3, 3, 48, 64, dtype=torch.uint8), 0, "fps must be a positive number, not 0"),
-        (
-            torch.zeros(3, 3, 48, 64, dtype=torch.uint8),
-            float("nan"),
-            "fps must be a positive number",
-        ),
+        ((3, 3, 48, 63), torch.uint8, 8, "multiples of 2"),
+        ((3, 3, 48, 64), torch.float32, 8, "must be uint8 .* not torch.float32"),
+        ((3, 48, 64, 3), torch.uint8, 8, r"not torch.uint8 of shape \(3, 48, 64, 3\)"),
+        ((0, 3, 48, 64), torch.uint8, 8, r"shape \(0, 3, 48, 64\)"),
+        ((3, 3, 48, 64), torch.uint8, 0, "fps must be a positive number, not 0"),
+        ((3, 3, 48, 64), torch.uint8, float("nan"), "fps must be a positive number"),
     ],
 )
-def test_frames_that_cannot_be_written(tmp_path, frames, fps, message):
+def test_frames_that_cannot_be_written(tmp_path, shape, dtype, fps, message):
     with pytest.raises(VideoError, match=message):
-        write_video(tmp_path / "clip.mp4", frames, fps)
+        write_video(tmp_path / "clip.mp4", torch.zeros(shape, dtype=dtype), fps)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -434,12 +390,10 @@ def test_only_mp4_is_written(tmp_path, frames):
 
 def test_a_disk_that_refuses_leaves_the_old_file(tmp_path, clip, frames):
     before, (soft, hard) = clip.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    said = "Cannot write .*clip.mp4: the file would be larger than is allowed here"
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-        with pytest.raises(
-            StorageError,
-            match="Cannot write .*clip.mp4: the file would be larger than is allowed here",
-        ):
+        with pytest.raises(StorageError, match=said):
             write_video(clip, frames.flip(0), 8)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
