@@ -1,12 +1,12 @@
-"""Seconds a clip of `ditflow fit`, quiet and beside a process that keeps a core busy.
+"""Measure `ditflow fit` on a quiet machine, and beside a process that keeps a core busy.
 
 python -m tests.benchmarks.busy_core --clips 2 --repeats 2
 
-Four ways to share the machine take turns, so that a machine that slows down slows all of them: all
-cores to one process, one thread to it, a process of one thread for each core, and what `ditflow`
-chooses by itself. Seconds, processor seconds and page faults are those of the whole command, start
-included; clips are encoded and videos decoded. In brackets: seconds over those of the first way
-under the same load.
+Four ways to share the machine take turns, so that a machine that slows down slows all of them: one
+process with all cores, one process with one thread, a process of one thread for each core, and
+what `ditflow` chooses by itself. Seconds, processor seconds and page faults are those of the whole
+command, from its start, with clips encoded and videos decoded. In brackets stand seconds over those
+of the first way under the same load.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass"  #
 
 @dataclass(frozen=True)
 class Way:
-    """`threads` None leaves OMP_NUM_THREADS unset."""
+    """A way to share the machine. `threads` None leaves OMP_NUM_THREADS unset."""
 
     name: str
     threads: int | None
@@ -46,7 +46,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds, seconds of processor time and thousands of page faults, of one clip."""
+    """Cost of one clip: seconds, seconds of processor time, and thousands of page faults."""
 
     seconds: float
     processor: float
@@ -65,7 +65,7 @@ def ways() -> list[Way]:
 
 @contextmanager
 def load(kind: str) -> Iterator[None]:
-    """`busy` keeps one core busy meanwhile."""
+    """A context in which `busy` keeps one core busy."""
     other = subprocess.Popen([sys.executable, "-c", BUSY]) if kind == "busy" else None
     try:
         yield
@@ -97,7 +97,7 @@ def fit(way: Way, folder: Path, options: argparse.Namespace) -> Cost:
 
 
 def table(costs: dict[tuple[Way, str], list[Cost]]) -> str:
-    """Medians over the repeats."""
+    """A Markdown table of the medians over the repeats."""
     columns = "| way | load | seconds | processor seconds | thousand page faults |"
     lines = [columns, "|---" * 5 + "|"]
     first = {kind: _median(costs[ways()[0], kind], "seconds") for kind in LOADS}

@@ -1,9 +1,10 @@
-"""How well a CLIP knows the synthetic world, on held-out clips: `python -m
-tests.benchmarks.embedded_clip tiny-clip --clips 200`.
+"""Measure how well a CLIP knows the synthetic world, on held-out clips.
 
-Retrieval is of a whole video: the mean over frames of the cosines with every prompt, half of the
-clips with a sprite. The last lines say what prompt fidelity, leakage and temporal consistency are
-of the world itself, as a scale to read results by.
+python -m tests.benchmarks.embedded_clip tiny-clip --clips 200
+
+A video is ranked against every prompt by the mean cosine of its frames. Half of the clips have a
+sprite. The last lines give prompt fidelity, leakage and temporal consistency of the world itself,
+as a scale to read results by.
 """
 
 from __future__ import annotations
@@ -40,14 +41,12 @@ def main() -> None:
 def report(
     name: str, samples: list[tuple[SyntheticClip, Tensor]], prompts: list[str], texts: Tensor
 ) -> None:
-    """Among the prompts of the sample's own kind: how often its own is first and in the first ten,
-    and how often each word is right.
+    """Print how often a sample's own prompt is first and in the first ten, and each word right.
+
+    Its own prompt is ranked among those of its kind.
     """
-    own = [
-        number
-        for number, prompt in enumerate(prompts)
-        if (" over " in prompt) == (name == "sprites")
-    ]
+    sprites = name == "sprites"
+    own = [number for number, prompt in enumerate(prompts) if (" over " in prompt) == sprites]
     ranked = [
         (sample, (images @ texts[own].mT).mean(0).argsort(descending=True))
         for sample, images in samples
@@ -63,16 +62,10 @@ def report(
     ]
     right = torch.tensor(words).float().mean(0)
     exact = [guess == sample.prompt for guess, (sample, _) in zip(first, ranked, strict=True)]
-    print(
-        f"{name}: {len(samples)} clips, {len(own)} prompts, exact {share(exact):.2f}, in ten {share(ten):.2f}"
-    )
-    print(
-        "  word by word: "
-        + ", ".join(
-            f"{word} {value:.2f}"
-            for word, value in zip(ranked[0][0].prompt.split(), right.tolist(), strict=True)
-        )
-    )
+    found = f"exact {share(exact):.2f}, in ten {share(ten):.2f}"
+    print(f"{name}: {len(samples)} clips, {len(own)} prompts, {found}")
+    each = zip(ranked[0][0].prompt.split(), right.tolist(), strict=True)
+    print("  word by word: " + ", ".join(f"{word} {value:.2f}" for word, value in each))
 
 
 def share(verdicts: list[bool]) -> float:
@@ -80,29 +73,23 @@ def share(verdicts: list[bool]) -> float:
 
 
 def scale(clip: Clip, samples: list[tuple[SyntheticClip, Tensor]]) -> None:
-    """Metrics of the world itself."""
-    looks = torch.nn.functional.normalize(
-        torch.stack([images.mean(0) for _, images in samples]), dim=-1
-    )
+    """Print metrics of the world itself."""
+    means = torch.stack([images.mean(0) for _, images in samples])
+    looks = torch.nn.functional.normalize(means, dim=-1)
     texts = clip.texts([sample.prompt for sample, _ in samples])
-    own = torch.stack(
-        [(images @ text).mean() for (_, images), text in zip(samples, texts, strict=True)]
+    own, other = (
+        torch.stack(
+            [(images @ text).mean() for (_, images), text in zip(samples, rows, strict=True)]
+        )
+        for rows in (texts, texts.roll(1, 0))
     )
-    other = torch.stack(
-        [
-            (images @ text).mean()
-            for (_, images), text in zip(samples, texts.roll(1, 0), strict=True)
-        ]
-    )
-    same = torch.tensor(
-        [[a.prompt == b.prompt for a, _ in samples] for b, _ in samples]
-    ) & ~torch.eye(len(samples), dtype=torch.bool)
+    others = ~torch.eye(len(samples), dtype=torch.bool)
+    same = torch.tensor([[a.prompt == b.prompt for a, _ in samples] for b, _ in samples])
     alike = looks @ looks.mT
     steady = torch.stack([(images[1:] * images[:-1]).sum(-1).mean() for _, images in samples])
     print(f"prompt fidelity: own prompt {own.mean():.3f}, another clip's {other.mean():.3f}")
-    print(
-        f"leakage between two clips: same prompt {alike[same].mean():.3f}, another {alike[~same & ~torch.eye(len(samples), dtype=torch.bool)].mean():.3f}"
-    )
+    leaks, leaks_not = alike[same & others].mean(), alike[~same & others].mean()
+    print(f"leakage between two clips: same prompt {leaks:.3f}, another {leaks_not:.3f}")
     print(f"temporal consistency every {STRIDE} frames: {steady.mean():.3f}")
 
 

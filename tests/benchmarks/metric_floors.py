@@ -1,13 +1,15 @@
-"""What the metrics of motion give for videos of the world that have nothing to do with each other:
-`python -m tests.benchmarks.metric_floors --clips 24`.
+"""Measure what the motion metrics give for unrelated videos, the floor to read a score from.
 
-A score is read from here upwards: each video of a held-out clip is compared with that of the next
-seed, with Lucas-Kanade, and with itself.
+python -m tests.benchmarks.metric_floors --clips 24
+
+Each held-out clip of the synthetic world is compared with the clip of the next seed, and with
+itself. The tracker is Lucas-Kanade.
 """
 
 from __future__ import annotations
 
 import argparse
+from itertools import pairwise
 
 import torch
 
@@ -20,28 +22,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clips", type=int, default=24, help="held-out clips, from seed 0")
     clips = [World().clip(seed) for seed in range(parser.parse_args().clips + 1)]
-    metrics = make_metrics(
-        [name for name, kind in METRICS.items() if not issubclass(kind, ClipMetric)]
-    )
-    for first, second in zip(clips, clips[1:], strict=False):
-        for generated in (first, second):
+    of_motion = [name for name, kind in METRICS.items() if not issubclass(kind, ClipMetric)]
+    metrics = make_metrics(of_motion)
+    for first, second in pairwise(clips):
+        for entry, generated in (("itself", first), ("another", second)):
+            sample = Sample(first.frames, generated.frames, clip=first.name, entry=entry)
             for metric in metrics.values():
-                metric.update(
-                    [
-                        Sample(
-                            first.frames,
-                            generated.frames,
-                            clip=first.name,
-                            entry="itself" if generated is first else "another",
-                        )
-                    ]
-                )
+                metric.update([sample])
     for name, metric in metrics.items():
         print(f"{name}: itself {summary(metric, 'itself')}; another {summary(metric, 'another')}")
 
 
 def summary(metric: Metric, entry: str) -> str:
-    """Mean, and the range of the middle 90 % of values."""
+    """Mean, range of the middle 90 % of values, and how many rows have a value."""
     rows = [row for row in metric.rows() if row.entry == entry]
     values = torch.tensor([row.value for row in rows if row.value is not None])
     low, high = values.quantile(torch.tensor([0.05, 0.95])).tolist()

@@ -1,10 +1,10 @@
-"""Seconds and memory that `read_video` takes, against bare decoding of the same frames.
+"""Measure the time and memory of `read_video` against bare decoding of the same frames.
 
 python -m tests.benchmarks.reading
 
 A 1080p mp4 of a moving picture is written once. Bare decoding is PyAV's, from the first frame to
-the last one wanted, each wanted one as RGB; no frame is resized or checked there, and none kept.
-Each case runs in a process of its own.
+the last wanted one. It turns each wanted frame into RGB, but resizes, checks and keeps none. Each
+case runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def write(path: Path, frames: int) -> None:
-    """A texture that slides over the screen, with B-frames."""
+    """Write a texture that slides over the screen, encoded with B-frames."""
     draw = np.random.default_rng(0)
     coarse = draw.integers(0, 256, (135, 480, 3), np.uint8)
     texture = np.kron(coarse, np.ones((8, 8, 1), np.uint8))  # 1080 x 3840
@@ -50,7 +50,7 @@ def write(path: Path, frames: int) -> None:
 
 
 def read(path: Path, case: dict[str, Any]) -> dict[str, float]:
-    """Seconds, and MiB at the peak above those of the frames and of the program."""
+    """Seconds, MiB of the frames, and MiB at the peak beyond frames and program."""
     from ditflow.video import read_video
 
     before, began = _peak(), time.perf_counter()
@@ -78,23 +78,17 @@ def bare(path: Path, case: dict[str, Any]) -> dict[str, float]:
 
 
 def _peak() -> float:
-    """Of this process alone: what getrusage tells begins with the memory of the process that
-    started it.
+    """Peak memory of this process in MiB.
+
+    getrusage would begin with the memory of the process that started this one.
     """
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 1024
 
 
 def in_process(how: str, path: Path, case: dict[str, Any]) -> dict[str, float]:
-    command = [
-        sys.executable,
-        "-m",
-        "tests.benchmarks.reading",
-        "--run",
-        how,
-        str(path),
-        json.dumps(case),
-    ]
+    module = "tests.benchmarks.reading"
+    command = [sys.executable, "-m", module, "--run", how, str(path), json.dumps(case)]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
@@ -115,12 +109,10 @@ def main() -> int:
         path = options.file or Path(folder) / "clip.mp4"
         if options.file is None:
             write(path, options.frames)
-        print(
-            f"{processor()}, Python {platform.python_version()}, PyAV {av.__version__}, {path.stat().st_size / 1e6:.0f} MB"
-        )
-        print(
-            "| frames | seconds | of bare decoding | MiB of the frames | MiB more at the peak |\n|---|---|---|---|---|"
-        )
+        versions = f"Python {platform.python_version()}, PyAV {av.__version__}"
+        print(f"{processor()}, {versions}, {path.stat().st_size / 1e6:.0f} MB")
+        print("| frames | seconds | of bare decoding | MiB of the frames | MiB more at the peak |")
+        print("|---|---|---|---|---|")
         for name, case in CASES.items():
             pairs = [
                 (in_process("read", path, case), in_process("bare", path, case))
