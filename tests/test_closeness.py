@@ -1,4 +1,4 @@
-"""What comparisons by norm let pass, and what they do not."""
+"""Which differences a comparison by norm accepts, and which it refuses."""
 
 from __future__ import annotations
 

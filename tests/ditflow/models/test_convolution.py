@@ -1,4 +1,4 @@
-"""Convolutions of a small video: no large temporaries, and the same numbers."""
+"""Convolutions of small videos take no large temporaries and give the same numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ditflow.models import load_backbone
 from ditflow.models.convolution import DirectConvolution
 
 needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="no oneDNN")
-LARGE = 2**25  # bytes: the C library gives larger blocks back to the system whenever they are freed
+LARGE = 2**25  # bytes; the C library returns larger blocks to the system at each free
 
 
 def normal(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -20,7 +20,7 @@ def normal(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def largest_block(function, *arguments) -> int:
-    """Bytes of the largest block that PyTorch takes meanwhile."""
+    """Bytes of the largest block that PyTorch allocates during a call."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         function(*arguments)
     events = profiled.profiler.kineto_results.events()

@@ -1,4 +1,4 @@
-"""What a device computes natively, for processors and GPUs that are not here."""
+"""The dtypes that a device computes natively, for made-up processors and GPUs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
 def processor(
     monkeypatch: pytest.MonkeyPatch, machine: str, width: str, onednn: bool, own: bool
 ) -> None:
-    """`onednn`: takes 16 bits at all; `own`: the processor lists AVX512_BF16."""
+    """Pretend to be a processor. `onednn` accepts 16 bits; with `own` it lists AVX512_BF16."""
     taken = {f"_is_mkldnn_{name}_supported": lambda: onednn for name in ("bf16", "fp16")}
     monkeypatch.setattr(dtypes.platform, "machine", lambda: machine)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: width)

@@ -1,4 +1,4 @@
-"""Hub ids, with a hub that is never asked: the client's answers are made up."""
+"""Errors for hub ids. The answers of the hub's client are made up, and no network is used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which frames are taken, as functions of numbers alone."""
+"""Choosing frames, tested as functions of numbers alone."""
 
 from __future__ import annotations
 
@@ -33,9 +33,7 @@ def test_of_two_as_near_the_earlier_is_taken():
 
 @given(times_of_clips, rates, some.data())
 def test_by_time(times, fps, data):
-    """Indices never fall; each is nearest to its moment; the last moment is nearer to the last
-    frame than to one behind it.
-    """
+    """Indices never fall, each is nearest to its moment, and no moment lies behind the clip."""
     start = data.draw(some.integers(0, len(times) - 1))
     found = by_time(times, None, start, fps)
     assert found == sorted(found) and found[0] == start
@@ -89,9 +87,8 @@ def test_by_stride(count, stride, data):
 
 def test_a_start_behind_the_end():
     for choose in (lambda: by_stride(3, None, 3, 1), lambda: by_time([0.0, 0.1, 0.2], None, 3, 8)):
-        with pytest.raises(
-            SelectionError, match="has 3 frames, so none starts at start=3: the last is 2"
-        ) as caught:
+        said = "has 3 frames, so none starts at start=3: the last is 2"
+        with pytest.raises(SelectionError, match=said) as caught:
             choose()
         assert caught.value.fit == 0
 
@@ -102,9 +99,5 @@ def test_rounding_to_milliseconds_is_no_variable_rate(fps):
 
 
 def test_a_variable_rate():
-    assert (
-        is_variable([0, 0.04, 0.08, 0.16])
-        and is_variable([0, 0.033, 0.066, 0.116])
-        and not is_variable([0])
-        and not is_variable([0, 9])
-    )
+    assert is_variable([0, 0.04, 0.08, 0.16]) and is_variable([0, 0.033, 0.066, 0.116])
+    assert not is_variable([0]) and not is_variable([0, 9])
