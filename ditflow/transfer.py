@@ -17,8 +17,9 @@ from ditflow.compatibility import Source, check_entry, entries_of, entry_control
 from ditflow.core.schedule import GuidanceKind
 from ditflow.core.sizes import VideoSize
 from ditflow.models import Model
-from ditflow.models.presets import Recommendation, recommended
+from ditflow.models.presets import recommended
 from ditflow.motion import AttentionMotionFlow
+from ditflow.recipe import Choices
 from ditflow.sampling.control import Prompt
 from ditflow.sampling.guidance import MotionGuidance
 from ditflow.sampling.loop import sample
@@ -59,7 +60,7 @@ def extract_motion(
             "extract_motion looks at a video once, and reference_timestep='match' is the timestep "
             "of each guided step: give a timestep."
         )
-    signal = _or(signal, AttentionMotionFlow(_recommended(backbone).block))
+    signal = _or(signal, AttentionMotionFlow()).placed(recommended(backbone.spec).block)
     latents = backbone.encode(frames[None])
     noise = initial_noise(latents.shape[1:], [clip_generator("video", 0)], backbone.device)
     displacement: Tensor = reference_motion(
@@ -97,7 +98,7 @@ def transfer_motion(
     _check_given("transfer_motion", clip, Clip, "a Clip, as read_video gives one")
     size = VideoSize(len(clip.frames), *clip.frames.shape[-2:])
     backbone.spec.compression.check_motion(size)
-    began, advice = time.monotonic(), _recommended(backbone)
+    began, advice = time.monotonic(), recommended(backbone.spec)
     motion_guidance = _or(motion_guidance, recommended_guidance(backbone))
     negative_prompt = _or(negative_prompt, advice.negative_prompt)
     schedule = backbone.schedule(
@@ -183,24 +184,12 @@ def inject_motion(
 
 def recommended_guidance(backbone: Model) -> MotionGuidance:
     """How motion is best optimised on a backbone; published or measured."""
-    advice = _recommended(backbone)
-    return MotionGuidance(
-        signal=AttentionMotionFlow(advice.block),
-        variable=advice.variable,
-        window=advice.window,
-        learning_rate=advice.learning_rates[advice.variable],
-        injection_blocks=advice.injection_blocks,
-        checkpointing=advice.checkpointing,
-    )
+    return Choices().motion_guidance(backbone)
 
 
 def _check_given(function: str, given: object, wanted: type, words: str) -> None:
     if not isinstance(given, wanted):
         raise ValueError(f"{function} was given a {type(given).__name__}; it takes {words}.")
-
-
-def _recommended(backbone: Model) -> Recommendation:
-    return recommended(backbone.spec)
 
 
 def _or(choice: T | None, advice: T) -> T:

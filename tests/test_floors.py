@@ -31,7 +31,7 @@ FLOORS = {
     3: ("ditflow.compatibility", "ditflow.recipe", "ditflow.metrics", "ditflow.visual"),
     4: ("ditflow.transfer",),
     5: ("datamodules",),
-    6: ("trainers.motion", "trainers.report", "trainers.parser_errors"),
+    6: ("trainers.motion", "trainers.report", "trainers.parser_errors", "trainers.extras"),
     7: ("trainers.benchmark", "trainers.pretraining"),
     8: ("trainers.commands",),
     9: ("trainers.cli",),

@@ -129,6 +129,10 @@ def test_wheel_holds_code_configurations_and_backbones(wheel):
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "ditflow" / "visual" / "templates").iterdir()
     }
+    expected |= {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "ditflow" / "models" / "presets").glob("*.yaml")
+    }
     for model, index in (
         ("tiny-rope", "model_index.json"),
         ("tiny-sincos", "model_index.json"),

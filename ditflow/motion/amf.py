@@ -47,7 +47,7 @@ class AttentionMotionFlow(MotionSignal[Tensor]):
 
     @property
     def capture(self) -> tuple[int, ...]:
-        return (self.block,)
+        return (self.read_block,)
 
     @torch.no_grad()
     def reference(
@@ -57,13 +57,15 @@ class AttentionMotionFlow(MotionSignal[Tensor]):
         right, y down.
         """
         return displacement(
-            recording.query[self.block], recording.key[self.block], grid, most_attended
+            recording.query[self.read_block], recording.key[self.read_block], grid, most_attended
         )
 
     def loss(self, recording: Recording, grid: TokenGrid, reference: Tensor) -> Tensor:
         land = partial(expected, temperature=self.temperature)
         return flow_loss(
-            displacement(recording.query[self.block], recording.key[self.block], grid, land),
+            displacement(
+                recording.query[self.read_block], recording.key[self.read_block], grid, land
+            ),
             reference,
             self.threshold,
         )

@@ -19,15 +19,12 @@ from torch.utils.checkpoint import checkpoint
 
 from ditflow.core.sizes import TokenGrid
 
-PAIRWISE = (
-    2**24
-)  # scores that exist at a time for each clip, if one frame pair does not already need more
+# Scores that exist at a time for each clip, unless one frame pair already needs more.
+PAIRWISE = 2**24
 
-Read = Callable[
-    ..., Tensor
-    # scores (B, f, S, S) of a frame's queries with keys of f frames, and what is `given` for them ->
-    # (B, f, S, ...)
-]
+# From scores (B, f, S, S) of a frame's queries with the keys of f frames, and what is `given` for
+# them, to (B, f, S, ...).
+Read = Callable[..., Tensor]
 
 
 def across_frames(

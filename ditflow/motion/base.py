@@ -8,8 +8,8 @@ transformer, and how two clips differ in it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import KW_ONLY, dataclass, fields
-from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
+from dataclasses import KW_ONLY, dataclass, fields, replace
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, Self, TypeVar
 
 from torch import Tensor
 
@@ -49,24 +49,25 @@ class View(NamedTuple):
 
 @dataclass(frozen=True)
 class MotionSignal(ABC, Generic[Motion]):
-    """A motion representation read at one transformer block, with the loss that compares two of
-    them. Its fields are its arguments.
+    """A representation of motion at one transformer block, with the loss that compares two of them.
+
+    Its fields are its options. `capture` and `features` are the blocks whose query, key and value,
+    or whose output, it reads. `view` is how it was published to look at its reference: with the
+    clip's caption if it has `subjects`, else with the empty prompt.
 
     Attributes:
-        block: counted from 0.
-        reference_timestep, reference_noise: how the reference is looked at instead of as published
-            (`View`). With only a timestep its noise follows, but
-            for timestep 0, which is clean; with only a noise its timestep follows.
-
-    `capture` and `features` are the blocks whose query, key and value, or whose output, it reads;
-    `view` is how it was published to look at its reference, with the clip's caption if it has
-    `subjects`, else with the empty prompt.
+        block: where it is read, counted from 0; None is the block recommended for the model.
+        reference_timestep: the scheduler's timestep at which the reference is shown, or match for
+            that of each guided step; None is as published. Timestep 0 is clean, any other brings
+            its own noise.
+        reference_noise: the share of noise in the variance of the reference, 0 clean to 1 noise;
+            None follows from the timestep. Without a timestep, the timestep follows from it.
     """
 
     name: ClassVar[str]
     view: ClassVar[View] = View(0, 0.0)
 
-    block: int
+    block: int | None = None
     _: KW_ONLY
     reference_timestep: Timestep | None = None
     reference_noise: float | None = None
@@ -78,16 +79,33 @@ class MotionSignal(ABC, Generic[Motion]):
             and not _at_least_0(self.reference_timestep)
         ):
             raise ValueError(
-                f"reference_timestep={self.reference_timestep!r}: it is a timestep of the scheduler, counted from 0, or 'match'."
+                f"reference_timestep={self.reference_timestep!r}: it is a timestep of the "
+                "scheduler, counted from 0, or 'match'."
             )
         if self.reference_noise is not None and not 0 <= self.reference_noise <= 1:
             raise ValueError(
-                f"reference_noise={self.reference_noise}: it is the share of noise in the variance, from 0 (clean) to 1."
+                f"reference_noise={self.reference_noise}: it is the share of noise in the "
+                "variance, from 0 (clean) to 1."
             )
         if self.reference_timestep == "match" and self.reference_noise is not None:
             raise ValueError(
-                "reference_timestep 'match' takes the noise of each guided step: leave reference_noise out."
+                "reference_timestep 'match' takes the noise of each guided step: leave "
+                "reference_noise out."
             )
+
+    @property
+    def read_block(self) -> int:
+        """The block to read. Raises ValueError where neither the user nor `placed` gave one."""
+        if self.block is None:
+            raise ValueError(
+                f"signal {self.name!r} has no block to read: give it one, such as "
+                f"{type(self).__name__}(block=5)."
+            )
+        return self.block
+
+    def placed(self, block: int) -> Self:
+        """The same signal, read at this block unless it has a block of its own."""
+        return self if self.block is not None else replace(self, block=block)
 
     @property
     def capture(self) -> tuple[int, ...]:

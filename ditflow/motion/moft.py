@@ -64,7 +64,8 @@ class MotionFeature(MotionSignal[MotionFeatures]):
         super().__post_init__()
         if not 0 < self.proportion <= 1:
             raise ValueError(
-                f"proportion={self.proportion}: the part of the channels that carries motion lies above 0 and is 1 at most."
+                f"proportion={self.proportion}: the part of the channels that carries motion lies "
+                "above 0 and is 1 at most."
             )
         for argument, kinds in (("channels", Channels), ("region", Region)):
             if getattr(self, argument) not in get_args(kinds):
@@ -74,7 +75,7 @@ class MotionFeature(MotionSignal[MotionFeatures]):
 
     @property
     def features(self) -> tuple[int, ...]:
-        return (self.block,)
+        return (self.read_block,)
 
     @property
     def clips_shown(self) -> int:
@@ -91,7 +92,7 @@ class MotionFeature(MotionSignal[MotionFeatures]):
     def reference(
         self, recording: Recording, grid: TokenGrid, words: Words | None = None
     ) -> MotionFeatures:
-        moving = mean_free(recording.features[self.block], grid)  # (R*B, F, S, E)
+        moving = mean_free(recording.features[self.read_block], grid)  # (R*B, F, S, E)
         own, *panned = moving.chunk(self.clips_shown)
         learned = torch.stack(panned, dim=1) if panned else own  # (B, ..., E)
         found = torch.stack(
@@ -100,7 +101,9 @@ class MotionFeature(MotionSignal[MotionFeatures]):
         return MotionFeatures(on_channels(own, found), found)
 
     def loss(self, recording: Recording, grid: TokenGrid, reference: MotionFeatures) -> Tensor:
-        values = on_channels(mean_free(recording.features[self.block], grid), reference.channels)
+        values = on_channels(
+            mean_free(recording.features[self.read_block], grid), reference.channels
+        )
         loss = (token_loss if self.region == "token" else frame_loss)(values, reference.values)
         return torch.where(self.is_static(reference), 0, loss)
 

@@ -54,7 +54,7 @@ class MotionClone(MotionSignal[Tensor]):
 
     @property
     def capture(self) -> tuple[int, ...]:
-        return (self.block,)
+        return (self.read_block,)
 
     @torch.no_grad()
     def reference(
@@ -63,7 +63,7 @@ class MotionClone(MotionSignal[Tensor]):
         """The highest attention and where it is, as two numbers: (B, A, S, F, 2) over time, or (B,
         F, F, S, 2) across frames.
         """
-        query, key = recording.query[self.block], recording.key[self.block]
+        query, key = recording.query[self.read_block], recording.key[self.read_block]
         if self.mode == "frames":
             return across_frames(query, key, grid, partial(strongest, temperature=self.temperature))
         scores = across_time(query, key, grid) * self.temperature
@@ -75,7 +75,7 @@ class MotionClone(MotionSignal[Tensor]):
         )
 
     def loss(self, recording: Recording, grid: TokenGrid, reference: Tensor) -> Tensor:
-        query, key = recording.query[self.block], recording.key[self.block]
+        query, key = recording.query[self.read_block], recording.key[self.read_block]
         if self.mode == "time":
             errors = at(
                 (across_time(query, key, grid) * self.temperature).softmax(dim=-1), reference

@@ -71,11 +71,13 @@ class MotionFlow(MotionSignal[SubjectMasks]):
         super().__post_init__()
         if not 0 <= self.threshold < 1:
             raise ValueError(
-                f"threshold={self.threshold}: the part of the highest attention in a frame is at least 0 and below 1."
+                f"threshold={self.threshold}: the part of the highest attention in a frame is at "
+                "least 0 and below 1."
             )
         if not all(0 <= weight < math.inf for weight in self.weights) or not any(self.weights):
             raise ValueError(
-                f"weights {self.weights} of cross, self and temporal attention must be finite, not below 0, and one of them above."
+                f"weights {self.weights} of cross, self and temporal attention must be finite, not "
+                "below 0, and one of them above."
             )
         if self.over not in get_args(Temporal):
             raise ValueError(f"over={self.over!r}: it is {' or '.join(get_args(Temporal))}.")
@@ -90,7 +92,7 @@ class MotionFlow(MotionSignal[SubjectMasks]):
 
     @property
     def capture(self) -> tuple[int, ...]:
-        return (self.block,)
+        return (self.read_block,)
 
     @torch.no_grad()
     def reference(
@@ -100,16 +102,19 @@ class MotionFlow(MotionSignal[SubjectMasks]):
             "whoever shows the reference gives the words of a signal that reads them"
         )
         attention = cross_attention(
-            recording.query[self.block], recording.text_key[self.block], grid, words.caption
+            recording.query[self.read_block],
+            recording.text_key[self.read_block],
+            grid,
+            words.caption,
         )
         return SubjectMasks(subject_masks(attention, self.threshold), words.prompt)
 
     def loss(self, recording: Recording, grid: TokenGrid, reference: SubjectMasks) -> Tensor:
-        query, key = recording.query[self.block], recording.key[self.block]
+        query, key = recording.query[self.read_block], recording.key[self.read_block]
         loss = torch.zeros(len(query), device=query.device)
         if self.cross_weight:
             attention = cross_attention(
-                query, recording.text_key[self.block], grid, reference.prompt
+                query, recording.text_key[self.read_block], grid, reference.prompt
             )
             loss = loss + self.cross_weight * cross_loss(attention, reference.masks)
         if self.self_weight:

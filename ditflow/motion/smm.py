@@ -41,17 +41,17 @@ class SpatialMarginalMean(MotionSignal[Tensor]):
 
     @property
     def features(self) -> tuple[int, ...]:
-        return (self.block,)
+        return (self.read_block,)
 
     @torch.no_grad()
     def reference(
         self, recording: Recording, grid: TokenGrid, words: Words | None = None
     ) -> Tensor:
         """Spatial means (B, F, E)."""
-        return spatial_mean(recording.features[self.block], grid)
+        return spatial_mean(recording.features[self.read_block], grid)
 
     def loss(self, recording: Recording, grid: TokenGrid, reference: Tensor) -> Tensor:
-        means = spatial_mean(recording.features[self.block], grid)
+        means = spatial_mean(recording.features[self.read_block], grid)
         loss = (published_marginal_loss if self.compat else marginal_loss)(means, reference)
         return torch.where(self.is_static(reference), 0, loss)
 

@@ -59,7 +59,7 @@ class Bench:
     ) -> None:
         self.backbone, self.world = backbone, World(backbone.spec.size)
         self.clips = [self.world.clip(first + seed, motion) for seed in range(clips)]
-        self.advice = recommended(backbone.spec.position, backbone.spec.blocks)
+        self.advice = recommended(backbone.spec)
         self.schedule = backbone.schedule(self.advice.steps, self.advice.guidance_scale)
         self.values: dict[str, list[float]] = defaultdict(list)
         self.grid, self.shape = (

@@ -70,7 +70,7 @@ def write_library(folder: Path, clips: int, backbone: str) -> Path:
     for task in read_manifest(manifest):
         references.clip(task)
         references.text(
-            [task.prompt, recommended(loaded.spec.position, loaded.spec.blocks).negative_prompt, ""]
+            [task.prompt, recommended(loaded.spec).negative_prompt, ""]
         )
     return manifest
 

@@ -8,42 +8,41 @@ import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from ditflow.bank import MotionBank
 from ditflow.models import load_backbone
-from tests.clips import SMALL, ditflow, write_clips
+from ditflow.recipe import Choices
+from tests.clips import SMALL, arguments, ditflow, write_clips
 from tests.registry import tiny_backbone, tiny_folder
-from trainers.motion.method import Choices, Method
+from trainers.motion.optimization import MotionOptimization
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 SETUPS = {file.stem: file for file in sorted((CONFIGS / "setups").glob("*.yaml"))}
 PUBLISHED = {
-    "cogvideox-5b": ("rotary", 42, 20),
-    "cogvideox-2b": ("sinusoidal", 30, 15),
-}  # positions, blocks, and the guided one
+    "cogvideox-5b": ({"position": "rotary", "blocks": 42, "heads": 48, "head_dim": 64}, 20),
+    "cogvideox-2b": ({"position": "sinusoidal", "blocks": 30, "heads": 30, "head_dim": 64}, 15),
+}  # sizes, and the guided block
 RATES = {"adam": (0.002, 0.001), "sgd": (5, 5), "score": (1.4e5, 1.4e5)}
 WITHOUT_ENTRIES = {"backbone", "injection"}
 NAMES = ("a",)
 
 
-def choices_of(setup: str, backbone: str = "tiny-rope") -> Choices:
-    """As the command line merges the setup onto the file of a backbone."""
+def options_of(setup: str, backbone: str = "tiny-rope") -> dict[str, Any]:
+    """The options of the model, as the command line merges the setup onto a backbone's file."""
     given = {
         key: value
         for file in (CONFIGS / f"{backbone}.yaml", SETUPS[setup])
         for key, value in yaml.safe_load(file.read_text())["model"].items()
     }
-    for of_the_run in ("backbone", "dtype", "finish"):
-        given.pop(of_the_run, None)
-    defaults = dict.fromkeys(Choices.__dataclass_fields__) | {
-        "signal": "amf",
-        "inner_steps": 5,
-        "update": "adam",
-    }
-    return Choices(**defaults | given)
+    return {"variable": None, "signal": "amf", "update": "adam"} | given
+
+
+def choices_of(setup: str, backbone: str = "tiny-rope") -> Choices:
+    return MotionOptimization(**options_of(setup, backbone) | {"finish": True}).choices
 
 
 embedded = cache(load_backbone)
@@ -90,10 +89,10 @@ def test_it_runs_and_makes_its_entry_or_its_video(fit, clips, tmp_path, setup):
     assert (tmp_path / "bank" / "videos" / "a.mp4").exists() == (setup in WITHOUT_ENTRIES)
     assert MotionBank(tmp_path / "bank").inflight() == []
     if entries:
-        metadata, wanted = entries["a"].metadata, choices_of(setup)
-        assert metadata.update == wanted.update and metadata.signal["name"] == wanted.signal
-        assert (wanted.signal_arguments or {}).items() <= metadata.signal.items()
-        assert metadata.caption == ("the dog running" if wanted.signal == "motionflow" else "")
+        metadata, wanted = entries["a"].metadata, options_of(setup)
+        assert metadata.update == wanted["update"] and metadata.signal["name"] == wanted["signal"]
+        assert wanted.get("signal_arguments", {}).items() <= metadata.signal.items()
+        assert metadata.caption == ("the dog running" if wanted["signal"] == "motionflow" else "")
 
 
 @pytest.mark.parametrize("setup", sorted(WITHOUT_ENTRIES))
@@ -150,9 +149,9 @@ def test_it_builds_on_the_embedded_backbones_it_is_for(setup, backbone):
         with pytest.raises(
             ValueError, match="needs (rotary|sinusoidal) positions; those of .* are"
         ):
-            Method(wanted, loaded)
+            wanted.on(loaded)
         return
-    assert Method(wanted, loaded).guidance.variable == (wanted.variable or "latents")
+    assert wanted.on(loaded).guidance.variable == (wanted.variable or "latents")
 
 
 @pytest.mark.parametrize("file", PUBLISHED)
@@ -161,26 +160,26 @@ def test_on_a_published_backbone_it_has_the_published_values(setup, file):
     """Its file does not stand in the setup's way: the rates are those of the setup's own variable
     and update.
     """
-    (position, blocks, block), wanted = PUBLISHED[file], choices_of(setup, file)
-    backbone = tiny_backbone(position)
-    backbone.spec = replace(backbone.spec, blocks=blocks)
-    if (wanted.variable or "latents").split("_")[0] not in ("latents", position):
+    (sizes, block), wanted = PUBLISHED[file], choices_of(setup, file)
+    backbone = tiny_backbone(sizes["position"])
+    backbone.spec = replace(backbone.spec, **sizes)
+    if (wanted.variable or "latents").split("_")[0] not in ("latents", sizes["position"]):
         with pytest.raises(
             ValueError, match="needs (rotary|sinusoidal) positions; those of .* are"
         ):
-            Method(wanted, backbone)
+            wanted.on(backbone)
         return
-    method = Method(wanted, backbone)
-    signal, window = method.guidance.signal, (method.window.start, method.window.stop)
-    assert (len(method.schedule), method.schedule.guidance_scale, window) == (
+    recipe = wanted.on(backbone)
+    signal, window = recipe.guidance.signal, (recipe.window.start, recipe.window.stop)
+    assert (len(recipe.schedule), recipe.schedule.guidance_scale, window) == (
         50,
         7.0,
         (0, 0 if setup == "backbone" else 10),
     )
-    assert "bad quality" in method.negative_prompt and method.guidance.checkpointing
+    assert "bad quality" in recipe.negative_prompt and recipe.guidance.checkpointing
     if signal is not None:
         rate = (0.04, 0.02) if wanted.variable == "rotary_positions" else RATES[wanted.update]
-        assert (signal.block, method.guidance.learning_rate, method.guidance.inner_steps) == (
+        assert (signal.block, recipe.guidance.learning_rate, recipe.guidance.inner_steps) == (
             block,
             rate,
             5 if wanted.update == "adam" else 1,
@@ -196,17 +195,58 @@ def test_it_says_what_it_costs(setup):
     backbone, blocks, block = (
         ("tiny-sincos", 30, 15) if wanted.variable == "sinusoidal" else ("tiny-rope", 42, 20)
     )
-    method = Method(
-        replace(wanted, steps=50, window=0.2 if wanted.window is None else wanted.window),
-        embedded(backbone),
-    )
-    signal = method.guidance.signal
+    window = 0.2 if wanted.window is None else wanted.window
+    recipe = replace(wanted, steps=50, window=window).on(embedded(backbone))
+    signal = recipe.guidance.signal
     guidance = replace(
-        method.guidance, signal=None if signal is None else replace(signal, block=block)
+        recipe.guidance, signal=None if signal is None else replace(signal, block=block)
     )
     said = re.search(r"# Cost: (\d+) forward passes .* CogVideoX-(5|2)B", SETUPS[setup].read_text())
     assert said and said[2] == ("2" if blocks == 30 else "5")
-    assert round(guidance.forward_equivalents(method.schedule, blocks)) == int(said[1])
+    spec = replace(recipe.backbone.spec, blocks=blocks)
+    assert round(guidance.forward_equivalents(recipe.schedule, spec)) == int(said[1])
+
+
+AMF = "ditflow.motion.amf.AttentionMotionFlow"
+SPELLINGS = (
+    "--model.signal amf --model.signal_arguments {temperature:3} --model.block 1",
+    "--model.signal AttentionMotionFlow --model.signal.temperature 3 --model.signal.block 1",
+    f"--model.signal {AMF} --model.signal.temperature 3 --model.block 1",
+    "--model.signal {class_path:AttentionMotionFlow,init_args:{temperature:3,block:1}}",
+    "--model.signal AttentionMotionFlow --model.signal_arguments {temperature:3} --model.block 1",
+    "--config setup.yaml",
+    "--config setup.yaml --model.variable ditflow.sampling.variables.RotaryPositions",
+)
+
+
+def test_every_spelling_of_a_signal_makes_the_same_entry(clips, tmp_path, monkeypatch):
+    """By name or by class, on the command line or in a file, to the last bit."""
+    monkeypatch.chdir(tmp_path)
+    signal = {"class_path": "AttentionMotionFlow", "init_args": {"temperature": 3, "block": 1}}
+    model = {"variable": "rotary_positions", "signal": signal}
+    Path("setup.yaml").write_text(yaml.safe_dump({"model": model}))
+    found = []
+    for index, words in enumerate(SPELLINGS):
+        options = [word.replace(":", ": ") for word in words.split()]
+        if "--model.variable" not in options:
+            options += ["--model.variable", "rotary_positions"]
+        quick = arguments("fit", f"bank-{index}", manifest=clips)
+        assert ditflow(monkeypatch, *quick, *options) == 0
+        found.append(MotionBank(f"bank-{index}")["a"])
+    assert found[0].metadata.signal == {
+        "name": "amf",
+        "block": 1,
+        "temperature": 3.0,
+        "threshold": True,
+    }
+    assert len({entry.content_hash for entry in found}) == 1
+
+
+def test_help_of_a_signal_shows_its_own_options(monkeypatch, capfd):
+    assert ditflow(monkeypatch, "fit", "--model.signal.help", "MotionClone") == 0
+    shown = capfd.readouterr().out
+    options = ("mode", "exclude_self", "temperature", "block", "reference_timestep")
+    assert all(f"--model.signal.{name}" in shown for name in options), shown
 
 
 @pytest.mark.parametrize(
@@ -229,6 +269,12 @@ def test_it_says_what_it_costs(setup):
             ["--model.signal", "smoke"],
             "unknown signal 'smoke': it is one of amf, smm, moft, motionclone, motionflow",
         ),
+        (
+            ["--model.signal", "AttentionMotionFlow", "--model.signal.temperature", "hot"],
+            "temperature",
+        ),
+        (["--model.signal", "AttentionMotionFlow", "--model.signal.colour", "3"], "colour"),
+        (["--model.signal", "MotionFeature", "--model.signal.proportion", "2"], "proportion=2"),
         (["--model.signal", "null"], "add --model.finish true"),
         (
             ["--model.signal", "null", "--model.finish", "true", "--model.block", "1"],
@@ -258,7 +304,9 @@ def test_what_makes_no_sense_is_one_sentence(fit, clips, words, sentence):
 def test_a_clip_without_a_caption_does_not_stop_the_others(fit, tmp_path):
     manifest = write_clips(tmp_path, ("with", "without"))
     manifest.write_text(
-        "video,prompt,caption,subject,caption_subject\nwith.mp4,a cat dance,the dog running,dance,dog\nwithout.mp4,a cat dance,,,\n"
+        "video,prompt,caption,subject,caption_subject\n"
+        "with.mp4,a cat dance,the dog running,dance,dog\n"
+        "without.mp4,a cat dance,,,\n"
     )
     code, said = fit(manifest, "rotary", "--model.signal", "motionflow")
     assert (

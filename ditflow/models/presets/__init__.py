@@ -1,0 +1,140 @@
+"""What to optimise, where and how fast: one YAML file for each checkpoint that ditflow knows.
+
+These are the values that `None` stands for in `fit` and in `transfer_motion`. A file also says what
+a reader of README needs to choose a model: frames, memory, time, licence, and whether its values
+were published or measured here. `table.py` makes README's table of models from these files.
+
+Learning rates are in the unit of the variable: `rotary_positions` moves tokens, so its rates are
+larger than those of tables and latents. The updates `sgd` and `score` multiply the gradient of a
+loss that is a mean, so the rate of `score` grows with the number of terms in that mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+import yaml
+
+from ditflow.models.base import ModelSpec
+
+T = TypeVar("T")
+Status = Literal["published", "measured here"]
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """How motion is best optimised on a model.
+
+    Attributes:
+        variable: what is optimised.
+        block: where the motion signal is read, counted from 0.
+        window: the guided fraction of the steps.
+        steps: denoising steps.
+        guidance_scale: of the prompt.
+        negative_prompt: what the video should not look like.
+        checkpointing: for models whose backward pass does not fit into a GPU's memory otherwise.
+        injection_blocks: whose keys and values come from the reference in the window.
+        learning_rates: the (first, last) rate of each variable under Adam, and of each other
+            update.
+    """
+
+    variable: str
+    block: int
+    window: float
+    steps: int
+    guidance_scale: float
+    negative_prompt: str
+    checkpointing: bool
+    injection_blocks: tuple[int, ...]
+    learning_rates: Mapping[str, tuple[float, float]]
+
+    def learning_rate(self, variable: str, update: str) -> tuple[float, float]:
+        """The rates for a variable under an update."""
+        return self.learning_rates[variable if update == "adam" else update]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A checkpoint: how to recognise it, what to expect of it, and what is recommended for it.
+
+    Attributes:
+        checkpoint: its name or hub id.
+        model: the fields of `ModelSpec` that tell it from other checkpoints.
+        status: whether the recommendation is from the paper or from BENCHMARKS.md.
+        source: where the recommendation comes from.
+        licence: of the weights.
+        frames, size: of the videos that the recommendation is for; size is (height, width).
+        memory, time: what taking the motion of one clip needs, and who says so; None is unknown.
+    """
+
+    checkpoint: str
+    model: Mapping[str, str | int]
+    status: Status
+    source: str
+    licence: str
+    frames: int
+    size: tuple[int, int]
+    recommended: Recommendation
+    memory: str | None = None
+    time: str | None = None
+
+    def describes(self, spec: ModelSpec) -> bool:
+        """Whether a model is this checkpoint, a copy of it, or a fine-tuned one."""
+        return all(getattr(spec, name) == value for name, value in self.model.items())
+
+
+def recommended(spec: ModelSpec) -> Recommendation:
+    """What is recommended for a model.
+
+    A model that no preset describes gets the published values of its family, at its middle block.
+    A family without a preset gets those of the same kind of position.
+    """
+    for preset in presets():
+        if preset.describes(spec):
+            return preset.recommended
+    alike = [
+        preset
+        for preset in presets()
+        if preset.status == "published" and preset.model["position"] == spec.position
+    ]
+    nearest = max(alike, key=lambda preset: preset.model["transformer"] == spec.transformer)
+    return replace(nearest.recommended, block=spec.blocks // 2)
+
+
+@cache
+def presets() -> tuple[Preset, ...]:
+    """All presets that ship, sorted by file name."""
+    return tuple(map(read_preset, sorted(Path(__file__).parent.glob("*.yaml"))))
+
+
+def read_preset(file: Path) -> Preset:
+    """A preset from its YAML file. Raises ValueError for a field too many or too few."""
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    preset = _filled(Preset, content, file.name)
+    if preset.status not in get_args(Status):
+        raise ValueError(
+            f"{file.name} has the status {preset.status!r}: it is {' or '.join(get_args(Status))}."
+        )
+    advice = _filled(Recommendation, preset.recommended, f"recommended in {file.name}")
+    rates = {name: (first, last) for name, (first, last) in advice.learning_rates.items()}
+    return replace(preset, recommended=replace(advice, learning_rates=rates))
+
+
+def _filled(kind: type[T], values: Any, where: str) -> T:
+    """A dataclass from a mapping; lists become tuples."""
+    assert isinstance(kind, type)
+    known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
+    if not isinstance(values, dict):
+        raise ValueError(f"{where} is no mapping: it holds {', '.join(known)}.")
+    needed = {name for name, field in known.items() if field.default is MISSING}
+    if wrong := sorted(values.keys() - known.keys()):
+        raise ValueError(
+            f"{where} has the unknown field {wrong[0]!r}: it takes {', '.join(known)}."
+        )
+    if missing := sorted(needed - values.keys()):
+        raise ValueError(f"{where} lacks the field {missing[0]!r}: add it.")
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

@@ -1,0 +1,133 @@
+"""How motion is optimised on one model: what the user chose, and what is recommended for the rest.
+
+This is the only place where a preset becomes settings. `fit`, `test` and `transfer_motion` use it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ditflow.core.schedule import DenoisingSchedule, GuidanceKind, GuidanceWindow
+from ditflow.models import Model
+from ditflow.models.presets import recommended
+from ditflow.motion import AttentionMotionFlow, MotionSignal
+from ditflow.sampling.guidance import MotionGuidance, Update
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings that fit a model: the guidance, the schedule, and the guided window on it.
+
+    `negative_prompt` is for clips that name none.
+    """
+
+    backbone: Model
+    guidance: MotionGuidance
+    schedule: DenoisingSchedule
+    window: GuidanceWindow
+    negative_prompt: str
+
+    @property
+    def guided(self) -> GuidanceWindow:
+        """The steps at which something is optimised."""
+        return self.window if self.guidance.signal is not None else GuidanceWindow(0, 0)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Fields of an entry's metadata that do not depend on the clip."""
+        spec, guidance = self.backbone.spec, self.guidance
+        return {
+            "backbone_fingerprint": spec.fingerprint,
+            "scheduler": spec.scheduler,
+            "steps": len(self.schedule),
+            "window": (self.window.start, self.window.stop),
+            "guidance_scale": self.schedule.guidance_scale,
+            "guidance": self.schedule.guidance,
+            "signal": guidance.signal.describe() if guidance.signal is not None else None,
+            "variable": guidance.variable,
+            "update": guidance.update,
+            "learning_rate": tuple(guidance.learning_rate),
+            "inner_steps": guidance.inner_steps,
+            "injection_blocks": guidance.injection_blocks,
+            "backbone": spec.name,
+            "dtype": str(self.backbone.dtype).removeprefix("torch."),
+        }
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything that a result depends on, except for the clip, as JSON values."""
+        return {**self.provenance, "timesteps": self.schedule.timesteps}
+
+    def __str__(self) -> str:
+        guidance, name = self.guidance, self.backbone.spec.name
+        signal, steps = guidance.signal, len(self.schedule)
+        window = f"steps {self.window.start} to {self.window.stop - 1} of {steps}"
+        if signal is None:
+            injects = len(self.window) and guidance.injection_blocks
+            kept = f"keys and values of the clip in {window}" if injects else "nothing of the clip"
+            return f"{name}: {kept}, nothing optimised"
+        first, last = guidance.learning_rate
+        rates = f"{guidance.inner_steps} updates ({guidance.update}) each at {first:g} to {last:g}"
+        where = f"{signal.name} at block {signal.block} in {window}"
+        return f"{name}: {guidance.variable} by {where}, {rates}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What the user chose. None is what is recommended for the model.
+
+    Only `signal` None means itself: nothing is optimised. A signal without a block is read at the
+    recommended one.
+    """
+
+    variable: str | None = None
+    signal: MotionSignal[Any] | None = AttentionMotionFlow()
+    update: Update = "adam"
+    window: float | tuple[int, int] | None = None
+    learning_rate: tuple[float, float] | None = None
+    inner_steps: int = 5
+    steps: int | None = None
+    guidance_scale: float | None = None
+    guidance: GuidanceKind | None = None
+    injection_blocks: tuple[int, ...] | None = None
+    checkpointing: bool | None = None
+
+    def on(self, backbone: Model) -> Recipe:
+        """The recipe for a model. Raises ValueError where the choices do not fit it."""
+        advice = recommended(backbone.spec)
+        schedule = backbone.schedule(
+            _or(self.steps, advice.steps),
+            _or(self.guidance_scale, advice.guidance_scale),
+            self.guidance,
+        )
+        guidance = self.motion_guidance(backbone)
+        window = guidance.check(backbone, len(schedule))
+        if guidance.signal is not None and not len(window):
+            raise ValueError(
+                f"window {guidance.window} of {len(schedule)} steps guides none of them, so there "
+                "is no motion to take."
+            )
+        return Recipe(backbone, guidance, schedule, window, advice.negative_prompt)
+
+    def motion_guidance(self, backbone: Model) -> MotionGuidance:
+        """How motion is optimised, without a look at whether it fits the model."""
+        advice, signal = recommended(backbone.spec), self.signal
+        variable = "latents" if signal is None else _or(self.variable, advice.variable)
+        window: float | tuple[int, int] = _or(self.window, advice.window)
+        return MotionGuidance(
+            signal=None if signal is None else signal.placed(advice.block),
+            variable=variable,
+            window=window,
+            learning_rate=_or(self.learning_rate, advice.learning_rate(variable, self.update)),
+            inner_steps=self.inner_steps,
+            injection_blocks=_or(self.injection_blocks, advice.injection_blocks),
+            checkpointing=_or(self.checkpointing, advice.checkpointing),
+            update=self.update,
+        )
+
+
+def _or(choice: T | None, advice: T) -> T:
+    return advice if choice is None else choice

@@ -1,0 +1,100 @@
+"""Presets: what ships is complete, a model finds its own, and a wrong file is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import get_args
+
+import pytest
+import yaml
+
+from ditflow.models import MODELS, sketch_backbone
+from ditflow.models.presets import presets, read_preset, recommended
+from ditflow.models.presets.table import table
+from ditflow.sampling.guidance import Update
+from ditflow.sampling.variables import VARIABLES
+from tests.registry import tiny_backbone
+
+PRESETS = {preset.checkpoint: preset for preset in presets()}
+RATES = {*VARIABLES, *get_args(Update)} - {"adam"}
+
+
+@pytest.mark.parametrize("checkpoint", PRESETS)
+def test_a_preset_is_complete(checkpoint: str) -> None:
+    preset = PRESETS[checkpoint]
+    advice, model = preset.recommended, preset.model
+    assert model["transformer"] in MODELS
+    assert set(model) == {"transformer", "position", "blocks", "heads", "head_dim"}
+    assert VARIABLES[advice.variable].needs in (None, model["position"])
+    assert 0 <= advice.block < int(model["blocks"]) and 0 < advice.window <= 1
+    assert advice.learning_rates.keys() == RATES
+    assert all(isinstance(rate, float) for pair in advice.learning_rates.values() for rate in pair)
+    assert preset.licence and preset.source and len(preset.size) == 2
+
+
+@pytest.mark.parametrize("name", ["tiny-rope", "tiny-sincos"])
+def test_an_embedded_model_finds_its_own(name: str) -> None:
+    spec = sketch_backbone(name).spec
+    assert PRESETS[name].describes(spec)
+    assert (PRESETS[name].frames, PRESETS[name].size) == (
+        spec.size.frames,
+        (spec.size.height, spec.size.width),
+    )
+    assert recommended(spec) == PRESETS[name].recommended
+
+
+@pytest.mark.parametrize("checkpoint", PRESETS)
+def test_a_copy_under_another_name_has_the_same_values(checkpoint: str) -> None:
+    preset = PRESETS[checkpoint]
+    tiny = tiny_backbone("rotary").spec
+    spec = replace(tiny, name="my/fine-tune", **preset.model)  # type: ignore[arg-type]
+    assert recommended(spec) == preset.recommended
+
+
+@pytest.mark.parametrize(
+    ("kind", "checkpoint"),
+    [("rotary", "THUDM/CogVideoX-5b"), ("sinusoidal", "THUDM/CogVideoX-2b")],
+)
+def test_an_unknown_model_has_its_familys_values_at_its_middle_block(kind, checkpoint) -> None:
+    spec = replace(tiny_backbone(kind).spec, blocks=42)  # as deep as CogVideoX-5B, but narrower
+    assert recommended(spec) == replace(PRESETS[checkpoint].recommended, block=21)
+
+
+def test_a_family_without_a_preset_has_values_too() -> None:
+    spec = replace(tiny_backbone("rotary").spec, transformer="AnotherTransformer")
+    assert recommended(spec).variable == "rotary_tables"
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"blok": 5}, "mine.yaml has the unknown field 'blok': it takes checkpoint, model"),
+        ({"licence": None}, "mine.yaml lacks the field 'licence'"),
+        ({"status": "guessed"}, "it is published or measured here"),
+        ({"recommended": {}}, "recommended in mine.yaml lacks the field 'block'"),
+        ({"recommended": 3}, "recommended in mine.yaml is no mapping"),
+    ],
+)
+def test_a_wrong_file_is_refused(tmp_path, change, sentence) -> None:
+    source = next(iter(presets()))
+    content = {
+        "checkpoint": source.checkpoint,
+        "model": source.model,
+        "status": source.status,
+        "source": source.source,
+        "licence": source.licence,
+        "frames": source.frames,
+        "size": list(source.size),
+        "recommended": {},
+    } | change
+    file = tmp_path / "mine.yaml"
+    kept = {key: value for key, value in content.items() if value is not None}
+    file.write_text(yaml.safe_dump(kept))
+    with pytest.raises(ValueError, match=sentence):
+        read_preset(file)
+
+
+def test_the_table_has_a_row_for_each_preset() -> None:
+    head, rule, *rows = table().splitlines()
+    assert {row.split("`")[1] for row in rows} == set(PRESETS)
+    assert {line.count(" | ") for line in (head, rule, *rows)} == {head.count(" | ")}
