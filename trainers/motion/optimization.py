@@ -19,24 +19,28 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from datamodules.generations import Generation
-from datamodules.library import BROKEN, MotionBatch
+from datamodules.batching import MotionBatch
+from datamodules.faults import BROKEN
 from datamodules.manifest import WORDS
-from datamodules.queue import inflight as records
+from datamodules.queue import inflight
+from datamodules.queue.generation_queue import Generation
 from ditflow.bank import BankEntry
 from ditflow.compatibility import Source, entries_of
 from ditflow.core.schedule import GuidanceKind
 from ditflow.models import Model, load_backbone
+from ditflow.motion import MotionSignal
+from ditflow.recipe import Choices, Recipe
 from ditflow.sampling.control import Control, Prompt
 from ditflow.sampling.guidance import Update
 from ditflow.sampling.loop import denoising_step
 from ditflow.sampling.optimise import motion_control
 from ditflow.sampling.reference import reference_motion
 from ditflow.sampling.state import State
+from ditflow.sampling.variables import Variable
 from ditflow.transfer import inject_motion
 from ditflow.video import READER
 from trainers.motion import cores
-from trainers.motion.method import Choices, Method, VariableKind
+from trainers.motion.signal_option import VariableKind, signal_of, variable_kind
 from trainers.motion.strategy import IndependentStrategy
 
 FAILS = (
@@ -64,9 +68,10 @@ class MotionOptimization(L.LightningModule):
     Args:
         backbone: Name of a shipped backbone, folder in diffusers format, or hub id.
         variable: What is optimised.
-        signal: The representation of motion; null for none: nothing is optimised, and only keys and
-            values come from the clip.
-        signal_arguments: Its other arguments, by name; what is not given is as published.
+        signal: The representation of motion: a name such as amf, or a class with its options. With
+            null nothing is optimised, and only keys and values come from the clip.
+        signal_arguments: Options of the signal by name, such as '{temperature: 3}'. What is not
+            given is as published.
         block: Where the signal is read, counted from 0.
         window: Guided part of the denoising steps: a fraction, or the first step and the one after
             the last.
@@ -93,8 +98,8 @@ class MotionOptimization(L.LightningModule):
         self,
         backbone: str = "tiny-rope",
         *,
-        variable: VariableKind | None = None,
-        signal: str | None = "amf",
+        variable: VariableKind | type[Variable] | None = None,
+        signal: MotionSignal | str | None = "amf",
         signal_arguments: dict[str, Any] | None = None,
         block: int | None = None,
         window: float | tuple[int, int] | None = None,
@@ -120,15 +125,17 @@ class MotionOptimization(L.LightningModule):
                 "without a signal there is no motion to keep, only videos to make: add --model.finish true."
             )
         self.choices = Choices(
-            *(variable, signal, signal_arguments, block, update, window, learning_rate),
-            *(
-                inner_steps,
-                steps,
-                guidance_scale,
-                guidance,
-                injection_blocks,
-                gradient_checkpointing,
-            ),
+            variable=variable_kind(variable),
+            signal=signal_of(signal, signal_arguments, block),
+            update=update,
+            window=window,
+            learning_rate=learning_rate,
+            inner_steps=inner_steps,
+            steps=steps,
+            guidance_scale=guidance_scale,
+            guidance=guidance,
+            injection_blocks=None if injection_blocks is None else tuple(injection_blocks),
+            checkpointing=gradient_checkpointing,
         )
         self.name, self.number_format = backbone, dtype
         self.keep_reference, self.finish, self.fps = keep_reference, finish, fps
@@ -143,15 +150,15 @@ class MotionOptimization(L.LightningModule):
         return backbone
 
     @cached_property
-    def method(self) -> Method:
-        return Method(self.choices, self.backbone)
+    def recipe(self) -> Recipe:
+        return self.choices.on(self.backbone)
 
     @property
     def iterations(self) -> int:
         """Denoising steps of each clip: to the end if its video is wanted, else to the end of the
         window.
         """
-        return len(self.method.schedule) if self.finish else self.method.window.stop
+        return len(self.recipe.schedule) if self.finish else self.recipe.window.stop
 
     def setup(self, stage: str) -> None:
         if self.trainer.precision != "32-true":
@@ -199,7 +206,7 @@ class MotionOptimization(L.LightningModule):
         except FAILS as error:
             failure = error.with_traceback(None)  # whose frames would keep the batch's memory
         else:
-            if self.method.guided.start <= step < self.method.guided.stop:
+            if self.recipe.guided.start <= step < self.recipe.guided.stop:
                 self.log(
                     "loss",
                     self.work.state.losses[-1][-1].mean(),
@@ -212,7 +219,7 @@ class MotionOptimization(L.LightningModule):
         self.work = None
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        self.trainer.datamodule.give_up(batch, failure)
+        self.trainer.datamodule.outcomes.give_up(batch, failure)
         return None
 
     def on_train_epoch_end(self) -> None:
@@ -245,8 +252,8 @@ class MotionOptimization(L.LightningModule):
         """What a batch brings into the bank, once its window is behind it; nothing without a
         signal.
         """
-        batch, method = work.batch, self.method
-        if method.guidance.signal is None:
+        batch, recipe = work.batch, self.recipe
+        if recipe.guidance.signal is None:
             return {}
         sources = [
             Source(
@@ -267,8 +274,8 @@ class MotionOptimization(L.LightningModule):
         ]
         entries = entries_of(
             self.backbone,
-            method.guidance,
-            method.schedule,
+            recipe.guidance,
+            recipe.schedule,
             batch.size,
             work.state,
             sources,
@@ -289,23 +296,23 @@ class MotionOptimization(L.LightningModule):
     def _begun(self, batch: MotionBatch) -> Work:
         """A batch at its first step in this run: its reference is looked at here."""
         state, seconds = self._resumed(batch)
-        guidance, names = self.method.guidance, batch.leg.names
+        guidance, names = self.recipe.guidance, batch.leg.names
         looks = {"noise": state.noise, "words": batch.words}
         reference = reference_motion(
             self.backbone, guidance.signal, batch.latents, batch.seen_with, names, **looks
         )
-        control = motion_control(self.backbone, guidance, self.method.schedule, reference)
+        control = motion_control(self.backbone, guidance, self.recipe.schedule, reference)
         return Work(batch, control, state, seconds)
 
     def _resumed(self, batch: MotionBatch) -> tuple[State, float]:
         if batch.leg.record is not None:
-            return records.load(self.trainer.datamodule.bank, batch.leg.record, self.device)
+            return inflight.load(self.trainer.datamodule.bank, batch.leg.record, self.device)
         seeds = [task.seed for task in batch.tasks]
         names = batch.leg.names
-        return self.method.guidance.start(self.backbone, batch.size, names, seeds), 0.0
+        return self.recipe.guidance.start(self.backbone, batch.size, names, seeds), 0.0
 
     def _advanced(self, work: Work) -> Work:
-        step = self.method.schedule[work.state.step]
+        step = self.recipe.schedule[work.state.step]
         prompt = Prompt(work.batch.text, work.batch.negative)
         state = denoising_step(self.backbone, step, prompt, work.state, work.control)
         if not (state.latents.isfinite().all() and state.parameter.isfinite().all()):
