@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import configparser
-import json
 import os
 import shutil
 import subprocess
@@ -20,6 +19,8 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+
+from trainers.extras import EXTRAS
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("ditflow", "datamodules", "trainers")
@@ -196,10 +197,10 @@ def imported_packages() -> set[str]:
 def test_every_import_is_declared():
     settings = configparser.ConfigParser()
     settings.read(ROOT / "setup.cfg")
-    declared = {
-        line.split(">=")[0].split("[")[0].lower()
-        for line in settings["options"]["install_requires"].split()
-    }
+    requirements = (
+        settings["options"]["install_requires"] + settings["options.extras_require"]["report"]
+    )
+    declared = {line.split(">=")[0].split("[")[0].lower() for line in requirements.split()}
     providers = packages_distributions()
     assert {"torch", "tqdm", "cv2"} <= imported_packages()
     assert [
@@ -207,6 +208,35 @@ def test_every_import_is_declared():
         for name in sorted(imported_packages())
         if not declared & {provider.lower() for provider in providers.get(name, [])}
     ] == []
+
+
+def test_the_tests_install_what_reports_need():
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    extras = {
+        name: set(lines.split()) for name, lines in settings["options.extras_require"].items()
+    }
+    assert extras["report"] | extras["s3"] | extras["tensorboard"] <= extras["test"]
+    named = {line.split(">=")[0].lower() for line in extras["report"]}
+    assert named == set(EXTRAS["report"]), "the sentence about a missing package names this extra"
+
+
+INJECT = """
+import sys
+import ditflow
+backbone = ditflow.load_backbone("tiny-rope")
+bank = ditflow.MotionBank(sys.argv[1])
+(name,) = [name for name in bank if name == "tiny-rope-rotary_positions"]
+frames = ditflow.inject_motion(backbone, bank[name], "blue clouds", steps=3)
+heavy = ("lightning", "torchmetrics", "jsonargparse", "matplotlib")
+print(tuple(frames.shape), [module for module in heavy if module in sys.modules])
+"""
+
+
+def test_injecting_an_entry_loads_no_trainer():
+    bank = ROOT / "tests" / "data" / "old_bank"
+    said = run(sys.executable, "-c", INJECT, bank, cwd=ROOT).splitlines()[-1]
+    assert said.endswith("3, 64, 64) []")
 
 
 def test_imports_come_from_the_wheel(environment, tmp_path):
@@ -246,7 +276,9 @@ def test_demo_outside_the_checkout(environment, tmp_path):
         "1",
         cwd=tmp_path,
     )
-    results = json.loads((tmp_path / "shown" / "results.json").read_text())
-    assert {"plain", "optimised", "injected"} <= results.keys()
+    table = (tmp_path / "shown" / "table.csv").read_text()
+    methods = {line.partition(",")[0] for line in table.splitlines()[1:]}
+    assert methods == {"backbone", "ditflow-positions", "ditflow-positions-zero-shot"}
+    assert (tmp_path / "shown" / "still.png").stat().st_size > 10_000
     assert (tmp_path / "shown" / "index.html").stat().st_size > 10_000
     assert [path.name for path in tmp_path.iterdir()] == ["shown"]

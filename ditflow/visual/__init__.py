@@ -1,12 +1,10 @@
-"""Pictures of motion: displacement as colour, sheets of stills, and pages that show videos side by
-side.
-"""
+"""Motion as pictures: displacement as colour, sheets of stills, pages of videos side by side."""
 
 from __future__ import annotations
 
 from ditflow.visual.curves import Chart, Curve, Mark
 from ditflow.visual.flow_wheel import distance_colours, distance_scale, flow_colours, wheel
-from ditflow.visual.grids import contact_sheet, enlarged, png, still
+from ditflow.visual.grids import contact_sheet, png, still
 from ditflow.visual.page import Cell, Group, Page, Panel, Picture, Section, Table, write_page
 from ditflow.visual.previews import Preview, preview
 
@@ -25,7 +23,6 @@ __all__ = [
     "contact_sheet",
     "distance_colours",
     "distance_scale",
-    "enlarged",
     "flow_colours",
     "png",
     "preview",

@@ -1,4 +1,4 @@
-"""Curves and charts: numbers into the points of an SVG drawing."""
+"""Curves and charts: numbers as points of an SVG drawing."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from operator import itemgetter
 
 import numpy
 
-POINTS = 96  # of a drawn curve: more cannot be seen and weigh
+POINTS = 96  # of a drawn curve; more would be invisible
 
 
 @dataclass(frozen=True)
 class Mark:
-    """How one thing, such as a method, is drawn wherever it is: its colour, and whether its lines
-    are dashed and its dots hollow.
+    """How something, such as a method, is drawn everywhere: the number of its colour, and whether
+    lines are dashed and dots hollow.
     """
 
     colour: int
@@ -25,7 +25,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Curve:
-    """Values at equal distances; those that are not finite leave a gap."""
+    """Values at equal distances. Values that are not finite leave a gap."""
 
     label: str
     values: tuple[float, ...]
@@ -36,7 +36,7 @@ class Curve:
         return [value for value in self.values if math.isfinite(value)]
 
     def thinned(self) -> Curve:
-        """The same curve with at most `POINTS` values: means of neighbours."""
+        """The curve with at most `POINTS` values, which are means of neighbours."""
         parts = (
             numpy.array_split(
                 numpy.asarray(self.values, dtype=float), min(len(self.values), POINTS)
@@ -47,7 +47,7 @@ class Curve:
         return Curve(self.label, tuple(float(part.mean()) for part in parts), self.mark)
 
     def path(self, low: float, high: float, width: float, height: float) -> str:
-        """An SVG path over the whole width, `low` at the bottom and `high` at the top."""
+        """An SVG path over the full width, with `low` at the bottom and `high` at the top."""
         span, last = (high - low) or 1.0, max(len(self.values) - 1, 1)
         words, pen = [], "M"
         for index, value in enumerate(self.values):
@@ -61,7 +61,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Chart:
-    """Curves over one pair of axes. The horizontal one goes from 0 to 1 in the unit of `across`."""
+    """Curves over one pair of axes. The horizontal axis goes from 0 to 1 in the unit `across`."""
 
     caption: str
     across: str
@@ -72,8 +72,8 @@ class Chart:
         return _ticks([value for curve in self.curves for value in curve.finite])
 
     def ends(self, height: float, gap: float) -> list[tuple[Curve, float, float]]:
-        """Curves from top to bottom as they end: where each ends, and where its label goes, `gap`
-        from its neighbours or as far as there is room.
+        """For each curve, from top to bottom at the right end: the curve, its end, and the place of
+        its label. Labels are `gap` apart, or less where there is no room.
         """
         ticks = self.ticks
         found = [
@@ -87,7 +87,7 @@ class Chart:
 
 
 def _apart(places: Sequence[float], height: float, gap: float) -> list[float]:
-    """Rising places in 0..height, pushed down and then up until they are apart."""
+    """Ascending places in 0..height, moved down and then up until they are `gap` apart."""
     gap = min(gap, height / max(len(places) - 1, 1))
     down = list(accumulate(places, lambda above, place: max(place, above + gap)))
     up = list(
@@ -99,7 +99,7 @@ def _apart(places: Sequence[float], height: float, gap: float) -> list[float]:
 
 
 def _ticks(values: Sequence[float], count: int = 4) -> list[float]:
-    """Round numbers, evenly spaced, that hold all values between the first and the last."""
+    """Round numbers at equal distances, from below the smallest value to above the largest."""
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     rough = (high - low or abs(high) or 1.0) / count
     power = 10.0 ** math.floor(math.log10(rough))

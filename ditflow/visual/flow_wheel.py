@@ -1,9 +1,8 @@
 """Displacement as colour: the hue is the direction, the saturation the length.
 
-Red points right, then with the clock (x right, y down): yellow-green down, cyan left, violet up. No
-displacement is white, `reach` and more is fully saturated, so pictures with one reach can be
-compared. The distance between two fields has a scale of its own, from white over orange to dark
-red.
+Red is right, and clockwise (x right, y down) yellow-green is down, cyan left, violet up. White is
+no displacement, and full saturation is a length of `reach` or more: pictures with one reach can be
+compared. The distance between two fields has its own scale, from white through orange to dark red.
 """
 
 # F latent frames, H W token rows and columns, Y X pixel rows and columns; displacement is (dx, dy),
@@ -24,8 +23,8 @@ DISTANCE_SCALE = (
 
 
 def flow_colours(flow: Tensor, reach: float) -> Tensor:
-    """Colours uint8 (..., 3, Y, X) of a displacement field (..., 2, Y, X); `reach`, in the unit of
-    the field, is the length of full saturation.
+    """Colours uint8 (..., 3, Y, X) of a displacement field (..., 2, Y, X). `reach`, in the unit of
+    the field, is the length at full saturation.
     """
     _check(reach)
     dx, dy = flow.float().unbind(-3)
@@ -37,7 +36,7 @@ def flow_colours(flow: Tensor, reach: float) -> Tensor:
 
 def distance_colours(flow: Tensor, reference: Tensor, reach: float) -> Tensor:
     """Colours uint8 (..., 3, Y, X) of the length of `flow - reference`, both (..., 2, Y, X): white
-    where they agree, dark red at `reach` and beyond.
+    where they agree, dark red from `reach` on.
     """
     _check(reach)
     distance = torch.linalg.vector_norm(flow.float() - reference.float(), dim=-3)
@@ -51,8 +50,8 @@ def distance_colours(flow: Tensor, reference: Tensor, reach: float) -> Tensor:
 
 
 def wheel(size: int) -> Tensor:
-    """The legend: uint8 (4, size, size), red green blue and opacity: the colour of each direction
-    and length up to the reach, transparent outside the disc.
+    """The legend of directions: uint8 (4, size, size), red green blue and opacity. It shows each
+    direction and length up to the reach, and is transparent outside the disc.
     """
     axis = torch.linspace(-1, 1, size)
     field = torch.stack([axis.expand(size, size), axis[:, None].expand(size, size)])
@@ -61,7 +60,7 @@ def wheel(size: int) -> Tensor:
 
 
 def distance_scale(width: int, height: int) -> Tensor:
-    """The other legend: uint8 (3, height, width), from no distance on the left to the reach on the
+    """The legend of distances: uint8 (3, height, width), from 0 at the left to the reach at the
     right.
     """
     field = torch.stack(
@@ -73,12 +72,13 @@ def distance_scale(width: int, height: int) -> Tensor:
 def _check(reach: float) -> None:
     if not reach > 0:
         raise ValueError(
-            f"reach is {reach}, but the length of full saturation must be positive; take the largest displacement, or 1"
+            f"reach is {reach}, but the length at full saturation must be positive; "
+            "take the largest displacement, or 1"
         )
 
 
 def _ramp(hue: Tensor) -> Tensor:
     """Red of a fully saturated colour with a hue in turns: 1 up to a sixth of a turn from 0, 0 from
-    a third on, linear between.
+    a third of a turn on, linear between.
     """
     return ((hue % 1 * 6 - 3).abs() - 1).clamp(0, 1)

@@ -1,9 +1,9 @@
 """One self-contained page: videos side by side that play together, their motion as colours, tables
-that sort and curves; nothing is fetched from anywhere.
+that sort, and curves.
 
-The markup is in `templates/`. Everything given here is text, numbers or the bytes of files: the
-templates escape it all, no data goes into a script, and the page's policy runs no other script than
-ours and asks no other place for anything.
+The markup is in `templates/`. A page holds text, numbers and the bytes of files. The templates
+escape all of it, and no data goes into a script. The page's policy allows our script only, and
+no request to anywhere.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-from markupsafe import Markup
+from typing import TYPE_CHECKING
 
 from ditflow.files import atomic_file
 from ditflow.visual.curves import Chart, Curve, Mark
 
-COLOURS = 16  # that page.css gives to marks; after these they come again
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+COLOURS = 16  # colours of marks in page.css; further marks begin again
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A table's cell. `value` sorts it (None last), `share` in 0..1 draws a bar, `target` is the
-    anchor of a section to go to; the `note` is small.
+    """A cell of a table. Rows are sorted by `value`, None last. `share` in 0..1 draws a bar,
+    `target` is the anchor that the cell links to, and `note` is small print.
     """
 
     text: str
@@ -43,8 +44,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows have as many cells as there are columns, and the first cell names its row. A column may
-    explain itself in `hints`.
+    """A table. Each row has a cell for every column, and its first cell names the row. `hints` are
+    tooltips of the columns.
     """
 
     caption: str
@@ -55,8 +56,8 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG file. With `tiles`, that many pictures side by side are shown one after the other, in
-    the video's time.
+    """A PNG file. If it holds several `tiles` side by side, they are shown one after the other
+    while the video plays.
     """
 
     label: str
@@ -66,8 +67,8 @@ class Picture:
 
 @dataclass(frozen=True)
 class Panel:
-    """One video, an mp4 file, and what is known of it; `problem` says why there is none. All but
-    the first `shown` of the `numbers` fold away.
+    """One video, an mp4 file, and what is known of it. `problem` says why the video is missing. The
+    `numbers` after the first `shown` are folded away.
     """
 
     label: str
@@ -84,8 +85,8 @@ class Panel:
 
 @dataclass(frozen=True)
 class Group:
-    """Panels that share a prompt; `kind` is what a reader may choose among. `anchor` is its address
-    inside the page.
+    """Panels with one prompt. A reader may choose among the kinds of groups. `anchor` is the
+    group's address in the page.
     """
 
     panels: tuple[Panel, ...]
@@ -96,9 +97,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Section:
-    """A reference and the videos that are to move like it. `anchor` is its address inside the
-    page.
-    """
+    """A reference and the videos that should move like it. `anchor` is the address in the page."""
 
     heading: str
     anchor: str
@@ -108,10 +107,10 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """All that a page shows, from top to bottom. Sections may come one by one: only one of them is
-    in memory at a time.
+    """The content of a page, from top to bottom. Sections may come from a generator: only one of
+    them is in memory at a time.
 
-    Of the `kinds` of groups one is shown at first, `kind`, or all where that is empty.
+    The page first shows the groups of one kind, `kind`, or all groups if it is empty.
     """
 
     title: str
@@ -123,13 +122,15 @@ class Page:
     legend: tuple[Panel, ...] = ()
     kinds: tuple[str, ...] = ()
     kind: str = ""
-    labels: tuple[tuple[str, Mark | None], ...] = ()  # of panels, among which a reader may choose
+    labels: tuple[tuple[str, Mark | None], ...] = ()  # panels that a reader may choose
     appendix: tuple[Table, ...] = ()
 
 
 def write_page(path: str | os.PathLike[str], page: Page) -> int:
-    """Write a page as UTF-8, at once or not at all; an older page of that name is replaced. Returns
-    its bytes.
+    """Write a page as UTF-8, completely or not at all. An existing file is replaced. Returns the
+    number of bytes.
+
+    Raises ModuleNotFoundError where jinja2 is not installed.
     """
     with atomic_file(path) as file:
         return sum(file.write(chunk.encode()) for chunk in _template().generate(page=page))
@@ -137,6 +138,9 @@ def write_page(path: str | os.PathLike[str], page: Page) -> int:
 
 @cache
 def _template() -> Template:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
     folder = files("ditflow.visual") / "templates"
     script, style = (
         (folder / name).read_text(encoding="utf-8") for name in ("page.js", "page.css")
@@ -168,5 +172,5 @@ def _mark(mark: Mark | None) -> str:
 
 
 def _number(value: float | None) -> str:
-    """For a script to sort by: nothing where there is no number."""
+    """What the script sorts by: empty without a number."""
     return "" if value is None or not math.isfinite(value) else repr(value)

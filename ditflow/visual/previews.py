@@ -1,6 +1,4 @@
-"""Videos light enough for a page: the file itself where it is, smaller and coarser copies of it
-where it is not.
-"""
+"""Videos small enough for a page: the file itself, or a smaller and coarser copy of it."""
 
 # T pixel frames, C = 3 colours, Y X pixel rows and columns
 from __future__ import annotations
@@ -14,13 +12,8 @@ from torch import Tensor
 
 from ditflow.video import encode_video, read_video
 
-RUNGS = (
-    (480, 24),
-    (320, 27),
-    (240, 30),
-    (160, 33),
-    (112, 36),
-)  # longer side in pixels and rate factor of the copies, in the order in which they are tried
+RUNGS = ((480, 24), (320, 27), (240, 30), (160, 33), (112, 36))
+"""Longer side in pixels and rate factor of the copies, in the order in which they are tried."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +25,9 @@ class Preview:
 
 
 def preview(path: str | os.PathLike[str], share: int) -> Preview:
-    """A video of at most `share` bytes, or of the last rung's size where that is still more.
+    """A video of at most `share` bytes, or the smallest copy if that has more.
 
-    Raises: VideoError where the file cannot be decoded, so that a page never holds a video that
-    does not play.
+    Raises VideoError where the file cannot be decoded: every video in a page plays.
     """
     clip = read_video(path)
     shape = clip.frames.shape[2], clip.frames.shape[3]

@@ -26,8 +26,11 @@ from pathlib import Path
 
 import torch
 
+from datamodules.benchmark import SyntheticBenchmark
+from datamodules.synthetic import MOTIONS, World
+from ditflow.files import write_csv
+from ditflow.video import write_video
 from trainers.benchmark.costs import processor
-from trainers.commands.demo_tasks import tasks_of, write_inputs
 from trainers.motion.cores import cores
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,6 +99,18 @@ def fit(way: Way, folder: Path, options: argparse.Namespace) -> Cost:
     return Cost(seconds / clips, work / clips, used.ru_minflt / 1000 / clips)
 
 
+def write_clips(folder: Path, clips: int) -> None:
+    """The demo's clips, and a manifest with the prompts that they are optimised with."""
+    data = SyntheticBenchmark(clips, motions=MOTIONS, prompts=1)
+    for clip in data.clips():
+        write_video(folder / f"{clip.name}.mp4", data.video(clip, World().size), 8.0)
+    rows = [
+        (clip.name, f"{clip.name}.mp4", clip.prompts["prompt-1"], seed)
+        for seed, clip in enumerate(data.clips())
+    ]
+    write_csv(folder / "clips.csv", ("name", "video", "prompt", "seed"), rows)
+
+
 def table(costs: dict[tuple[Way, str], list[Cost]]) -> str:
     """A Markdown table of the medians over the repeats."""
     columns = "| way | load | seconds | processor seconds | thousand page faults |"
@@ -122,7 +137,7 @@ def main() -> int:
     options = parser.parse_args()
     costs: dict[tuple[Way, str], list[Cost]] = {(way, kind): [] for way in ways() for kind in LOADS}
     with tempfile.TemporaryDirectory() as folder:
-        write_inputs(Path(folder), tasks_of(options.clips, prompts=1, seed=0))
+        write_clips(Path(folder), options.clips)
         for _ in range(options.repeats):
             for (way, kind), all_ in costs.items():
                 with load(kind):

@@ -10,6 +10,7 @@ import torch
 from datamodules.benchmark import KINDS, SyntheticBenchmark, distance
 from datamodules.synthetic import CAMERA_MOTIONS, HELD_OUT, MOTIONS, SHAPES, World
 from ditflow.core.sizes import VideoSize
+from ditflow.metrics import Sample
 
 
 def clouds(prompt: str) -> str:
@@ -53,6 +54,35 @@ def test_every_motion_of_the_world_is_among_the_24():
     assert {clip.name.split("-")[0] for clip in SyntheticBenchmark().clips()} >= set(MOTIONS) - {
         "orbit"
     } and len(SyntheticBenchmark().clips()) == 24
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_drawn_prompts_are_of_the_clips_kind_and_name_another_palette(seed):
+    data = SyntheticBenchmark(9, motions=MOTIONS, prompts=6, seed=seed)
+    assert list(data.kinds) == [f"prompt-{number}" for number in range(1, 8)]
+    assert [clip.name for clip in data.clips()] == [
+        f"{motion}-{index}" for index, motion in enumerate((*MOTIONS, *MOTIONS[:2]))
+    ]
+    for clip in data.clips():
+        caption, *prompts = clip.prompts.values()
+        assert len(set(prompts)) == 7 and set(prompts) <= set(World().prompts())
+        assert not [prompt for prompt in prompts if clouds(caption) in prompt.split()]
+        assert all((" over " in prompt) == (" over " in caption) for prompt in prompts)
+    fewer = SyntheticBenchmark(9, motions=MOTIONS, prompts=1, seed=seed).clips()
+    for many, few in zip(data.clips(), fewer, strict=True):
+        assert few.prompts.items() <= many.prompts.items() and len(few.prompts) == 3
+
+
+@pytest.mark.parametrize("prompts", [0, 7])
+def test_only_so_many_prompts_can_be_drawn(prompts):
+    with pytest.raises(ValueError, match=f"{prompts} new prompts for each clip: give 1 to 6"):
+        SyntheticBenchmark(1, prompts=prompts)
+
+
+def test_a_prompt_is_obeyed_by_its_colours():
+    accuracy, clip = SyntheticBenchmark(1).metrics()["prompt_accuracy"], World().clip(0)
+    for prompt, value in ((clip.prompt, 1.0), (f"not-{clip.palette} clouds", 0.0)):
+        assert accuracy.score(Sample(clip.frames, clip.frames, prompt)) == value
 
 
 @pytest.mark.parametrize(("clips", "first"), [(0, 0), (1, -1), (2, HELD_OUT - 1)])

@@ -1,1 +1,1 @@
-"""Many methods on the same clips and prompts, measured and compared. Read `run.py` first."""
+"""Compare methods on the same clips and prompts. Read `run.py` first."""

@@ -1,22 +1,23 @@
-"""`ditflow ablate`: one method with one setting changed at a time, as in Table 2 of DiTFlow
-(Pondaven et al., CVPR 2025), and the curves of it.
+"""`ditflow ablate`: one method with one setting changed at a time, and the metrics as curves, as in
+Table 2 of DiTFlow (Pondaven et al., CVPR 2025).
 """
 
 from __future__ import annotations
 
 import io
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datamodules.benchmark import KINDS, BenchmarkData
+from datamodules.benchmark import BenchmarkData
 from ditflow.files import atomic_file
 from trainers.benchmark.folder import RunFolder
 from trainers.benchmark.methods import Method, setup_file, setup_options
-from trainers.benchmark.options import shared_options
-from trainers.benchmark.run import Benchmark, MetricChoices
+from trainers.benchmark.options import MetricChoices, Settings, shared_options
+from trainers.benchmark.run import Benchmark
 from trainers.benchmark.statistics import over_clips, values_of
 
 SETTINGS = {
@@ -49,39 +50,48 @@ def ablate(
     seed: int = 0,
     kinds: list[str] = ["subject"],  # noqa: B006
 ) -> int:
-    """Make and measure one method's videos at several values of each setting, and draw the curves:
-    ablation.png.
+    """Make and measure the videos of one method at several values of each setting, and draw the
+    metrics as curves: ablation.png.
 
     Args:
-        out: Folder of the ablation, which is that of a benchmark.
+        out: Folder of the ablation. It has the files of a benchmark.
         data: Reference clips and their prompts.
-        setup: The method: a shipped setup's name, or the path of a .yaml file.
-        vary: Values of block, window (as a fraction), inner_steps or temperature; the others stay
-            as the setup has them.
-        model: Options of `ditflow fit` for all of them. dtype is by default what the device
+        setup: The method: the name of a shipped setup, or the path of a .yaml file.
+        vary: Values of block, window (as a fraction), inner_steps or temperature. All other
+            settings stay as the setup has them.
+        model: Options of `ditflow fit` for all variants. By default dtype is what the device
             computes natively, bfloat16 or float32.
         trainer: Options of its Trainer.
-        metrics: What is measured, and with which instruments.
+        metrics: Metrics, and the instruments that measure them.
         batch_size: Clips made together.
-        seed: Of the noise that videos start from.
+        seed: Seed of the noise that videos start from.
         kinds: Kinds of prompts, of caption, subject and scene.
     """
-    if unknown := [kind for kind in kinds if kind not in KINDS]:
+    if unknown := [kind for kind in kinds if kind not in data.kinds]:
         raise ValueError(
-            f"kinds names {', '.join(map(repr, unknown))}: kinds of prompts are {', '.join(KINDS)}."
+            f"kinds names {', '.join(map(repr, unknown))}: "
+            f"kinds of prompts are {', '.join(data.kinds)}."
         )
     variants = list(variants_of(setup, vary))
     methods = [variant.method for variant in variants]
-    folder, options = RunFolder(out), shared_options(model, trainer)
-    code = Benchmark(
-        folder, data, methods, methods[0].name, options, trainer, metrics, batch_size, seed, kinds
-    ).run(methods)
-    draw(folder.path / "ablation.png", variants, list(folder.all_results()), metrics.names)
+    settings = Settings(shared_options(model, trainer), trainer, metrics, batch_size, seed)
+    folder = RunFolder(out)
+    code = Benchmark(folder, data, methods, methods[0].name, settings, kinds).run(methods)
+    try:
+        draw(folder.path / "ablation.png", variants, list(folder.all_results()), metrics.names)
+    except ModuleNotFoundError as error:
+        print(
+            f"ablation.png is not drawn, because {error.name} is not installed; the tables are "
+            "complete. Install it and run the same command again.",
+            file=sys.stderr,
+        )
     return code
 
 
 def variants_of(setup: str, vary: Mapping[str, Sequence[float]]) -> Iterator[Variant]:
-    """Raises ValueError for a setting that is none of SETTINGS, and for one without values."""
+    """The method at each value of each setting. Raises ValueError for a setting that is not in
+    SETTINGS, and for one without values.
+    """
     if unknown := vary.keys() - SETTINGS.keys():
         raise ValueError(
             f"vary names {', '.join(sorted(unknown))}: what can be varied is {', '.join(SETTINGS)}."
@@ -101,8 +111,8 @@ def draw(
     results: Sequence[Mapping[str, Any]],
     metrics: Sequence[str],
 ) -> None:
-    """A row of panels for each metric that was measured, a column for each setting; bars are 95 %
-    bootstrap intervals over clips.
+    """Draw a row of panels for each measured metric and a column for each setting. Bars are 95 %
+    bootstrap intervals over clips. Raises ValueError where nothing was measured.
     """
     from matplotlib.figure import Figure
 
@@ -147,12 +157,8 @@ def _curve(
 
 def _options(setting: str, value: float, file: Path) -> dict[str, Any]:
     if setting == "temperature":
-        return {
-            "signal_arguments": {
-                **(setup_options(file).get("signal_arguments") or {}),
-                "temperature": value,
-            }
-        }
+        own = setup_options(file).get("signal_arguments") or {}
+        return {"signal_arguments": {**own, "temperature": value}}
     if setting != "window" and value != int(value):
         raise ValueError(f"vary gives {setting} the value {value:g}: it is a whole number.")
     return {setting: value if setting == "window" else int(value)}

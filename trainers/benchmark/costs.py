@@ -21,7 +21,7 @@ import torch
 from lightning import Callback, Trainer
 from torch import Tensor
 
-from datamodules.generations import Generation
+from datamodules.queue.generation_queue import Generation
 from ditflow.files import make_folder, write_json
 from trainers.motion.optimization import MotionOptimization, Work
 
@@ -51,8 +51,8 @@ class CostWriter(Callback):
         if not outputs or outputs["work"].state.step < module.iterations:
             return
         work: Work = outputs["work"]
-        names, method = work.batch.leg.names, module.method
-        forwards = method.guidance.forward_equivalents(method.schedule, module.backbone.spec)
+        names, recipe = work.batch.leg.names, module.recipe
+        forwards = recipe.guidance.forward_equivalents(recipe.schedule, module.backbone.spec)
         curves = (
             torch.stack(work.state.losses, dim=-1).permute(1, 2, 0).tolist()
             if work.state.losses

@@ -1,14 +1,14 @@
-"""The folder of a benchmark: where everything is, and what is there already.
+"""The folder of a benchmark.
 
-    run.json                                    what is compared, on what
-    references/<clip>.mp4, .safetensors         reference clips and their motion as the backbone
-    sees it manifests/<method>.csv, banks/<method>/     what `fit` and `predict` were given, and the
-    entries costs/<method>/<clip>--<kind>.json          what each video cost, by the process that
-    made it results/<method>/<clip>--<kind>.mp4, .json  the video, and all that is known of it
-    rows.csv, table.*, paired.csv               what came out
+    run.json                                    what is compared, on which clips
+    references/<clip>.mp4, .safetensors         reference clips, and the motion the backbone sees
+    manifests/<method>.csv, banks/<method>/     the input of `fit` or `predict`, and the entries
+    costs/<method>/<clip>--<kind>.json          what each video cost, from the process that made it
+    results/<method>/<clip>--<kind>.mp4, .json  each video, and all that is known of it
+    rows.csv, table.*, paired.csv               the tables
 
-Every file is whole or absent, so processes may work in one folder on different methods, and any of
-them may be stopped at any moment.
+Every file is either complete or absent. So several processes may work on different methods in one
+folder, and any of them may be stopped at any time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ditflow.files import expanded, make_folder, write_json
 
 SCHEMA = 1
 GROWING = ("methods", "metrics")
-"""Lists of run.json that a later command may add to; all else must be the same."""
+"""Lists of run.json that a later command may extend. All else must stay the same."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Item:
 
 
 class RunFolder:
-    """Paths and records of one benchmark."""
+    """Paths and JSON records of one benchmark."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = expanded(path)
@@ -67,7 +67,7 @@ class RunFolder:
         return self.results(item.method) / f"{item.name}.mp4"
 
     def result(self, item: Item) -> dict[str, Any] | None:
-        """What is known of a video; None where nothing is."""
+        """All that is known of a video, or None."""
         return _read(self.video(item).with_suffix(".json"))
 
     def cost(self, item: Item) -> dict[str, Any]:
@@ -78,8 +78,8 @@ class RunFolder:
         write_json(self.video(item).with_suffix(".json"), result)
 
     def all_results(self) -> Iterator[dict[str, Any]]:
-        """Of every method, whoever made them, in the order of the run's methods, clips and
-        kinds.
+        """Results of every method, also of other processes, in the order of the run's methods,
+        clips and kinds.
         """
         run = _read(self.path / "run.json") or {"methods": [], "clips": [], "prompt_kinds": []}
         items = (
@@ -91,8 +91,10 @@ class RunFolder:
         return (result for item in items if (result := self.result(item)) is not None)
 
     def claim(self, run: dict[str, Any]) -> dict[str, Any]:
-        """Begin the run, or go on with the one that is here, to which methods and metrics may be
-        added. Raises ValueError where it is another one.
+        """Begin a run, or go on with the one in this folder. Returns what run.json then says.
+
+        Methods and metrics are added to those of the run. Raises ValueError where the folder holds
+        another run, or anything else.
         """
         found = _read(self.path / "run.json")
         if (
@@ -101,7 +103,8 @@ class RunFolder:
             and any(not file.name.startswith(".") for file in self.path.iterdir())
         ):
             raise ValueError(
-                f"{self.path} is no folder of a benchmark, and not empty: name another one by --out."
+                f"{self.path} is no folder of a benchmark, and not empty. "
+                "Name another folder by --out."
             )
         stamp = {
             "schema": SCHEMA,
@@ -113,21 +116,21 @@ class RunFolder:
             settled = {key: value for key, value in run.items() if key not in (*stamp, *GROWING)}
             if other := list(_differences(found, settled)):
                 raise ValueError(
-                    f"{self.path} holds a benchmark with {'; '.join(other)}. Give it what it has, or name another folder by --out."
+                    f"{self.path} holds a benchmark with {'; '.join(other)}. "
+                    "Give the same options, or name another folder by --out."
                 )
             run |= {"date": found["date"]} | {key: _united(found[key], run[key]) for key in GROWING}
         make_folder(self.path)
         if run != found:
-            write_json(
-                self.path / "run.json", run
-            )  # first of all: it tells a process that starts at the same time what this folder is
+            # first, so that a process that starts at the same time knows what this folder is
+            write_json(self.path / "run.json", run)
         for folder in ("references", "manifests", "banks", "results", "costs"):
             make_folder(self.path / folder)
         return run
 
 
 def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
-    """Of the options of all methods those that differ, by the names that a command gives them."""
+    """The options that differ, as a command line names them."""
     for key in wanted:
         had, has = found.get(key), wanted[key]
         if key == "model" and isinstance(had, dict):
@@ -141,13 +144,13 @@ def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterato
 
 
 def _united(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """By name: the first's rows, brought up to date, then those that only the second has."""
+    """The rows of both lists by name. Where both have a row, the second's is taken."""
     rows = {row["name"]: row for row in first} | {row["name"]: row for row in second}
     return list(rows.values())
 
 
 def _read(file: Path) -> Any:
-    """A JSON object, or None where there is none that is whole."""
+    """The JSON object of a file, or None where the file is missing or damaged."""
     with suppress(FileNotFoundError, ValueError):
         value = json.loads(file.read_text(encoding="utf-8"))
         return value if isinstance(value, dict) else None

@@ -1,6 +1,4 @@
-"""What is measured of each video: metrics against its reference, and the motion that the backbone
-itself sees in it.
-"""
+"""Measures each video: metrics against its reference, and the motion that the backbone sees."""
 
 # T frames, C = 3 colours, Y X pixel rows and columns, F latent frames, H W token rows and columns
 from __future__ import annotations
@@ -28,13 +26,15 @@ from ditflow.video import read_video, write_video
 from trainers.benchmark.folder import Item, RunFolder
 from trainers.benchmark.methods import Method
 
+UNKNOWN_COST = dict.fromkeys(("seconds", "peak_memory_bytes", "forward_equivalents", "machine"))
+UNKNOWN_COST |= {"losses": []}
 SIDE = 16
-"""Points in a row, and rows of them, whose exact tracks are known."""
+"""Rows and columns of the grid of points whose exact tracks are computed."""
 
 
 @dataclass
 class Measurer:
-    """Fills in the results of one run. `backbone` None leaves out how it sees the videos."""
+    """Writes the results of one run. Without a `backbone`, the motion that it sees is left out."""
 
     folder: RunFolder
     data: BenchmarkData
@@ -45,8 +45,8 @@ class Measurer:
     seed: int
 
     def measure(self, method: Method, clips: Sequence[BenchmarkClip], kinds: Sequence[str]) -> None:
-        """All videos of a method that exist and lack a number; of those that could not be made, the
-        reason.
+        """Measure all videos of a method that lack a number. A video that could not be made gets
+        the reason.
         """
         for clip in clips:
             items = [Item(method.name, clip.name, kind) for kind in method.kinds(kinds)]
@@ -60,7 +60,7 @@ class Measurer:
     def leave_out(
         self, method: Method, clip: BenchmarkClip, kinds: Sequence[str], reason: str
     ) -> None:
-        """Write why a clip has no videos."""
+        """Write the reason why a clip has no videos."""
         for kind in method.kinds(kinds):
             self._leave_out(method, clip, Item(method.name, clip.name, kind), reason)
 
@@ -68,8 +68,8 @@ class Measurer:
         self.folder.write_result(item, self._known(method, clip, item, {}, [reason]))
 
     def write_reference(self, clip: BenchmarkClip, fps: float) -> None:
-        """The reference's video and the motion that the backbone sees in it, where they are
-        missing. Raises ValueError where it cannot be read.
+        """Write the reference's video and the motion that the backbone sees in it, if missing.
+        Raises ValueError where the clip cannot be read.
         """
         file = self.folder.reference(clip.name)
         if not file.exists():
@@ -78,31 +78,27 @@ class Measurer:
             self._write_flow(file, read_video(file).frames)
 
     def _measure_clip(self, method: Method, clip: BenchmarkClip, items: Sequence[Item]) -> None:
-        items = sorted(
-            items, key=lambda item: clip.prompts[item.kind]
-        )  # as a metric sorts its rows
-        videos = {
-            item: video for item in items if (video := self._seen(method, clip, item)) is not None
-        }
-        fitted = {
-            item: video
-            for item in self._fitted(method, clip)
-            if (video := self._seen(method, clip, item)) is not None
-        }
-        samples, beside = self._samples(method, clip, videos), self._samples(method, clip, fitted)
+        # in the order of a metric's rows
+        items = sorted(items, key=lambda item: clip.prompts[item.kind])
+        videos = self._all_seen(method, clip, items)
+        samples = self._samples(method, clip, videos)
+        fitted = self._all_seen(method, clip, self._fitted(method, clip))
+        beside = self._samples(method, clip, fitted)
         rows = {name: _rows(metric, samples, beside) for name, metric in self.metrics.items()}
         for index, item in enumerate(videos):
             mine = {name: of[index] for name, of in rows.items()}
-            self.folder.write_result(
-                item,
-                self._known(
-                    method, clip, item, mine, [row.error for row in mine.values() if row.error]
-                ),
-            )
+            errors = [row.error for row in mine.values() if row.error]
+            self.folder.write_result(item, self._known(method, clip, item, mine, errors))
+
+    def _all_seen(
+        self, method: Method, clip: BenchmarkClip, items: Iterable[Item]
+    ) -> dict[Item, Tensor]:
+        seen = {item: self._seen(method, clip, item) for item in items}
+        return {item: frames for item, frames in seen.items() if frames is not None}
 
     def _seen(self, method: Method, clip: BenchmarkClip, item: Item) -> Tensor | None:
-        """A video's frames; None for one that cannot be read. Of the method's own, the motion that
-        the backbone sees is written beside, or the reason.
+        """Frames of a video, or None where they cannot be read. For a video of the method itself,
+        also writes the motion that the backbone sees, or else the reason.
         """
         own = item.method == method.name
         try:
@@ -114,17 +110,13 @@ class Measurer:
             raise
         except (ValueError, OSError) as error:
             if own:
-                self._leave_out(
-                    method,
-                    clip,
-                    item,
-                    f"{error} Remove the file, and the same command makes it again.",
-                )
+                reason = f"{error} Remove the file, and the same command makes it again."
+                self._leave_out(method, clip, item, reason)
             return None
 
     def _fitted(self, method: Method, clip: BenchmarkClip) -> list[Item]:
-        """The video that a zero-shot method's entry was optimised for: with it, an entry has a
-        video of every prompt, as those of other methods have.
+        """The video that a zero-shot method's entry was optimised for. With it, the entry has a
+        video of every prompt, like the entries of other methods.
         """
         item = Item(method.bank, clip.name, method.zero_shot_from or "")
         return [item] if self.folder.video(item).exists() else []
@@ -159,7 +151,13 @@ class Measurer:
         entry = self.folder.bank(method.bank) / "entries" / f"{source}.safetensors"
         flow = video.with_suffix(".safetensors")
         cost = {key: value for key, value in self.folder.cost(item).items() if key != "error"}
-        before = (self.folder.result(item) or {}) if rows else {}  # metrics of another command stay
+        before = (
+            (self.folder.result(item) or {}) if rows else {}
+        )  # keeps an earlier command's metrics
+
+        def added(key: str, new: Mapping[str, Any]) -> dict[str, Any]:
+            return {**before.get(key, {}), **new}
+
         return {
             "method": item.method,
             "clip": item.clip,
@@ -168,23 +166,12 @@ class Measurer:
             "seed": self.seed,
             "video": video.name if video.exists() else None,
             "flow": flow.name if flow.exists() else None,
-            **(
-                {
-                    "seconds": None,
-                    "peak_memory_bytes": None,
-                    "forward_equivalents": None,
-                    "losses": [],
-                    "machine": None,
-                }
-                | cost
-            ),
+            **UNKNOWN_COST | cost,
             "entry_bytes": entry.stat().st_size if entry.exists() else 0,
             "zero_shot_from": method.zero_shot_from,
-            "metrics": before.get("metrics", {}) | {name: row.value for name, row in rows.items()},
-            "instruments": before.get("instruments", {})
-            | {name: row.instrument for name, row in rows.items()},
-            "details": before.get("details", {})
-            | {name: row.details for name, row in rows.items()},
+            "metrics": added("metrics", {name: row.value for name, row in rows.items()}),
+            "instruments": added("instruments", {n: row.instrument for n, row in rows.items()}),
+            "details": added("details", {name: row.details for name, row in rows.items()}),
             "error": " ".join(dict.fromkeys(errors)) or None,
         }
 
@@ -201,13 +188,13 @@ class Measurer:
         return load_backbone(self.backbone, dtype=self.dtype) if self.backbone is not None else None
 
     def _write_flow(self, video: Path, frames: Tensor) -> None:
-        """Displacement float16 (F-1, 2, H, W) in tokens from each latent frame to the next:
-        attention motion flow at timestep 0.
+        """Write the displacement float16 (F-1, 2, H, W), in tokens, from each latent frame to the
+        next: attention motion flow at time step 0.
         """
         if self._seeing is None:
             return
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a video may stand still
+            warnings.simplefilter("ignore")  # about a video that stands still
             motion = extract_motion(self._seeing, frames).cpu()
         grid = self._seeing.spec.compression.grid(self.size)
         flow = torch.stack(
@@ -217,7 +204,7 @@ class Measurer:
             file.write(save({"flow": flow.half().contiguous()}))
 
     def release(self) -> None:
-        """Free the backbone before another process needs the memory."""
+        """Free the memory of the backbone for another process."""
         self.__dict__.pop("_seeing", None)
         if torch.cuda.is_available():
             gc.collect()
@@ -225,8 +212,8 @@ class Measurer:
 
 
 def _rows(metric: Metric, samples: Sequence[Sample], fitted: Sequence[Sample]) -> list[Any]:
-    """A row for each of `samples`; a metric of entries has one for all of them and `fitted`, which
-    belong to the same entry.
+    """A row for each of `samples`. A metric of entries has one row for all of them and `fitted`,
+    which belong to the same entry.
     """
     metric.reset()
     metric.update([*samples, *fitted] if metric.of_entries else samples)

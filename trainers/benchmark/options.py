@@ -1,27 +1,77 @@
-"""What `fit` would say to the options of a benchmark's methods, asked before anything is made."""
+"""The options that all methods of a benchmark share, and whether `fit` accepts them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from jsonargparse import ArgumentError, ArgumentParser
 from lightning import Trainer
 
+from datamodules.benchmark import BenchmarkData
+from ditflow.metrics import METRICS, Metric, make_metrics
 from ditflow.models import Model
 from ditflow.models.dtypes import native_dtype
 from trainers.benchmark.methods import Method, setup_options
-from trainers.commands.config_files import in_one_sentence
-from trainers.motion.method import Method as OnBackbone
 from trainers.motion.optimization import MotionOptimization
+from trainers.parser_errors import cause_of, in_one_sentence
+
+
+@dataclass(frozen=True)
+class MetricChoices:
+    """Metrics, and the instruments that measure them.
+
+    Args:
+        names: Metrics; by default all that apply to any clip. Synthetic clips also have
+            prompt_accuracy.
+        tracker: Follows points through videos: lucas-kanade; cotracker3, where it is installed; or
+            exact, where the tracks of the references are known.
+        clip: Compares pictures and prompts: tiny-clip, a folder in transformers format, or a hub
+            id.
+        flows: Write the motion that the backbone sees in each video. The report shows it.
+    """
+
+    names: list[str] = field(default_factory=lambda: list(METRICS))
+    tracker: str = "lucas-kanade"
+    clip: str = "tiny-clip"
+    flows: bool = True
+
+    def instruments(self, data: BenchmarkData, kinds: Sequence[str]) -> dict[str, Metric]:
+        """The chosen metrics by name. A metric that compares the videos of one entry is left out
+        where an entry has only one video. Raises MetricError for an unknown name.
+        """
+        own = data.metrics()
+        made = make_metrics(
+            [name for name in self.names if name not in own], tracker=self.tracker, clip=self.clip
+        )
+        chosen = {name: (own | made)[name] for name in self.names}
+        return {
+            name: metric
+            for name, metric in chosen.items()
+            if len(kinds) > 1 or not metric.of_entries
+        }
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all methods of a benchmark share: options of `fit` (`model`) and of its Trainer, the
+    metrics, the clips made together, and the seed of the noise.
+    """
+
+    model: Mapping[str, Any]
+    trainer: Mapping[str, Any]
+    metrics: MetricChoices
+    batch_size: int = 1
+    seed: int = 0
 
 
 def shared_options(model: Mapping[str, Any], trainer: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of `fit` that all methods share. The dtype is one of them, told or not.
+    """Options of `fit` for all methods, with the backbone and the dtype always named.
 
-    What a device computes natively differs between machines, and a folder has one dtype: named
-    here, it is written into run.json, and a machine that would take another one is refused.
+    The native dtype differs between machines, but a folder has one dtype. Named here, it is written
+    into run.json, and a machine that would take another dtype is refused.
     """
     on_gpu = torch.cuda.is_available() and trainer.get("accelerator") != "cpu"
     native = native_dtype(torch.device("cuda" if on_gpu else "cpu"))
@@ -29,27 +79,18 @@ def shared_options(model: Mapping[str, Any], trainer: Mapping[str, Any]) -> dict
     return {"backbone": "tiny-rope", "dtype": str(native).removeprefix("torch.")} | given
 
 
-def check_options(
-    methods: Sequence[Method], model: Mapping[str, Any], trainer: Mapping[str, Any], backbone: Model
-) -> None:
-    """`model` are options of `fit` that all methods share, `trainer` those of its Trainer. Raises
-    ValueError where a method cannot run with them.
-    """
+def check_options(methods: Sequence[Method], settings: Settings, backbone: Model) -> None:
+    """Raises ValueError, which names the method, where `fit` would refuse one."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(MotionOptimization, "model")
     parser.add_class_arguments(Trainer, "trainer", instantiate=False)
     for method in methods:
-        options = {
-            "model": {**setup_options(method.config), **model, **method.model, "finish": True},
-            "trainer": dict(trainer),
-        }
+        model = {**setup_options(method.config), **settings.model, **method.model, "finish": True}
+        options = {"model": model, "trainer": dict(settings.trainer)}
         try:
-            OnBackbone(
-                MotionOptimization(**parser.parse_object(options).model.as_dict()).choices, backbone
-            )
+            parser.instantiate(parser.parse_object(options)).model.choices.on(backbone)
         except ArgumentError as error:
-            raise ValueError(
-                f"method {method.name!r} cannot run: {in_one_sentence(str(error), 'fit')}"
-            ) from error
+            reason = in_one_sentence(str(error), "fit")
+            raise ValueError(f"method {method.name!r} cannot run: {reason}") from error
         except ValueError as error:
-            raise ValueError(f"method {method.name!r} cannot run: {error}") from error
+            raise ValueError(f"method {method.name!r} cannot run: {cause_of(str(error))}") from error

@@ -1,8 +1,8 @@
 """Means over clips with 95 % bootstrap intervals, and differences of methods on the same clips and
 prompts.
 
-A clip is what is drawn at random, so its prompts are averaged first: videos of one clip are no
-independent samples.
+Videos of one clip are not independent samples. So the prompts of a clip are averaged first, and the
+bootstrap draws clips.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from datamodules.benchmark import KINDS
 REPEATS = 10_000
 CAPTION = KINDS[0]
 OF_NEW_PROMPTS = ("appearance_leakage",)
-"""Metrics that mean nothing for a caption, which describes the reference: looking like it is right there."""
+"""Metrics without a meaning for captions: a caption describes the reference, so that the video
+should look like it."""
 COSTS = ("seconds", "peak_memory_bytes", "forward_equivalents", "entry_bytes")
 Values = Mapping[tuple[str, str], float]
 """A method's numbers by (clip, kind of prompt)."""
@@ -28,7 +29,7 @@ Values = Mapping[tuple[str, str], float]
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over so many clips, and the ends of its 95 % bootstrap interval."""
+    """A mean, the ends of its 95 % bootstrap interval, and the number of clips behind it."""
 
     mean: float
     low: float
@@ -37,7 +38,7 @@ class Interval:
 
 
 def interval(values: Sequence[float], repeats: int = REPEATS) -> Interval:
-    """Of one value a clip. Raises ValueError for none."""
+    """The interval of values, one for each clip. Raises ValueError without a value."""
     if not len(values):
         raise ValueError("an interval needs at least one value.")
     numbers = np.asarray(values, dtype=np.float64)
@@ -51,8 +52,8 @@ def interval(values: Sequence[float], repeats: int = REPEATS) -> Interval:
 def values_of(
     results: Iterable[Mapping[str, Any]], column: str
 ) -> dict[str, dict[tuple[str, str], float]]:
-    """The numbers of a metric or a cost by method; those that are unknown are left out, and those
-    that mean nothing.
+    """The numbers of a metric or a cost by method. Unknown numbers are left out, and those without
+    a meaning for their prompt.
     """
     found: dict[str, dict[tuple[str, str], float]] = defaultdict(dict)
     for result in results:
@@ -67,13 +68,13 @@ def values_of(
 
 
 def over_clips(values: Values, kinds: Iterable[str]) -> Interval | None:
-    """Over prompts of these kinds; None where there is nothing."""
+    """The mean over prompts of these kinds, or None without a number."""
     means = _clip_means({place: value for place, value in values.items() if place[1] in set(kinds)})
     return interval(means) if means else None
 
 
 def paired(values: Values, baseline: Values, kinds: Iterable[str]) -> Interval | None:
-    """Method minus baseline, over the clips and prompts that both have."""
+    """Method minus baseline, on the clips and prompts that both have."""
     return over_clips(
         {place: values[place] - baseline[place] for place in values.keys() & baseline.keys()}, kinds
     )

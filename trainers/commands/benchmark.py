@@ -1,6 +1,4 @@
-"""`ditflow test` and `ditflow ablate`: many methods on the same clips and prompts, measured and
-compared. Here are their options.
-"""
+"""`ditflow test` and `ditflow ablate`: compare methods on the same clips and prompts."""
 
 from __future__ import annotations
 
@@ -10,14 +8,16 @@ from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from datamodules.benchmark import KINDS, BenchmarkData
+from datamodules.benchmark import BenchmarkData
 from datamodules.davis import DavisBenchmark
 from trainers.benchmark.folder import RunFolder
 from trainers.benchmark.methods import chosen_of, methods_of
-from trainers.benchmark.options import shared_options
-from trainers.benchmark.run import Benchmark, MetricChoices
+from trainers.benchmark.options import MetricChoices, Settings, shared_options
+from trainers.benchmark.run import Benchmark
+from trainers.commands.config_files import with_shipped_configs
+from trainers.parser_errors import in_one_sentence
 
-__all__ = ["DavisBenchmark", "main"]  # DavisBenchmark: so that a configuration may name it shortly
+__all__ = ["DavisBenchmark", "main"]  # a configuration may name DavisBenchmark without its module
 
 
 def test(
@@ -26,6 +26,7 @@ def test(
     setups: list[str],
     zero_shot: list[str] = [],  # noqa: B006  shown by --help and never changed
     zero_shot_from: str = "caption",
+    setup_kinds: list[str] | None = None,
     baseline: str = "ditflow-latents",
     model: dict[str, Any] = {},  # noqa: B006
     trainer: dict[str, Any] = {},  # noqa: B006
@@ -34,53 +35,55 @@ def test(
     seed: int = 0,
     methods: list[str] | None = None,
 ) -> int:
-    """Make the videos of all methods, clips and prompts, measure them, and write tables. What is
-    there already is kept.
+    """Make the videos of several methods, measure them, and write tables. Existing results are
+    kept.
 
     Args:
         out: Folder of the benchmark.
         data: Reference clips and their prompts.
-        setups: What is compared: names of shipped setups, or paths of .yaml files.
+        setups: The methods: names of shipped setups, or paths of .yaml files.
         zero_shot: Setups whose entries, optimised with one kind of prompt, also serve the other
-            kinds; the method is called <setup>-zero-shot.
-        zero_shot_from: That kind.
-        baseline: Method that the others are compared with, clip by clip.
-        model: Options of `ditflow fit` that all methods share, such as backbone and steps: see
-            `ditflow fit --help`, --model.
-            dtype is by default what the device computes natively, bfloat16 or float32.
+            kinds. Each adds a method, <setup>-zero-shot.
+        zero_shot_from: The kind of prompt that those entries are optimised with.
+        setup_kinds: Kinds of prompts that the setups make videos of; by default all. Zero-shot
+            methods make all but zero_shot_from.
+        baseline: The method that the others are compared with, clip by clip.
+        model: Options of `ditflow fit` for all methods, such as backbone and steps: see --model in
+            `ditflow fit --help`. By default dtype is what the device computes natively, bfloat16 or
+            float32.
         trainer: Options of its Trainer, such as devices.
-        metrics: What is measured, and with which instruments.
-        batch_size: Clips made together; results do not depend on it.
-        seed: Of the noise that videos start from.
-        methods: Methods to make and measure now; by default all. Other processes may make the
-            others in the same folder at the same time.
+        metrics: Metrics, and the instruments that measure them.
+        batch_size: Clips made together. Results do not depend on it.
+        seed: Seed of the noise that videos start from.
+        methods: Methods to make and measure now; by default all. Other processes may make the other
+            methods in the same folder at the same time.
     """
-    if zero_shot_from not in KINDS:
-        raise ValueError(
-            f"zero_shot_from is {zero_shot_from!r}: give a kind of prompt, {', '.join(KINDS)}."
-        )
-    every = methods_of(setups, zero_shot, zero_shot_from)
+    for name, kinds in (("zero_shot_from", [zero_shot_from]), ("setup_kinds", setup_kinds or [])):
+        if unknown := [kind for kind in kinds if kind not in data.kinds]:
+            known = ", ".join(data.kinds)
+            raise ValueError(f"{name} is {unknown[0]!r}: give a kind of prompt, {known}.")
+    every = methods_of(setups, zero_shot, zero_shot_from, setup_kinds)
     chosen_of(every, [baseline])
     chosen = chosen_of(every, methods)
-    options = shared_options(model, trainer), trainer, metrics, batch_size, seed
-    return Benchmark(RunFolder(out), data, every, baseline, *options).run(chosen)
+    settings = Settings(shared_options(model, trainer), trainer, metrics, batch_size, seed)
+    return Benchmark(RunFolder(out), data, every, baseline, settings, data.kinds).run(chosen)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one command, its name first. Raises ValueError for options that cannot be taken."""
+    """Run `test` or `ablate`, the first word. Raises ValueError for options that cannot be used."""
     from trainers.benchmark.ablation import ablate
 
     command, *words = arguments
     function = {"test": test, "ablate": ablate}[command]
     parser = ArgumentParser(
         prog=f"ditflow {command}",
-        description=(function.__doc__ or "").partition("\n")[0],
+        description=(function.__doc__ or "").partition("\n\n")[0],
         exit_on_error=False,
     )
     parser.add_argument(
         "--config",
         action="config",
-        help="YAML file with these options; one that ships is found by its name.",
+        help="YAML file with these options. A shipped one is found by its name.",
     )
     parser.add_function_arguments(function, skip={"methods"})
     if command == "test":
@@ -89,14 +92,12 @@ def main(arguments: Sequence[str]) -> int:
             nargs="+",
             default=None,
             metavar="METHOD",
-            help="Methods to make and measure now; by default all of them.",
+            help="Methods to make and measure now; by default all.",
         )
     return int(function(**_options(parser, command, words)))
 
 
 def _options(parser: ArgumentParser, command: str, words: Sequence[str]) -> dict[str, Any]:
-    from trainers.commands.config_files import in_one_sentence, with_shipped_configs
-
     try:
         parsed = parser.parse_args(with_shipped_configs(words))
     except ArgumentError as error:

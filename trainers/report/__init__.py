@@ -1,3 +1,1 @@
-"""Pages to look at: a run's videos side by side, motion as colours, numbers. Read `page.py`
-first.
-"""
+"""A run of `ditflow test` as one page. Read `page.py` first."""

@@ -1,6 +1,4 @@
-"""What every page of ours is made of: motion as pictures, and the legend that explains their
-colours.
-"""
+"""Motion as pictures, and the legend that explains their colours."""
 
 # P pairs of latent frames, H W token rows and columns
 from __future__ import annotations
@@ -20,32 +18,35 @@ from ditflow.visual import (
     wheel,
 )
 
-LEAST_REACH = 0.25  # tokens: below, noise would look like motion
-# of a displacement's components on each side of 0: 15 * 15 colours fit into the 256 of a small
-# picture
+LEAST_REACH = 0.25  # tokens; with less, noise would look like motion
+# levels of a component on each side of 0: 15 * 15 colours fit into the 256 of a small picture
 LEVELS = 7
-COLOURS = "The colour is the direction: red to the right, yellow-green down, cyan to the left, violet up. White is none, full colour the reference's longest."
-DISTANCES = "How far the motion is from the reference's, in each place: white where they agree, dark red where they differ by the reference's longest motion."
+COLOURS = (
+    "The colour is the direction: red is right, yellow-green down, cyan left, violet up. White is "
+    "no motion, full colour the longest motion of the reference."
+)
+DISTANCES = (
+    "How far the motion is from the reference's in each place: white where they agree, dark red "
+    "where they differ by the longest motion of the reference."
+)
 
 
 def reach_of(reference: Tensor) -> float:
-    """The longest displacement (..., 2, H, W) of a reference: pictures with its reach can be
-    compared.
+    """The length of the longest displacement (..., 2, H, W) of a reference, which full colour
+    stands for. Pictures with one reach can be compared.
     """
     return max(LEAST_REACH, float(reference.norm(dim=-3).max()))
 
 
 def reference_pictures(flow: Tensor) -> tuple[Picture, ...]:
-    """The displacement (P, 2, H, W) as a film of colours, and the wheel that says what they
-    mean.
-    """
+    """The displacement (P, 2, H, W) as a film of colours, and the wheel that explains them."""
     reach = reach_of(flow)
     return _film("motion", flow_colours(_coarse(flow, reach), reach)), directions()
 
 
 def motion_pictures(flow: Tensor, reference: Tensor | None) -> tuple[Picture, ...]:
-    """The displacement (P, 2, H, W) as a film in the reference's colours, and its distance from the
-    reference's where that is known and has the same size.
+    """The displacement (P, 2, H, W) as a film with the reach of the reference, and its distance
+    from the reference's, if that is known and has the same size.
     """
     reach = reach_of(flow if reference is None else reference)
     film = _film("motion", flow_colours(_coarse(flow, reach), reach))
@@ -57,7 +58,7 @@ def motion_pictures(flow: Tensor, reference: Tensor | None) -> tuple[Picture, ..
 
 
 def legend(what: str) -> tuple[Panel, ...]:
-    """The two scales of colour; `what` says of which displacement."""
+    """The two scales of colour. `what` describes the displacement."""
     distances = Picture("scale of distances", png(distance_scale(161, 40)))
     return Panel("motion", pictures=(directions(),), notes=(what, COLOURS)), Panel(
         "difference", pictures=(distances,), notes=(DISTANCES,)
@@ -74,7 +75,7 @@ def _film(label: str, images: Tensor) -> Picture:
 
 
 def _coarse(flow: Tensor, reach: float) -> Tensor:
-    """Each component rounded to a `LEVELS`th of the reach, and cut off there: a picture of few
-    colours, which weighs a quarter.
+    """Each component clipped to the reach and rounded to a `LEVELS`th of it. The picture then has
+    few colours and a quarter of the bytes.
     """
     return (flow / reach).clamp(-1, 1).mul(LEVELS).round() * (reach / LEVELS)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ditflow.visual import contact_sheet, enlarged, png, still
+from ditflow.visual import contact_sheet, png, still
 
 
 def counting_video(frames: int) -> torch.Tensor:
@@ -33,14 +33,6 @@ def test_sheet_refuses_frames_of_two_sizes():
 def test_one_image_needs_no_gap():
     image = counting_video(1)[0]
     torch.testing.assert_close(still([image]), image)
-
-
-def test_enlarged_repeats_pixels():
-    image = torch.arange(6).reshape(1, 2, 3)
-    large = enlarged(image, 4)
-    assert large.shape == (1, 8, 12)
-    torch.testing.assert_close(large[:, ::4, ::4], image)
-    torch.testing.assert_close(large[:, 3::4, 3::4], image)
 
 
 @pytest.mark.parametrize("channels", [3, 4])

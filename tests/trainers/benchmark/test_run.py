@@ -22,7 +22,7 @@ from tests.davis import PROMPTS, write_davis, write_prompts
 from tests.registry import tiny_folder
 from trainers.benchmark.costs import forget_peak_memory, peak_memory
 from trainers.benchmark.options import shared_options
-from trainers.benchmark.run import run_ditflow
+from trainers.benchmark.process import run_ditflow
 
 SETUPS = {"latents": "latents", "positions": "rotary_positions"}
 METHODS = ("latents", "positions", "positions-zero-shot")
@@ -282,13 +282,24 @@ def test_run_json_says_what_was_compared(whole):
     )
 
 
+def test_setups_may_make_fewer_kinds_of_prompts_than_the_zero_shot_methods():
+    from trainers.benchmark.methods import methods_of
+
+    methods = methods_of(["backbone", "smm"], ["smm"], "caption", ["caption"])
+    assert [(method.name, method.kinds(KINDS)) for method in methods] == [
+        ("backbone", ["caption"]),
+        ("smm", ["caption"]),
+        ("smm-zero-shot", ["subject", "scene"]),
+    ]
+
+
 def test_what_optimises_nothing_has_no_variable():
     from ditflow.models import sketch_backbone
     from trainers.benchmark.methods import methods_of
 
     spec = sketch_backbone("tiny-rope").spec
     assert [
-        method.described(spec)["variable"]
+        method.described(spec, KINDS)["variable"]
         for method in methods_of(["injection", "smm"], [], "caption")
     ] == [None, "latents"]
 
@@ -365,7 +376,7 @@ def test_zero_shot_waits_for_its_entries(run, words, tmp_path, capfd):
         [],
     )
     assert (
-        "positions-zero-shot has no entries to inject: positions makes them, so it must come first."
+        "positions-zero-shot has no entries to inject. Make those of positions first."
         in capfd.readouterr().err
     )
 
@@ -459,7 +470,8 @@ def test_a_method_that_is_killed_does_not_end_the_others_and_one_that_is_stopped
 ):
     start, dies = subprocess.Popen, f"import os; os.kill(os.getpid(), {int(kill)})"
     monkeypatch.setattr(
-        "trainers.benchmark.run.subprocess.Popen", lambda words: start([sys.executable, "-c", dies])
+        "trainers.benchmark.process.subprocess.Popen",
+        lambda words: start([sys.executable, "-c", dies]),
     )
     if code < 0:
         assert run_ditflow(["fit"]) == code
@@ -498,6 +510,7 @@ def test_the_most_memory_is_that_of_one_batch():
             ["--zero_shot_from", "moon"],
             "zero_shot_from is 'moon': give a kind of prompt, caption, subject, scene.",
         ),
+        (["--setup_kinds", '["moon"]'], "setup_kinds is 'moon': give a kind of prompt, caption"),
         (["--metrics.names", '["moon"]'], "unknown metric 'moon'"),
         (["--metrics.tracker", "moon"], "tracker 'moon'"),
         (
@@ -542,12 +555,12 @@ def test_a_one_frame_video_holds_no_motion(run, words, tmp_path, capfd):
 
 def test_another_benchmark_is_not_mixed_in(run, words, whole, capfd):
     assert run(*words, "--out", str(whole), "--model.steps", "4") == (2, [])
-    assert "holds a benchmark with --model.steps 2 instead of 4. Give it" in capfd.readouterr().err
+    assert "holds a benchmark with --model.steps 2 instead of 4. Give the" in capfd.readouterr().err
 
 
 def test_dtypes_are_not_mixed_in_a_folder(run, words, whole, capfd):
     assert run(*words, "--out", str(whole), "--model.dtype", "bfloat16") == (2, [])
-    said = "holds a benchmark with --model.dtype 'float32' instead of 'bfloat16'. Give it"
+    said = "holds a benchmark with --model.dtype 'float32' instead of 'bfloat16'. Give the"
     assert said in capfd.readouterr().err
 
 
@@ -561,7 +574,9 @@ def test_the_dtype_is_named_before_the_work(native, monkeypatch):
     assert shared_options({"dtype": "float16", "steps": 2}, {})["dtype"] == "float16"
 
 
-@pytest.mark.parametrize("name", ["synthetic", "synthetic-sincos", "davis", "smoke", "ablation"])
+@pytest.mark.parametrize(
+    "name", ["synthetic", "synthetic-sincos", "davis", "smoke", "ablation", "demo"]
+)
 def test_every_configuration_that_ships_is_understood(name, tmp_path, monkeypatch):
     """Everything but the work: names of setups, of methods, of settings, and the clips."""
     from trainers.benchmark.run import Benchmark
@@ -591,6 +606,5 @@ def test_every_configuration_that_ships_is_understood(name, tmp_path, monkeypatc
         list(chosen) == list(benchmark.methods)
         and len({method.name for method in chosen}) == len(chosen) > 2
     )
-    assert len(benchmark.data.clips()) == (
-        2 if name in ("davis", "smoke") else 8 if name == "ablation" else 24
-    )
+    clips = {"davis": 2, "smoke": 2, "ablation": 8, "demo": 6}
+    assert len(benchmark.data.clips()) == clips.get(name, 24)

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from ditflow.metrics import make_metrics
+from trainers.benchmark.compared import Compared
 from trainers.benchmark.folder import Item, RunFolder
 from trainers.benchmark.statistics import COSTS, interval, over_clips, paired, values_of
-from trainers.benchmark.tables import latex, markdown, write_tables
+from trainers.benchmark.tables import write_tables
+from trainers.benchmark.text import latex, markdown
 
 KINDS = ["caption", "subject"]
 RUN = {
@@ -146,7 +148,7 @@ def test_tables_are_made_of_what_is_there(tmp_path):
 
 
 def test_markdown_and_latex_say_the_same():
-    text, tex = markdown(RUN, RESULTS), latex(RUN, RESULTS)
+    text, tex = markdown(Compared(RUN, RESULTS)), latex(Compared(RUN, RESULTS))
     assert (
         "| base | 3 | 0.350 [0.150, 0.650] | 0.500 [0.500, 0.500] | 2.0 | 1024 | 50 | 2 |" in text
     )
@@ -160,7 +162,7 @@ def test_markdown_and_latex_say_the_same():
             and "3 clips of 9 frames" in written
         )
     assert text.count("have no videos of the prompts that their entries were optimised with") == 1
-    assert "Zero-shot" not in markdown(RUN | {"methods": RUN["methods"][:2]}, RESULTS)
+    assert "Zero-shot" not in markdown(Compared(RUN | {"methods": RUN["methods"][:2]}, RESULTS))
     assert r"x\_y, zero-shot" in tex and "Motion (+)" in text and "Leak (-)" in text
 
 
@@ -168,7 +170,9 @@ def test_a_mean_over_fewer_clips_says_of_how_many():
     few = [one for one in RESULTS if (one["method"], one["clip"]) != ("base", "c")] + [
         result("base", "c", kind, None) for kind in KINDS
     ]
-    assert "| base | 3 | 0.200 [0.150, 0.250] (2) | 0.500 [0.500, 0.500] |" in markdown(RUN, few)
+    assert "| base | 3 | 0.200 [0.150, 0.250] (2) | 0.500 [0.500, 0.500] |" in markdown(
+        Compared(RUN, few)
+    )
 
 
 def test_costs_that_differ_have_an_interval():
@@ -177,7 +181,7 @@ def test_costs_that_differ_have_an_interval():
         for one in RESULTS
         if one["method"] == "base"
     ]
-    assert "| 2.7 [2.0, 4.0] | 1024 | 50 | 2 |" in markdown(RUN, slow)
+    assert "| 2.7 [2.0, 4.0] | 1024 | 50 | 2 |" in markdown(Compared(RUN, slow))
 
 
 def test_looking_like_the_reference_is_no_leak_where_the_prompt_describes_it():
@@ -202,13 +206,13 @@ def test_every_metric_and_cost_has_a_column():
     run = RUN | {"metrics": metrics}
     header = "| method | Clips | Motion fidelity (+) | Motion cosine (+) | Prompt fidelity (+) | Temporal consistency (+) | Appearance leakage (-) |"
     assert f"{header} Seconds | Peak memory, MiB | Forwards | Entry, KiB |" in markdown(
-        run, results
+        Compared(run, results)
     )
     assert (
         r"Appearance leakage (-) & Seconds & Peak memory, MiB & Forwards & Entry, KiB \\"
-        in latex(run, results)
+        in latex(Compared(run, results))
     )
-    assert all(metric["label"] in markdown(run, results) for metric in metrics)
+    assert all(metric["label"] in markdown(Compared(run, results)) for metric in metrics)
 
 
 def test_metrics_that_the_first_tables_leave_out_have_their_own():
@@ -220,7 +224,7 @@ def test_metrics_that_the_first_tables_leave_out_have_their_own():
         one | {"metrics": {"motion_fidelity": one["metrics"]["motion"], "leak": 0.5}}
         for one in RESULTS
     ]
-    first, others = markdown(RUN | {"metrics": metrics}, results).split(
+    first, others = markdown(Compared(RUN | {"metrics": metrics}, results)).split(
         "## Other metrics, all prompts"
     )
     assert "leak" not in first and "| method | Clips | motion_fidelity (+) | Seconds |" in first

@@ -1,107 +1,71 @@
-"""The demo's plan, its folder and its numbers; the whole of it runs in tests/test_packaging.py."""
+"""The demo: its options become those of a benchmark. tests/test_packaging.py runs it."""
 
 from __future__ import annotations
 
-import csv
-
 import pytest
+import torch
 
-from datamodules.manifest import read_manifest, read_prompts
-from datamodules.synthetic import HELD_OUT, SPRITE_MOTIONS, World
-from trainers.commands.demo import main
-from trainers.commands.demo_journey import Journey, claim
-from trainers.commands.demo_report import summary
-from trainers.commands.demo_tasks import MOTIONS, tasks_of, write_inputs
+from datamodules.synthetic import MOTIONS
+from trainers.benchmark.run import Benchmark
+from trainers.commands import benchmark, report
+from trainers.commands.demo import _parser, benchmark_options, main
+from trainers.motion import cores
 
-
-def test_each_motion_has_its_turn_on_held_out_clips():
-    tasks = tasks_of(9, 2, seed=0)
-    assert [task.clip.motion for task in tasks] == [*MOTIONS, *MOTIONS[:2]]
-    assert len({task.name for task in tasks}) == 9
-    assert all(int(task.name.rsplit("-", 1)[1]) < HELD_OUT for task in tasks)
+OPTIONS = ["--clips", "8", "--prompts", "3", "--seed", "4", "--steps", "5", "--inner-steps", "2"]
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_prompts_are_of_the_clips_kind_and_tell_another_palette(seed):
-    for task in tasks_of(7, 6, seed):
-        prompts = [task.prompt, *task.new_prompts]
-        assert len(set(prompts)) == 7 and set(prompts) <= set(World().prompts())
-        assert not [prompt for prompt in prompts if task.clip.palette in prompt.split()]
-        assert all(
-            (" over " in prompt) == (task.clip.motion in SPRITE_MOTIONS) for prompt in prompts
-        )
+@pytest.fixture
+def ran(monkeypatch):
+    """The benchmarks that would have run."""
+    ran = []
+    monkeypatch.setattr(Benchmark, "run", lambda self, chosen: ran.append(self) or 0)
+    return ran
 
 
-def test_fit_and_predict_can_read_what_is_written(tmp_path):
-    tasks = tasks_of(2, 3, seed=4)
-    write_inputs(tmp_path, tasks)
-    manifest = read_manifest(tmp_path / "clips.csv")
-    assert [(row.name, row.prompt, row.seed) for row in manifest] == [
-        (task.name, task.prompt, task.seed) for task in tasks
-    ]
-    assert [row.video for row in manifest] == [str(tmp_path / task.reference) for task in tasks]
-    pairs = read_prompts(tmp_path / "prompts.csv")
-    assert [(pair.entry, pair.prompt, pair.seed) for pair in pairs] == [
-        (task.name, prompt, task.new_seed) for task in tasks for prompt in task.injected
-    ]
-    assert all(
-        task.seed != task.new_seed and (tmp_path / task.reference).stat().st_size for task in tasks
+@pytest.mark.parametrize(
+    ("backbone", "setup"),
+    [("tiny-rope", "ditflow-positions"), ("tiny-sincos", "ditflow-sinusoidal")],
+)
+def test_its_options_are_those_of_a_benchmark(ran, tmp_path, backbone, setup):
+    options = _parser().parse_args([*OPTIONS, "--backbone", backbone, "--out", str(tmp_path)])
+    assert benchmark.main(["test", *benchmark_options(options)]) == 0
+    (run,) = ran
+    kinds = {method.name: method.kinds(run.kinds) for method in run.methods}
+    new = ["prompt-2", "prompt-3", "prompt-4"]
+    assert kinds == {"backbone": ["prompt-1"], setup: ["prompt-1"], f"{setup}-zero-shot": new}
+    motions = [clip.name.split("-")[0] for clip in run.data.clips()]
+    assert motions == [*MOTIONS, MOTIONS[0]] and run.settings.seed == 4
+    wanted = {"backbone": backbone, "dtype": "float32", "steps": 5, "inner_steps": 2}
+    assert run.settings.model == wanted and run.folder.path == tmp_path
+
+
+def test_seed_draws_other_prompts(ran):
+    for seed in "01":
+        options = _parser().parse_args(["--seed", seed])
+        benchmark.main(["test", *benchmark_options(options)])
+    first, second = ([clip.prompts for clip in run.data.clips()] for run in ran)
+    assert first != second and "steps" not in ran[0].settings.model
+
+
+def test_processes_share_the_clips_without_a_gpu(monkeypatch):
+    monkeypatch.setattr(cores, "processes", lambda jobs: min(jobs, 2))
+    two, one = (["--trainer.accelerator", "cpu", "--trainer.devices", n] for n in "21")
+    for gpu, clips, wanted in ((False, "6", two), (False, "1", one), (True, "6", [])):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
+        words = benchmark_options(_parser().parse_args(["--clips", clips]))
+        assert words[len(words) - 4 :] == wanted or (gpu and "--trainer.devices" not in words)
+
+
+def test_it_makes_the_page_and_prints_the_table(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(benchmark, "main", lambda words: 1)
+    monkeypatch.setattr(report, "main", lambda words: print("page of", *words) or 0)
+    text = (
+        "Made.\n\n## All prompts\n\n| method | Motion |\n| --- | --- |\n| smm | .5 |\n\n## Other\n"
     )
-    with open(tmp_path / "prompts.csv", newline="") as file:
-        assert len(list(csv.reader(file))) == 7
-
-
-def test_a_folder_belongs_to_its_settings(tmp_path):
-    claim(tmp_path / "demo", {"clips": 2})
-    claim(tmp_path / "demo", {"clips": 2})
-    with pytest.raises(ValueError, match="other settings.*--out"):
-        claim(tmp_path / "demo", {"clips": 3})
-
-
-def test_what_is_there_is_not_made_again_and_keeps_its_seconds(tmp_path):
-    journey, made = Journey(tmp_path, "tiny-rope", []), []
-
-    def make():
-        made.append(True)
-        (tmp_path / "b").touch()
-
-    (tmp_path / "a").touch()
-    journey._timed("plain", ["a", "b"], make)
-    seconds = journey._seconds()
-    journey._timed("plain", ["a", "b"], make)
-    assert made == [True] and journey._seconds() == seconds and seconds["plain"] >= 0
-
-
-def test_summary_is_the_mean_over_videos_of_a_kind():
-    def video(cosine, accuracy):
-        return {"motion_cosine": cosine, "prompt_accuracy": accuracy}
-
-    clips = [
-        {
-            "plain": video(0.0, 1.0),
-            "optimised": video(0.8, 1.0),
-            "injected": [video(0.5, 1.0), video(0.7, 0.0)],
-        },
-        {
-            "plain": video(0.2, 0.0),
-            "optimised": video(0.6, 1.0),
-            "injected": [video(0.1, 1.0), video(0.3, 1.0)],
-        },
-    ]
-    results = summary(clips, {"plain": 1.0, "optimised": 7.0})
-    assert results["plain"] == {
-        "motion_cosine": pytest.approx(0.1),
-        "prompt_accuracy": 0.5,
-        "seconds": 1.0,
-        "videos": 2,
-    }
-    assert results["injected"] == {
-        "motion_cosine": pytest.approx(0.4),
-        "prompt_accuracy": 0.75,
-        "seconds": None,
-        "videos": 4,
-    }
-    assert results["clips"] == clips
+    (tmp_path / "table.md").write_text(text)
+    assert main(["--out", str(tmp_path)]) == 1  # as of the benchmark
+    said = capsys.readouterr().out
+    assert f"page of {tmp_path}" in said and "smm" in said and "Other" not in said
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ from ditflow.core.sizes import Compression, VideoSize
 from ditflow.models import sketch_backbone
 from tests.clips import arguments
 from tests.registry import tiny_folder
-from trainers.commands.demo_journey import Journey
 from trainers.motion import cores
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -73,18 +72,6 @@ def test_as_many_processes_as_jobs_cores_and_memory(threads, monkeypatch):
     monkeypatch.setattr(cores, "cores", lambda: 8)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert cores.processes(6) == 2
-
-
-def test_the_demo_shares_out_what_is_missing(threads, monkeypatch, tmp_path):
-    monkeypatch.setattr(cores, "cores", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    journey = Journey(tmp_path, "tiny-rope", [])
-    two = ["--trainer.accelerator", "cpu", "--trainer.devices", "2"]
-    assert journey._shared(["a", "b", "c"]) == two
-    (tmp_path / "a").touch()
-    assert journey._shared(["a", "b"]) == []
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert journey._shared(["b", "c"]) == []
 
 
 CHOSEN = "import torch; torch.set_num_threads(3)"

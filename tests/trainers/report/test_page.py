@@ -23,9 +23,11 @@ from trainers.benchmark.folder import Item
 from trainers.benchmark.methods import methods_of
 from trainers.cli import main as ditflow
 from trainers.commands.report import main
-from trainers.report.page import loss_chart, page_of, section, tables
+from trainers.report.checked_json import ReportError
+from trainers.report.numbers import loss_chart, tables
+from trainers.report.page import page_of, section
 from trainers.report.parts import motion_pictures, reach_of, reference_pictures
-from trainers.report.run import ReportError, read_flow, read_run
+from trainers.report.run import read_flow, read_run
 
 MARKS = {name: Mark(index) for index, name in enumerate(METHODS)}
 SHARE = 10**6
@@ -314,6 +316,35 @@ def test_the_page_is_made_where_it_is_wanted_and_says_its_weight(run, tmp_path, 
     assert (tmp_path / "other.html").stat().st_size < page.stat().st_size
     assert ditflow(["report", str(run), "--out", str(tmp_path / "none" / "page.html")]) == 2
     assert "none" in capsys.readouterr().err
+
+
+def test_a_still_picture_has_a_row_for_the_reference_and_each_method(run):
+    """Seven frames of 128 x 128 in a row. A video that cannot be read has no row."""
+    for rows in (3, 2):
+        assert main([str(run)]) == 0
+        with Image.open(run / "still.png") as picture:
+            assert picture.size == (7 * 130 - 2, rows * 130 - 2)
+        for kind in KINDS:
+            (run / f"results/backbone/pan--{kind}.mp4").write_bytes(b"no video")
+
+
+def test_only_kinds_of_prompts_that_a_method_makes_are_missing(run):
+    """Where no kind has videos of all methods, all kinds are shown."""
+    methods = json.loads((run / "run.json").read_text())["methods"]
+    kinds = (["caption"], ["subject", "scene"])
+    change(
+        run / "run.json",
+        methods=[row | {"kinds": of} for row, of in zip(methods, kinds, strict=True)],
+    )
+    for name in ("backbone/pan--subject", "ditflow-latents/pan--caption", "backbone/pan--caption"):
+        for suffix in (".json", ".mp4"):
+            (run / f"results/{name}{suffix}").unlink()
+    for file in (*run.glob("results/backbone/*--s*"), *run.glob("results/ditflow-latents/*--c*")):
+        file.unlink()
+    read = read_run(run)
+    results = list(read.results())
+    assert [one.item.name for one in results if one.problem] == ["pan--caption"]
+    assert page_of(read, results, SHARE).kind == ""
 
 
 @pytest.mark.parametrize("megabytes", ["0", "-1", "nan", "inf", "many"])
