@@ -31,8 +31,8 @@ FLOORS = {
     3: ("ditflow.compatibility", "ditflow.recipe", "ditflow.metrics", "ditflow.visual"),
     4: ("ditflow.transfer",),
     5: ("datamodules",),
-    6: ("trainers.motion", "trainers.report", "trainers.parser_errors", "trainers.extras"),
-    7: ("trainers.benchmark", "trainers.pretraining"),
+    6: ("trainers.motion", "trainers.parser_errors", "trainers.extras"),
+    7: ("trainers.benchmark", "trainers.report", "trainers.pretraining"),
     8: ("trainers.commands",),
     9: ("trainers.cli",),
 }
@@ -67,6 +67,10 @@ WITHIN = {
     "ditflow.motion.motionclone": ATTENTION,
     "ditflow.motion.motionflow": ATTENTION,
     "ditflow.visual.page": ("ditflow.visual.curves",),
+    # a report shows the folder of a benchmark
+    "trainers.report.numbers": ("trainers.benchmark.statistics",),
+    "trainers.report.page": ("trainers.benchmark.text",),
+    "trainers.report.run": ("trainers.benchmark.compared", "trainers.benchmark.folder"),
 }
 
 # Where a dependency may be named.

@@ -1,4 +1,6 @@
-"""The command `ditflow`: one sentence for each mistake, and no import before it is needed.
+"""The command `ditflow`: it finds the command, and says each mistake in one sentence.
+
+Nothing heavy is imported before it is needed, so that help answers at once.
 
 Exit codes: 0 all done, 1 some clips failed or remain, 2 something asked for cannot be done (one
 sentence on stderr), 143 after SIGTERM.
@@ -10,6 +12,8 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from trainers.extras import missing
+
 TOP_HELP = """\
 usage: ditflow [-h] [--version] {fit,predict,bank,test,ablate,report,demo} ...
 
@@ -19,27 +23,29 @@ commands:
   fit       take the motion of clips into a bank
               ditflow fit --config configs/tiny-rope.yaml --data.manifest clips.csv --bank bank/
   predict   make videos from a bank's motions and new prompts, without the clips
-              ditflow predict --config configs/tiny-rope.yaml --bank bank/ --data.prompts prompts.txt --out videos/
-  bank      look into a bank: list, show, status, verify; keep it in order: reindex, merge, export, rm, gc
+              ditflow predict --config configs/tiny-rope.yaml --bank bank/ --data.prompts new.txt
+  bank      look into a bank (list, show, status, verify) and keep it in order (reindex, merge,
+            export, rm, gc)
               ditflow bank list bank/
-  test      many methods on the same clips and prompts, measured and compared; resumable
+  test      make and measure the videos of several methods on the same clips and prompts
               ditflow test --config configs/benchmarks/synthetic.yaml --out runs/synthetic/
-  ablate    what block, window, inner steps and temperature do to a method, as curves
+  ablate    how block, window, inner steps and temperature change a method, as curves
               ditflow ablate --config configs/benchmarks/ablation.yaml --out runs/ablation/
   report    a tested run as one page: videos side by side, motion as colours, numbers
               ditflow report runs/synthetic/
   demo      build a bank, generate and measure on synthetic clips, offline
 
 options:
-  -h, --help  show this help, or a command's own after its name
+  -h, --help  show this help, or a command's own after its name; `--help all` shows every option
   --version   show the version
   --debug     show the traceback of an error (also DITFLOW_TRACEBACK=1)
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code. Without `argv` the process's own arguments are
-    taken, which ranks that are launched again see too.
+    """Run one command and return its exit code.
+
+    `argv` is by default the arguments of the process.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if "--debug" in arguments:
@@ -55,22 +61,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if arguments[0] not in COMMANDS:
         return _refuse(f"ditflow has no command {arguments[0]!r}: it has {', '.join(COMMANDS)}.")
+    if arguments[-2:] == ["--help", "all"]:
+        arguments.pop()
+    elif {"-h", "--help"} & set(arguments[1:]) and (text := _short_help(arguments[0])):
+        print(text, end="")
+        return 0
     _keep_threads()
     return _one_sentence(lambda: COMMANDS[arguments[0]](arguments))
 
 
-def _keep_threads() -> None:
-    """A program that calls `main` and has PyTorch already keeps its number of threads.
+def _short_help(command: str) -> str:
+    """The options that people use; "" for a command that has so few that it shows all."""
+    from trainers.commands.short_help import HELP
 
-    Processes that are started from here see that number, too.
+    return HELP[command].text(command) if command in HELP else ""
+
+
+def _keep_threads() -> None:
+    """Keep the number of threads of a program that has imported PyTorch before it calls `main`.
+
+    Processes that are started from here see that number too.
     """
     if torch := sys.modules.get("torch"):
         os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
 
 
 def _one_sentence(command: Callable[[], int]) -> int:
-    """A mistake of the user's is one sentence on stderr and exit code 2; a mistake of ours keeps
-    its traceback.
+    """The exit code of a command. A user's mistake is one sentence on stderr and code 2; a defect
+    of the program keeps its traceback.
     """
     if os.environ.get("DITFLOW_TRACEBACK", "0") not in ("", "0"):
         return command()
@@ -94,6 +112,8 @@ def _one_sentence(command: Callable[[], int]) -> int:
             else str(error)
         )
         return _refuse(reason)
+    except ModuleNotFoundError as error:
+        return _refuse(missing(error))
     except Exception as error:
         if not _is_refusal(error):
             raise
@@ -101,10 +121,10 @@ def _one_sentence(command: Callable[[], int]) -> int:
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Errors that speak to the user: ours are ValueErrors, the Trainer's have a class of their own,
-    and an optional package may be missing.
+    """Whether an error speaks to the user: ours are ValueErrors, and two classes of Lightning's and
+    PyTorch's do so too.
     """
-    return isinstance(error, ValueError | ModuleNotFoundError) or type(error).__name__ in (
+    return isinstance(error, ValueError) or type(error).__name__ in (
         "MisconfigurationException",
         "OutOfMemoryError",
     )
@@ -115,23 +135,18 @@ def _refuse(sentence: str) -> int:
     return 2
 
 
-def _lightning(arguments: list[str]) -> int:
-    """`fit` and `predict`. Their help costs the import of everything that they could run, so it is
-    made once and kept.
-    """
-    from trainers.commands import help_cache
+def _fit(arguments: list[str]) -> int:
+    from trainers.commands.fit import Fit
+    from trainers.commands.motion_cli import run
 
-    if arguments[1:] in (["-h"], ["--help"]) and (text := help_cache.read(arguments)):
-        print(text, end="")
-        return 0
-    if arguments[1:] in (["-h"], ["--help"]):
-        from trainers.commands.fit import help_text
+    return run(Fit, arguments)
 
-        print(help_cache.write(arguments, help_text(arguments)), end="")
-        return 0
-    from trainers.commands.fit import run
 
-    return run(arguments)
+def _predict(arguments: list[str]) -> int:
+    from trainers.commands.motion_cli import run
+    from trainers.commands.predict import Predict
+
+    return run(Predict, arguments)
 
 
 def _bank(arguments: list[str]) -> int:
@@ -159,7 +174,8 @@ def _demo(arguments: list[str]) -> int:
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    **dict.fromkeys(("fit", "predict"), _lightning),
+    "fit": _fit,
+    "predict": _predict,
     **dict.fromkeys(("test", "ablate"), _benchmark),
     "bank": _bank,
     "report": _report,

@@ -5,6 +5,7 @@ every configuration.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ import yaml
 from ditflow.bank import MotionBank
 from tests.clips import NAMES, arguments, ditflow, hashes
 from tests.registry import tiny_folder
+from trainers.commands.short_help import HELP
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
@@ -357,42 +359,60 @@ def fastest(*words: str, cwd: Path, **environment: str) -> tuple[float, str]:
     return min(runs)
 
 
-def test_help_answers_at_once(tmp_path):
-    """The bounds are for an idle machine; this one may be half as fast."""
-    cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
-    seconds, top = fastest("--help", cwd=tmp_path)
-    assert seconds < 0.6 and all(word in top for word in ("fit", "predict", "bank", "demo"))
-    first = start("fit", "--help", cwd=tmp_path, **cache).communicate()[0]
-    seconds, again = fastest("fit", "--help", cwd=tmp_path, **cache)
-    assert seconds < 1 and again == first and "--model.backbone" in first and "--bank" in first
+@pytest.mark.parametrize("command", ["", *HELP, "bank", "report", "demo"])
+def test_help_answers_at_once(tmp_path, command):
+    """The bound is for an idle machine; this one may be half as fast."""
+    seconds, text = fastest(*command.split(), "--help", cwd=tmp_path)
+    assert seconds < 0.6 and f"usage: ditflow {command}".strip() in text
 
 
-def test_help_is_kept_apart_by_what_it_depends_on(tmp_path, monkeypatch):
-    from trainers.commands import help_cache
+def test_short_help_imports_nothing_heavy(tmp_path):
+    heavy = "{'torch', 'lightning', 'jsonargparse', 'numpy'} & set(sys.modules)"
+    code = f"import sys; from trainers.cli import main; main(['fit', '--help']); print({heavy})"
+    variables = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    ran = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True)
+    assert ran.stdout.splitlines()[-1] == "set()", ran.stderr
 
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert help_cache.read(["fit", "--help"]) is None
-    assert (
-        help_cache.write(["fit", "--help"], "text") == "text" == help_cache.read(["fit", "--help"])
+
+@pytest.mark.parametrize("command", HELP)
+def test_short_help_says_what_the_whole_help_says(monkeypatch, capfd, command):
+    """Every option is one of the parser's, and its text begins with the same sentence."""
+    monkeypatch.setenv("COLUMNS", "4000")
+    assert ditflow(monkeypatch, command, "--help") == 0
+    short = capfd.readouterr().out
+    assert ditflow(monkeypatch, command, "--help", "all") == 0
+    whole = " ".join(capfd.readouterr().out.split())
+    shown = re.findall(r"^  --(\S+)\n((?:      .*\n)+)", short, re.MULTILINE)
+    assert [name for name, _ in shown] == ["config", *HELP[command].options]
+    for name, meaning in shown:
+        assert re.search(rf"--{re.escape(name)}[ ,\]]", whole), name
+        sentence = " ".join(meaning.split()).partition(". ")[0].rstrip(".")
+        assert name == "config" or sentence in whole, name
+
+
+def test_an_example_of_help_is_a_command_that_is_understood(monkeypatch, tmp_path, capfd):
+    for command in ("fit", "predict"):
+        words = HELP[command].examples[0].split()[1:]
+        assert ditflow(monkeypatch, *words, "--print_config") == 0
+        assert yaml.safe_load(capfd.readouterr().out)["bank"] == "bank/"
+
+
+def test_a_package_of_an_extra_that_is_missing_is_named_with_its_extra():
+    """The module is hidden from a process of its own."""
+    hide = "import sys; sys.modules['jinja2'] = None"
+    code = f"{hide}; from trainers.cli import main; sys.exit(main(['report', 'run']))"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (
+        2,
+        "ditflow: jinja2 is not installed, and this needs it: pip install 'ditflow[report]'.\n",
     )
-    assert help_cache.read(["predict", "--help"]) is None
-    help_cache.write(["predict", "--help"], "")
-    assert help_cache.read(["predict", "--help"]) is None, "an empty file is no help"
-    with monkeypatch.context() as wide:
-        wide.setenv("COLUMNS", "200")
-        assert help_cache.read(["fit", "--help"]) is None
-    with monkeypatch.context() as newer:
-        newer.setattr(help_cache, "_version", lambda package: "999")
-        assert help_cache.read(["fit", "--help"]) is None
 
 
-def test_help_without_a_cache_folder(tmp_path, monkeypatch):
-    from trainers.commands import help_cache
-
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert help_cache.write(["fit", "--help"], "text") == "text"
-    assert help_cache.read(["fit", "--help"]) is None
+@pytest.mark.parametrize(("option", "instead"), [("out", "--out"), ("bank", "--bank")])
+def test_a_place_has_one_option(refused, clips, option, instead):
+    said = refused(*arguments("fit", "bank", manifest=clips), f"--data.{option}", "elsewhere")
+    assert said == f"ditflow: --data.{option} is not an option: give {instead} instead.\n"
 
 
 def test_words_that_are_no_command(monkeypatch, capfd):
