@@ -1,4 +1,4 @@
-"""What happens around the steps: the bank is kept up to date, and videos are written."""
+"""Callbacks around the steps: they keep the bank up to date and write videos."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
-from datamodules.generations import Generation
-from datamodules.queue import inflight as records
+from datamodules.queue import inflight
+from datamodules.queue.generation_queue import Generation
 from ditflow.bank import EntryError
 from ditflow.files import make_folder
 from ditflow.sampling.state import State
@@ -19,10 +19,10 @@ from trainers.motion.optimization import MotionOptimization, Work
 
 
 class BankWriter(Checkpoint):
-    """Keeps the bank: a record after each step, entries after the last.
+    """Saves the batch in flight after each step, and puts its entries into the bank after the last.
 
-    The last step leaves no record. Killed between it and the last entry, a run repeats it from the
-    record before, and finds the entries that are there.
+    The last step saves no batch. A run that is killed between that step and the last entry repeats
+    the step, and keeps the entries that exist.
     """
 
     def on_train_batch_end(
@@ -33,8 +33,8 @@ class BankWriter(Checkpoint):
         work: Work = outputs["work"]
         names, settings, step = work.batch.leg.names, work.batch.settings, work.state.step
         if step < module.iterations:
-            guided = module.method.guided.start < step <= module.method.guided.stop
-            records.save(
+            guided = module.recipe.guided.start < step <= module.recipe.guided.stop
+            inflight.save(
                 trainer.datamodule.bank,
                 names,
                 settings,
@@ -47,13 +47,13 @@ class BankWriter(Checkpoint):
         try:
             entries = module.entries(work)
         except EntryError as error:
-            return trainer.datamodule.give_up(work.batch, error)
-        trainer.datamodule.publish(work.batch, entries)
+            return trainer.datamodule.outcomes.give_up(work.batch, error)
+        trainer.datamodule.outcomes.publish(work.batch, entries)
 
     def on_save_checkpoint(
         self, trainer: Trainer, module: MotionOptimization, checkpoint: dict[str, Any]
     ) -> None:
-        """The batch in flight; what is done is in the bank."""
+        """Add the batch in flight. Finished clips are in the bank."""
         if (work := module.work) is not None and work.state.step < module.iterations:
             checkpoint["batch"] = {
                 "names": list(work.batch.leg.names),
@@ -67,16 +67,17 @@ class BankWriter(Checkpoint):
     ) -> None:
         """Put the batch back into the bank, from which every run goes on."""
         if checkpoint["tensors"] and not all(
-            map(trainer.datamodule.clips.is_done, checkpoint["batch"]["names"])
+            map(trainer.datamodule.library.is_done, checkpoint["batch"]["names"])
         ):
             state = State.from_tensors(checkpoint["tensors"])
-            records.restore(
+            inflight.restore(
                 trainer.datamodule.bank, state=state, steps=module.iterations, **checkpoint["batch"]
             )
 
     def on_fit_end(self, trainer: Trainer, module: MotionOptimization) -> None:
-        """What rank 0, who stays to the end, says of it; a run that was killed just then left this
-        to the next, which may have no clip to do.
+        """Write the index and settle the requests, on rank 0, which stays to the end.
+
+        The next run does so for one that was killed before, even if it has no clip to do.
         """
         bank = trainer.datamodule.bank
         if trainer.is_global_zero and bank.asked.names():
@@ -86,9 +87,7 @@ class BankWriter(Checkpoint):
 
 
 class VideoWriter(Callback):
-    """Writes each video of `predict`, and of `fit` where clips are finished. Files appear when they
-    are whole.
-    """
+    """Writes videos of `predict`, and of `fit` with `finish`. A file appears once it is whole."""
 
     def on_train_batch_end(
         self, trainer: Trainer, module: MotionOptimization, outputs: Any, batch: Any, batch_idx: int
@@ -112,8 +111,7 @@ class VideoWriter(Callback):
 
 
 class PreviewWriter(Callback):
-    """Writes what the video would be if the present step were the last, every so many steps of
-    `fit`.
+    """Writes a preview during `fit`: the video as the model predicts it at the present step.
 
     Args:
         every: Steps between two previews of a clip.

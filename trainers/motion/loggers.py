@@ -1,78 +1,78 @@
-"""The loss of every clip in the loggers of every rank: Lightning's own logging reaches rank 0 only,
-and each rank has clips of its own.
+"""The loss of every clip in the loggers, whichever rank it was optimised on.
 
-Each other rank opens the same loggers for itself. One that counts its versions in a folder gets
-rank 0's version with the rank behind it; one that opens runs on a server opens a run.
+Lightning's loggers write on rank 0 alone. It logs its own clips after each guided step, and those
+of other ranks once the bank has their entries, which hold the losses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from lightning import Callback, Trainer
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
 
-from trainers.motion.optimization import MotionOptimization
+from ditflow.bank import BankError
+from trainers.motion.optimization import MotionOptimization, Work
 
 
 class ClipLosses(Callback):
-    """Logs `loss/<clip>` after each guided step: the loss before the last update, at the number of
+    """Logs `loss/<clip>`: the loss before the last update of each guided step, at the number of
     that denoising step.
+
+    A clip that goes on from an earlier run is logged from its first step, so that each run has
+    whole curves.
     """
 
-    def setup(self, trainer: Trainer, module: MotionOptimization, stage: str) -> None:
-        """While the ranks still hear of each other."""
-        for logger in trainer.loggers if stage == "fit" and trainer.world_size > 1 else ():
-            _make_own(logger, trainer)
+    def __init__(self) -> None:
+        self._logged: dict[str, int] = {}  # guided steps of each clip
 
     def on_train_batch_end(
         self, trainer: Trainer, module: MotionOptimization, outputs: Any, *_: Any
     ) -> None:
-        if not outputs or not trainer.loggers:
+        if not outputs or not self._is_wanted(trainer):
             return
-        work, window = outputs["work"], module.method.guided
-        if window.start < work.state.step <= window.stop:
-            losses = dict(
-                zip(
-                    (f"loss/{name}" for name in work.batch.leg.names),
-                    work.state.losses[-1][-1].tolist(),
-                    strict=True,
-                )
-            )
-            with _speaking():
-                for logger in trainer.loggers:
-                    logger.log_metrics(losses, step=work.state.step - 1)
+        work: Work = outputs["work"]
+        first = module.recipe.guided.start
+        for index, name in enumerate(work.batch.leg.names):
+            curve = [float(losses[-1][index]) for losses in work.state.losses]
+            self._log(trainer, name, curve, first)
+        if work.state.step == module.iterations:
+            self._log_others(trainer)
 
     def on_train_end(self, trainer: Trainer, module: MotionOptimization) -> None:
-        self._save(trainer)
+        self._finish(trainer)
 
     def on_exception(
         self, trainer: Trainer, module: MotionOptimization, exception: BaseException
     ) -> None:
-        self._save(trainer)
+        self._finish(trainer)
 
-    def _save(self, trainer: Trainer) -> None:
-        with _speaking():
+    def _finish(self, trainer: Trainer) -> None:
+        if self._is_wanted(trainer):
+            self._log_others(trainer)
             for logger in trainer.loggers:
                 logger.save()
 
+    def _log_others(self, trainer: Trainer) -> None:
+        """Log the clips of this run that others have put into the bank."""
+        queue = getattr(trainer.datamodule, "queue", None)
+        if queue is None:  # the run ended before its clips were shared out
+            return
+        bank = trainer.datamodule.bank
+        for name in sorted(bank.keys() & set(queue.plan.todo) - self._logged.keys()):
+            try:
+                metadata = bank.metadata(name)
+            except BankError:  # damaged or removed since: whoever reads the bank is told
+                continue
+            self._log(trainer, name, [losses[-1] for losses in metadata.losses], metadata.window[0])
 
-def _make_own(logger: Logger, trainer: Trainer) -> None:
-    if isinstance(logger, CSVLogger | TensorBoardLogger):
-        version = trainer.strategy.broadcast(logger.version if trainer.is_global_zero else None)
-        name = version if isinstance(version, str) else f"version_{version}"
-        logger._version = version if trainer.is_global_zero else f"{name}-rank{trainer.global_rank}"
+    def _log(self, trainer: Trainer, name: str, curve: Sequence[float], first: int) -> None:
+        known = self._logged.get(name, 0)
+        for step, loss in enumerate(curve[known:], start=first + known):
+            for logger in trainer.loggers:
+                logger.log_metrics({f"loss/{name}": loss}, step=step)
+        self._logged[name] = max(known, len(curve))
 
-
-@contextmanager
-def _speaking() -> Iterator[None]:
-    """Loggers ask whether this is rank 0 before they say anything."""
-    rank = getattr(rank_zero_only, "rank", 0)
-    rank_zero_only.rank = 0
-    try:
-        yield
-    finally:
-        rank_zero_only.rank = rank
+    @staticmethod
+    def _is_wanted(trainer: Trainer) -> bool:
+        return trainer.is_global_zero and bool(trainer.loggers)

@@ -1,8 +1,8 @@
-"""How far a library of clips has come, from what a bank's folder shows: entries, failures, records
-of batches in flight, and leases. Loads no torch.
+"""Progress of a library of clips, read from the bank's folder: entries, failures, batches in flight
+and leases. Loads no torch.
 
-All processes that build the bank are counted, on whatever host, and clocks are never compared:
-speed is what the batches in flight say of themselves.
+It counts all processes that build the bank, on any host. Clocks are never compared: speeds come
+from the seconds that each batch in flight records.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from datamodules.queue import inflight as records
-from datamodules.queue.inflight import Record
+from datamodules.queue import inflight
+from datamodules.queue.inflight import InflightBatch
 from ditflow.bank import Failure, MotionBank
 from ditflow.bank.leases import Leases
 
 
 @dataclass(frozen=True)
 class Flight:
-    """A batch that was begun. `holder` works on it; "" where nobody does."""
+    """A batch that was begun. `holder` is the process that works on it, "" if none does."""
 
-    record: Record
+    record: InflightBatch
     holder: str
 
     @property
     def clips_per_second(self) -> float:
-        """0 where it cannot be told yet."""
+        """0 before the first step."""
         record = self.record
         return (
             len(record.names) * record.step / record.steps / record.seconds
@@ -44,8 +44,8 @@ class Flight:
 
 @dataclass(frozen=True)
 class Progress:
-    """A library at one moment. `asked`, `done` and the keys of `failed` are clips; `holders` are
-    the processes at work.
+    """A library at one moment. `asked`, `done` and the keys of `failed` are names of clips;
+    `holders` are the processes at work.
     """
 
     asked: frozenset[str]
@@ -61,7 +61,7 @@ class Progress:
 
     @property
     def work_left(self) -> float:
-        """In clips; what is behind a batch in flight is taken off."""
+        """The clips left, less the finished part of the batches in flight."""
         return len(self.left) - sum(
             flight.record.step
             / flight.record.steps
@@ -71,8 +71,8 @@ class Progress:
 
     @property
     def clips_per_hour(self) -> float:
-        """Of all processes at work together, each as fast as the mean of those that can be told; 0
-        where none can.
+        """Speed of all processes together. A process whose speed is unknown counts as the mean of
+        the others; 0 if all are unknown.
         """
         speeds = [
             flight.clips_per_second
@@ -83,7 +83,7 @@ class Progress:
 
     @property
     def seconds_left(self) -> float | None:
-        """Until the last clip is done if nobody joins or leaves; None where it cannot be told."""
+        """Time until the last clip is done if no process joins or leaves; None if unknown."""
         if not self.left or not self.clips_per_hour:
             return None if self.left else 0.0
         slowest = max(
@@ -110,13 +110,12 @@ class Progress:
 
 
 class Watcher:
-    """Looks at a bank again and again: a holder whose heartbeat stands still between looks counts
-    as gone.
+    """Looks at a bank repeatedly. A process whose heartbeat stands still between looks counts as
+    gone.
 
     Args:
-        asked: The clips that count; by default all that the bank was asked for, and those that it
-            knows of.
-        done: Tells which clips are done; by default those with an entry.
+        asked: The clips to count; by default all that runs have asked for, and all in the bank.
+        done: Returns the clips that are done; by default those with an entry.
     """
 
     def __init__(
@@ -129,11 +128,11 @@ class Watcher:
         self._done = done if done is not None else bank.keys
 
     def look(self) -> Progress:
-        """What is done last: a clip that is published meanwhile is counted once."""
+        """Read the bank: entries last, so that a clip that is published meanwhile counts once."""
         dead = self._leases.dead()
         holders = {key: holder for key, holder in self._leases.holders().items() if key not in dead}
         begun, failures, done = (
-            list(records.begun(self.bank)),
+            list(inflight.begun(self.bank)),
             self.bank.failures(),
             set(self._done()),
         )
@@ -158,7 +157,7 @@ class Watcher:
         )
 
 
-def _holder(record: Record, holders: Mapping[str, str]) -> str:
+def _holder(record: InflightBatch, holders: Mapping[str, str]) -> str:
     return next((holders[key] for key in (record.key, *record.names) if key in holders), "")
 
 

@@ -1,5 +1,5 @@
-"""The bar of `fit` and `predict`. That of `fit` shows the whole library, whoever works on it: every
-rank, and every other job on the same bank.
+"""The progress bar of `fit` and `predict`. During `fit` it shows the whole library: the work of
+every rank, and of every other job on the same bank.
 """
 
 from __future__ import annotations
@@ -14,24 +14,21 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
-from datamodules.generations import Generation
+from datamodules.queue.generation_queue import Generation
 from ditflow.bank import BankError
 from trainers.motion.optimization import MotionOptimization
 from trainers.motion.progress import Progress, Watcher
 from trainers.motion.progress_view import words
 
-EVERY, SHARE = (
-    2.0,
-    0.01,
-)  # seconds between two looks at the bank; looks take no larger part of the time
+EVERY, SHARE = 2.0, 0.01
+"""Seconds between two looks at the bank, and the largest part of the time that looks may take."""
 
 
 class LibraryBar(TQDMProgressBar):
-    """Counts clips, not steps; a batch in flight counts by its steps. Beside it stands what this
-    rank is at.
+    """Counts clips. A batch in flight counts in part, by its steps. Beside the bar stand the clip,
+    step and loss of this rank.
 
-    A thread draws it, for a step may take minutes, and rank 0 may have nothing to do but wait for
-    the others.
+    A thread draws it, because a step may take minutes and rank 0 may only wait for the others.
     """
 
     def __init__(self) -> None:
@@ -49,8 +46,8 @@ class LibraryBar(TQDMProgressBar):
 
     def on_train_epoch_start(self, trainer: Trainer, module: MotionOptimization) -> None:
         if self.is_enabled:
-            clips = trainer.datamodule.clips
-            watcher = Watcher(clips.bank, clips.tasks, clips.done)
+            library = trainer.datamodule.library
+            watcher = Watcher(library.bank, library.tasks, library.done)
             self._stopped.clear()
             self._artist = threading.Thread(
                 target=self._keep_drawing, args=(watcher, module), name="progress", daemon=True
@@ -73,8 +70,8 @@ class LibraryBar(TQDMProgressBar):
         self.predict_progress_bar.set_description(f"{batch.entry}: {batch.prompt}"[:60])
 
     def _keep_drawing(self, watcher: Watcher, module: MotionOptimization) -> None:
-        """Until it is stopped, and once more then. A bank that cannot be looked at now may be
-        later.
+        """Draw until the bar is stopped, and once more then. Try again where the bank cannot be
+        read.
         """
         last = False
         while not last:

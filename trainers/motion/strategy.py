@@ -82,7 +82,8 @@ class Launcher(_SubprocessScriptLauncher):
             ]
             if lost and not self.begun.wait(GRACE):
                 print(
-                    f"ditflow: rank {lost[0][0]} ended before the work began, with exit code {lost[0][1]}.",
+                    f"ditflow: rank {lost[0][0]} ended before the work began, with exit code "
+                    f"{lost[0][1]}.",
                     file=sys.stderr,
                     flush=True,
                 )

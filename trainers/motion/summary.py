@@ -1,6 +1,4 @@
-"""What a run of `fit` has come to, as a table at its end. Clips that other processes did meanwhile
-are in it.
-"""
+"""The table at the end of `fit`: clips that this run, or others meanwhile, finished or failed."""
 
 from __future__ import annotations
 
@@ -12,27 +10,27 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from datamodules.library import Clips
+from datamodules.library import Library
 from ditflow.bank import BankError, MotionBank, UnknownEntryError
 from trainers.motion.progress import Progress, Watcher
 from trainers.motion.progress_view import ROWS, console_of, duration, words
 
 
 @rank_zero_only
-def print_summary(clips: Clips, todo: Collection[str], seconds: float) -> None:
-    """`todo` were to be done when the run began, `seconds` ago."""
-    console_of(sys.stdout).print(
-        summary(clips.bank, Watcher(clips.bank, clips.tasks, clips.done).look(), todo, seconds)
-    )
+def print_summary(library: Library, todo: Collection[str], seconds: float) -> None:
+    """Print the summary of a run that began `seconds` ago, with the clips `todo` to do."""
+    progress = Watcher(library.bank, library.tasks, library.done).look()
+    console_of(sys.stdout).print(summary(library.bank, progress, todo, seconds))
 
 
 def summary(
     bank: MotionBank, progress: Progress, todo: Collection[str], seconds: float
 ) -> RenderableType:
-    """A row for each clip that has come to something, the first of them, and one line for all."""
+    """A row for each finished or failed clip, up to a limit, and one line for the whole library."""
     new = sorted(progress.done.intersection(todo))
     speed = (
-        f", {len(new)} of them now in {duration(seconds)}: {3600 * len(new) / seconds:.3g} clips an hour"
+        f", {len(new)} of them now in {duration(seconds)}: "
+        f"{3600 * len(new) / seconds:.3g} clips an hour"
         if new
         else ""
     )
