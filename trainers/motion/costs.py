@@ -11,7 +11,7 @@ import torch
 
 from ditflow.core.sizes import VideoSize
 from ditflow.models import Model
-from ditflow.sampling.optimise import Guidance
+from ditflow.sampling.guidance import MotionGuidance
 
 # tensors (n, E) that a block keeps for its backward pass; counted on the embedded backbones: 12.5
 # to 12.7, in float32 as in 16 bits
@@ -35,7 +35,9 @@ def weights(backbone: Model) -> int:
     return backbone.dtype.itemsize * backbone.weights
 
 
-def memory(backbone: Model, size: VideoSize, batch_size: int, guidance: Guidance | None) -> float:
+def memory(
+    backbone: Model, size: VideoSize, batch_size: int, guidance: MotionGuidance | None
+) -> float:
     """Bytes at the peak of an update, estimated: the weights, what blocks keep for the backward
     pass until the signal has been read, and one block at work.
 

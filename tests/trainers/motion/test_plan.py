@@ -21,15 +21,15 @@ from ditflow.bank import MotionBank
 from ditflow.core.sizes import VideoSize
 from ditflow.models import ModelError, load_backbone, sketch_backbone
 from ditflow.motion import AttentionMotionFlow
-from ditflow.sampling.optimise import Guidance
+from ditflow.sampling.guidance import MotionGuidance
 from ditflow.sampling.variables import VARIABLES
 from ditflow.video import write_video
 from tests.clips import NAMES, arguments, ditflow
 from tests.registry import BACKBONES, SCHEDULER, SIZE, TRANSFORMER, tiny_folder
 from trainers.motion import costs, probe
 from trainers.motion.optimization import MotionOptimization
-from trainers.motion.plan import Work
 from trainers.motion.progress_bar import Tqdm
+from trainers.motion.workload import Workload
 
 ROOT = Path(__file__).parents[3]
 PUBLISHED = {  # heads, blocks, rotary positions, scheduler
@@ -142,7 +142,8 @@ def test_a_clip_that_cannot_be_done_is_named(run, clips, tmp_path):
     )
     assert (code, files(tmp_path)) == (1, before)
     assert (
-        "cannot be done: left: the bank has an entry 'left' that was made with prompt 'a cat' instead of 'a dog'"
+        "cannot be done: left: the bank has an entry 'left' that was made with prompt 'a cat' "
+        "instead of 'a dog'"
         in output
     )
 
@@ -354,7 +355,7 @@ def test_the_loss_of_each_clip_is_logged(run, clips, tmp_path):
 
 
 def test_batches_that_were_begun_come_first():
-    work = Work(
+    work = Workload(
         asked=9,
         left=tuple("abcdefg"),
         begun=((("b", "c"), 3),),
@@ -407,7 +408,7 @@ def test_memory_is_what_the_backward_pass_keeps(variable, dtype):
             chosen.position,
         )
     counted = sum(size for pointer, size in kept.items() if pointer not in weights)
-    guidance = Guidance(AttentionMotionFlow(backbone.spec.blocks - 1), variable)
+    guidance = MotionGuidance(AttentionMotionFlow(backbone.spec.blocks - 1), variable)
     estimate = costs.memory(backbone, size, 1, guidance) - dtype.itemsize * backbone.weights
     assert output is not None and counted < estimate < 1.5 * counted
 
@@ -484,7 +485,7 @@ def test_a_probe_ends_by_itself(monkeypatch):
 
 
 def test_clips_of_different_sizes_are_not_planned_into_one_batch():
-    work = Work(5, tuple("abcde"), (), {}, batch_size=2, steps=4, alike={"a": 1}.get)
+    work = Workload(5, tuple("abcde"), (), {}, batch_size=2, steps=4, alike={"a": 1}.get)
     assert sorted(work.batches) == [(1, 4), (2, 4), (2, 4)]
 
 
