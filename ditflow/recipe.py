@@ -116,11 +116,10 @@ class Choices:
         """How motion is optimised, without a look at whether it fits the model."""
         advice, signal = recommended(backbone.spec), self.signal
         variable = "latents" if signal is None else _or(self.variable, advice.variable)
-        window: float | tuple[int, int] = _or(self.window, advice.window)
         return MotionGuidance(
             signal=None if signal is None else signal.placed(advice.block),
             variable=variable,
-            window=window,
+            window=advice.window if self.window is None else self.window,
             learning_rate=_or(self.learning_rate, advice.learning_rate(variable, self.update)),
             inner_steps=self.inner_steps,
             injection_blocks=_or(self.injection_blocks, advice.injection_blocks),
