@@ -122,7 +122,8 @@ class MotionOptimization(L.LightningModule):
         self.automatic_optimization = False
         if signal is None and not finish:
             raise ValueError(
-                "without a signal there is no motion to keep, only videos to make: add --model.finish true."
+                "without a signal there is no motion to keep, only videos to make: add "
+                "--model.finish true."
             )
         self.choices = Choices(
             variable=variable_kind(variable),
