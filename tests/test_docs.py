@@ -37,7 +37,15 @@ def test_every_page_is_on_the_site(site):
 
 
 @pytest.mark.parametrize(
-    "module", ["ditflow", "ditflow.bank", "ditflow.metrics", "ditflow.motion", "ditflow.visual"]
+    "module",
+    [
+        "ditflow",
+        "ditflow.bank",
+        "ditflow.models",
+        "ditflow.metrics",
+        "ditflow.motion",
+        "ditflow.visual",
+    ],
 )
 def test_public_names_are_in_the_reference(site, module):
     from importlib import import_module
