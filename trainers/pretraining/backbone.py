@@ -1,212 +1,46 @@
-"""Pretraining of the embedded backbone: a CogVideoX VAE and transformer of the stock diffusers
-classes, small enough for a laptop, on the synthetic world.
+"""Pretraining of the embedded backbone on the synthetic world: a transformer and a VAE of the stock
+classes of CogVideoX.
 
     python -m trainers.pretraining.backbone fit --config configs/pretrain/vae.yaml
     python -m trainers.pretraining.backbone fit --config configs/pretrain/tiny-rope.yaml
 
-Each run resumes from its last checkpoint and, at its end, writes an ordinary diffusers folder.
+Each run resumes from its last checkpoint. At its end it writes a folder in diffusers format.
 """
 
-# B batch, F latent frames, C channels, T pixel frames, Y X pixel rows and columns, L text tokens
+# B batch, F latent frames, C channels, L text tokens
 from __future__ import annotations
 
-import math
-import string
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from diffusers import (
-    AutoencoderKLCogVideoX,
-    CogVideoXDDIMScheduler,
-    CogVideoXPipeline,
-    CogVideoXTransformer3DModel,
-)
+from diffusers import AutoencoderKLCogVideoX, CogVideoXPipeline, CogVideoXTransformer3DModel
 from diffusers.models.embeddings import get_3d_rotary_pos_embed
 from lightning.pytorch.cli import LightningCLI
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
-from datamodules.synthetic import PALETTES, SHAPES
-from ditflow.models.taps import Layout, taps
+from ditflow.models.registry import MODELS
+from ditflow.models.taps import taps
 from trainers.pretraining.correspondence import correspondence_loss, landing_distribution
+from trainers.pretraining.schedules import scheduled
+from trainers.pretraining.tiny import (
+    TEXT_TOKENS,
+    tiny_scheduler,
+    tiny_text_encoder,
+    tiny_transformer,
+)
 
-CHANNELS = (16, 32, 32)
-LATENT_CHANNELS = 8
-TEXT_TOKENS, TEXT_CHANNELS = 16, 64
-
-
-def tiny_vae() -> AutoencoderKLCogVideoX:
-    """A CogVideoX VAE that compresses time and space by four: 25 x 64 x 64 pixels become 7 x 16 x
-    16 latents of 8 channels.
-    """
-    levels = len(CHANNELS)
-    return AutoencoderKLCogVideoX(
-        down_block_types=("CogVideoXDownBlock3D",) * levels,
-        up_block_types=("CogVideoXUpBlock3D",) * levels,
-        block_out_channels=CHANNELS,
-        latent_channels=LATENT_CHANNELS,
-        layers_per_block=1,
-        norm_num_groups=4,
-        sample_height=64,
-        sample_width=64,
-        temporal_compression_ratio=4,
-    )
-
-
-def tiny_transformer(rotary: bool, blocks: int = 8) -> CogVideoXTransformer3DModel:
-    """A CogVideoX transformer of 128 channels on a token grid of 7 x 8 x 8, with rotary (5B class)
-    or sinusoidal (2B class) positions.
-    """
-    return CogVideoXTransformer3DModel(
-        num_attention_heads=4,
-        attention_head_dim=32,
-        in_channels=LATENT_CHANNELS,
-        out_channels=LATENT_CHANNELS,
-        time_embed_dim=128,
-        text_embed_dim=TEXT_CHANNELS,
-        num_layers=blocks,
-        sample_width=16,
-        sample_height=16,
-        sample_frames=25,
-        patch_size=2,
-        temporal_compression_ratio=4,
-        max_text_seq_length=TEXT_TOKENS,
-        use_rotary_positional_embeddings=rotary,
-    )
-
-
-def tiny_text_encoder() -> tuple[T5Tokenizer, T5EncoderModel]:
-    """A tokenizer of the world's words and a frozen random T5: all that the transformer needs is
-    that different words look different.
-    """
-    words = ("a", "over", "clouds", *PALETTES, *SHAPES)
-    characters = string.ascii_lowercase + string.digits + string.punctuation
-    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
-    pieces += [("▁" + word, -3.0) for word in words] + [
-        (character, -6.0) for character in characters
-    ]
-    tokenizer = T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=TEXT_TOKENS)
-    config = T5Config(
-        vocab_size=len(tokenizer),
-        d_model=TEXT_CHANNELS,
-        d_kv=16,
-        d_ff=64,
-        num_layers=1,
-        num_heads=4,
-        dropout_rate=0.0,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        encoder = T5EncoderModel(config).eval().requires_grad_(False)
-        order = encoder.encoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight
-        nn.init.normal_(
-            order,
-            std=8.0,
-            # as T5 begins, "a red disc over blue clouds" and "a blue disc over red clouds" are all but
-            # the same
-        )
-        return tokenizer, encoder
-
-
-def tiny_scheduler() -> CogVideoXDDIMScheduler:
-    return CogVideoXDDIMScheduler(
-        prediction_type="v_prediction",
-        rescale_betas_zero_snr=True,
-        snr_shift_scale=1.0,
-        timestep_spacing="trailing",
-        clip_sample=False,
-    )
-
-
-def cosine_decay(step: int, steps: int, warmup: int) -> float:
-    """Share of the learning rate at a step: linear warm-up, then half a cosine down to a
-    hundredth.
-    """
-    if step < warmup:
-        return (step + 1) / warmup
-    return (
-        0.01
-        + 0.99 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup)))) / 2
-    )
-
-
-class VAEPretraining(L.LightningModule):
-    """Reconstruction of clips with a light pull of the posterior to a standard normal.
-
-    `out` is the folder that the trained VAE is written to; its `scaling_factor` makes the latents'
-    standard deviation 1.
-    """
-
-    def __init__(
-        self,
-        out: str = "runs/pretrain/vae",
-        learning_rate: float = 2e-3,
-        kl_weight: float = 1e-4,
-        warmup: int = 50,
-        initial: str | None = None,
-        flicker: float = 0.0,
-    ) -> None:
-        super().__init__()
-        self.initial, self.flicker = initial, flicker
-        self.out, self.learning_rate, self.kl_weight, self.warmup = (
-            Path(out),
-            learning_rate,
-            kl_weight,
-            warmup,
-        )
-        self.vae = tiny_vae()
-        # start with little posterior noise: with the usual unit noise nothing is learned for
-        # hundreds of steps
-        with torch.no_grad():
-            self.vae.encoder.conv_out.conv.bias[LATENT_CHANNELS:] = -5.0
-        if (
-            initial is not None
-        ):  # refine the decoder of a trained one: its latents stay what they are
-            self.vae = AutoencoderKLCogVideoX.from_pretrained(initial)
-            self.vae.encoder.requires_grad_(False)
-
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        video = batch["video"]  # (B, C, T, Y, X) in [-1, 1]
-        posterior = self.vae.encode(video).latent_dist
-        wrong = self.vae.decode(posterior.sample()).sample.float() - video
-        error, flicker = wrong.square().mean(), wrong.diff(dim=2).square().mean()
-        divergence = posterior.kl().mean() / posterior.mean[0].numel()
-        self.log_dict(
-            {
-                "mse": error,
-                "flicker": flicker,
-                "kl": divergence,
-                "latent_std": posterior.mean.float().std(),
-            },
-            prog_bar=True,
-        )
-        return error + self.flicker * flicker + self.kl_weight * divergence
-
-    def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.AdamW(
-            self.vae.parameters(), lr=self.learning_rate, weight_decay=0.0
-        )
-        return scheduled(optimizer, self.trainer.max_steps, self.warmup)
-
-    def on_train_end(self) -> None:
-        if self.initial is None:
-            batch = next(iter(self.trainer.train_dataloader))["video"].to(self.device)
-            with torch.no_grad():
-                self.vae.register_to_config(
-                    scaling_factor=float(1 / self.vae.encode(batch).latent_dist.mode().std())
-                )
-        self.vae.save_pretrained(self.out)
+LAYOUT = MODELS[CogVideoXTransformer3DModel.__name__].layout
 
 
 class TransformerPretraining(L.LightningModule):
     """v-prediction on latents of the world, with prompt dropout for classifier-free guidance.
 
-    `vae` is the folder of the trained VAE, `out` the folder of the finished pipeline. `initial`, a
-    folder of a trained pipeline, gives the starting weights. Matrices of the blocks are trained by
-    Muon, everything else by AdamW.
+    `vae` is the folder of the trained VAE, and `out` that of the finished pipeline. Training starts
+    from the weights of the pipeline in `initial`, if given. Muon trains the matrices of the blocks,
+    AdamW all other weights.
     """
 
     def __init__(
@@ -257,7 +91,7 @@ class TransformerPretraining(L.LightningModule):
         )
         noisy = self.scheduler.add_noise(latents, noise, timestep)
         rope = self.rope and tuple(table.to(self.device) for table in self.rope)
-        with taps(self.transformer, Layout(), capture=self.correspondence_blocks) as recording:
+        with taps(self.transformer, LAYOUT, capture=self.correspondence_blocks) as recording:
             predicted = self.transformer(
                 hidden_states=noisy,
                 encoder_hidden_states=text,
@@ -329,12 +163,10 @@ class TransformerPretraining(L.LightningModule):
         self.export(self.transformer.half())
 
     def export(self, transformer: CogVideoXTransformer3DModel) -> None:
-        """Write the pipeline: transformer in half precision, the VAE, the text encoder and its
-        tokenizer.
-        """
+        """Write the pipeline with this transformer to the folder `out`."""
         tokenizer, text_encoder = self.__dict__["text"]
         vae = AutoencoderKLCogVideoX.from_pretrained(self.vae_folder)
-        vae.register_to_config(_name_or_path="")  # where it was trained is nobody's business
+        vae.register_to_config(_name_or_path="")  # do not publish a local path
         pipeline = CogVideoXPipeline(
             tokenizer=tokenizer,
             text_encoder=text_encoder,
@@ -343,16 +175,6 @@ class TransformerPretraining(L.LightningModule):
             scheduler=self.scheduler,
         )
         pipeline.save_pretrained(self.out)
-
-
-def scheduled(optimizer: torch.optim.Optimizer, steps: int, warmup: int) -> dict[str, Any]:
-    """What Lightning wants of `configure_optimizers`: the optimizer with `cosine_decay` at every
-    step.
-    """
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: cosine_decay(step, steps, warmup)
-    )
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from datamodules.synthetic import World
-from trainers.pretraining.backbone import scheduled
+from trainers.pretraining.schedules import scheduled
 
 TEXT_TOKENS, SIDE = 16, 64
 MEAN, DEVIATION = [0.5] * 3, [0.3] * 3

@@ -12,7 +12,7 @@ from torch.nn import functional
 from datamodules.pretraining import SyntheticLatents
 from datamodules.synthetic import HELD_OUT, SPRITE_MOTIONS, World
 from ditflow.models import load_backbone
-from trainers.pretraining.backbone import TEXT_TOKENS, tiny_text_encoder
+from trainers.pretraining.tiny import TEXT_TOKENS, tiny_text_encoder
 
 PROMPT, SWAPPED = "a red disc over blue clouds", "a blue disc over red clouds"
 
