@@ -25,8 +25,9 @@ from trainers.motion.progress_view import ROWS, console_of, plain
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 UNKNOWN_FRAMES = (
-    "Earlier versions did not write down how a clip's frames were read, and read other frames than a player shows from some "
-    "AVI, MPEG-TS, MKV and WebM files and from MP4 files that were cut without encoding them anew. Fit such a clip again."
+    "Earlier versions did not write down how a clip's frames were read, and read other frames than "
+    "a player shows from some AVI, MPEG-TS, MKV and WebM files and from MP4 files that were cut "
+    "without encoding them anew. Fit such a clip again."
 )
 
 
@@ -67,7 +68,8 @@ def show_entry(bank: MotionBank, arguments: argparse.Namespace, console: Console
     if losses:
         console.print(
             Text(
-                f"\nloss of {len(losses)} updates in steps {metadata.window[0]} to {metadata.window[1] - 1}",
+                f"\nloss of {len(losses)} updates in steps {metadata.window[0]} to "
+                f"{metadata.window[1] - 1}",
                 style="bold",
             )
         )
@@ -87,7 +89,8 @@ def verify_bank(bank: MotionBank, arguments: argparse.Namespace, console: Consol
         )
         console.print(
             Text(
-                f"{count(len(unknown), 'entry', 'entries')} without a word on how frames were read: {names}\n{UNKNOWN_FRAMES}"
+                f"{count(len(unknown), 'entry', 'entries')} without a word on how frames were read: "
+                f"{names}\n{UNKNOWN_FRAMES}"
             )
         )
     return reported(problems)

@@ -54,7 +54,8 @@ def _print_counts(bank: MotionBank, entries: int, console: Console) -> None:
     for name, failure in failures.items():
         console.print(
             Text(
-                f"failed: {name}, {count(failure.attempts, 'time', 'times')}: {plain(failure.reason)}"
+                f"failed: {name}, {count(failure.attempts, 'time', 'times')}: "
+                f"{plain(failure.reason)}"
             )
         )
 

@@ -32,7 +32,8 @@ def export(bank: MotionBank, arguments: argparse.Namespace, console: Console) ->
     target = MotionBank(arguments.out, create=True)
     if len(target):
         raise BankError(
-            f"{arguments.out} is a bank already, and `export` makes a new one: name another place, or add to it with `ditflow bank merge`."
+            f"{arguments.out} is a bank already, and `export` makes a new one: name another place, "
+            "or add to it with `ditflow bank merge`."
         )
     return _copy(bank, target, _known(bank, arguments.entries) or list(bank), arguments, console)
 
@@ -54,7 +55,8 @@ def collect(bank: MotionBank, arguments: argparse.Namespace, console: Console) -
         remove_garbage(bank, found)
     for garbage in found:
         print(
-            f"{'would remove' if arguments.dry_run else 'removed'} {garbage.path}: {garbage.reason}",
+            f"{'would remove' if arguments.dry_run else 'removed'} {garbage.path}: "
+            f"{garbage.reason}",
             file=console.file,
         )
     console.print(f"{count(len(found), 'file', 'files')} of garbage")
@@ -111,7 +113,8 @@ def _copy(
     if done and not arguments.dry_run:
         target.reindex()
     console.print(
-        f"{count(done, 'entry', 'entries')} {'would be ' if arguments.dry_run else ''}copied, {same} there already, {len(problems)} refused"
+        f"{count(done, 'entry', 'entries')} {'would be ' if arguments.dry_run else ''}copied, "
+        f"{same} there already, {len(problems)} refused"
     )
     return reported(problems)
 
@@ -121,6 +124,7 @@ def _known(bank: MotionBank, names: Iterable[str]) -> list[str]:
     wanted = list(dict.fromkeys(names))
     if unknown := [name for name in wanted if name not in bank]:
         raise BankError(
-            f"{bank.path} holds no entry {unknown[0]!r}: nothing was done. `ditflow bank list` names them all."
+            f"{bank.path} holds no entry {unknown[0]!r}: nothing was done. `ditflow bank list` "
+            "names them all."
         )
     return wanted
