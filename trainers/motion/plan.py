@@ -7,8 +7,10 @@ counted, estimated, or measured on this device, if `--measure` asks for that.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 from lightning import Trainer
 from lightning.pytorch.utilities import rank_zero_only
@@ -17,17 +19,50 @@ from tqdm import tqdm
 from datamodules.faults import one_line, reported
 from datamodules.motion_tasks import MotionTaskModule
 from datamodules.queue.generation_queue import Generation
+from datamodules.queue.inflight import InflightBatch
 from ditflow.bank import EntryError, EntryMetadata
 from ditflow.compatibility import check_entry
 from ditflow.core.sizes import VideoSize
 from ditflow.models import sketch_backbone
 from ditflow.models.dtypes import default_dtype
-from trainers.motion.estimates import Rows, cost_rows, pace_of, print_rows
 from trainers.motion.optimization import MotionOptimization
+from trainers.motion.probe import Rows, cost_rows, pace_of, print_rows
 from trainers.motion.progress_view import plain
-from trainers.motion.workload import Workload, workload_of
 
 FORWARDS = "forward passes of one sample through the whole transformer"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The clips of a library that are left.
+
+    `begun` holds the clips and the next step of each batch in flight. `failed` gives the reason for
+    each clip that cannot be done. Clips share a batch only if `alike` is equal for them.
+    """
+
+    asked: int
+    left: tuple[str, ...]
+    begun: tuple[tuple[tuple[str, ...], int], ...]
+    failed: dict[str, str]
+    batch_size: int
+    steps: int
+    alike: Callable[[str], Hashable] = lambda name: None
+
+    @property
+    def batches(self) -> list[tuple[int, int]]:
+        """(clips, steps) of each batch, those that go on first."""
+        rest = set(self.left) - {name for names, _ in self.begun for name in names}
+        fresh = [
+            min(self.batch_size, clips - first)
+            for clips in Counter(map(self.alike, rest)).values()
+            for first in range(0, clips, self.batch_size)
+        ]
+        going_on = [(len(names), self.steps - step) for names, step in self.begun]
+        return going_on + [(clips, self.steps) for clips in fresh]
+
+    @property
+    def clip_steps(self) -> int:
+        return sum(clips * steps for clips, steps in self.batches)
 
 
 def plan_fit(
@@ -41,7 +76,7 @@ def plan_fit(
         [("method", "", str(recipe)), *cost_rows(backbone, size, data.batch_size, recipe.guidance)]
     )
     pace = pace_of(trainer, backbone, size, measure)
-    work = workload_of(module, data)
+    work = _workload(module, data)
     forwards = _forwards_of_a_clip(module) * work.clip_steps / work.steps
     passes = f"{forwards:.4g} {FORWARDS}; a backward pass counts as two"
     rows = [*_counts(work), ("work", "counted", passes), pace.row(forwards)]
@@ -81,6 +116,30 @@ def _sketch(trainer: Trainer, module: MotionOptimization, data: MotionTaskModule
     module.setup("")
     dtype = module.number_format or default_dtype(trainer.strategy.root_device)
     module.backbone = sketch_backbone(module.name, dtype=dtype)
+
+
+def _workload(module: MotionOptimization, data: MotionTaskModule) -> Workload:
+    """Read every clip that `fit` would read, and find what is left."""
+    library, plan = data.library, data.library.plan(data.attempts)
+    failed = dict(plan.failed)
+
+    def fail(name: str, error: Exception) -> None:
+        failed[name] = one_line(error)
+
+    library.batching.check(library.pick(plan.todo), fail)
+    left = tuple(name for name in plan.todo if name not in failed)
+    begun = [(batch.names, batch.step) for batch in _disjoint(library.begun(), set(left))]
+    sizes = data.batch_size, module.iterations
+    return Workload(len(data.tasks), left, tuple(begun), failed, *sizes, library.alike)
+
+
+def _disjoint(begun: Iterable[InflightBatch], left: set[str]) -> Iterable[InflightBatch]:
+    """The batches that go on. Of two with a clip in common it is the one with more steps done."""
+    taken: set[str] = set()
+    for batch in sorted(begun, key=lambda batch: (-batch.step, batch.key)):
+        if left.intersection(batch.names) and not taken.intersection(batch.names):
+            taken |= set(batch.names)
+            yield batch
 
 
 def _forwards_of_a_clip(module: MotionOptimization) -> float:

@@ -28,8 +28,8 @@ from tests.clips import NAMES, arguments, ditflow
 from tests.registry import BACKBONES, SCHEDULER, SIZE, TRANSFORMER, tiny_folder
 from trainers.motion import costs, probe
 from trainers.motion.optimization import MotionOptimization
+from trainers.motion.plan import Workload
 from trainers.motion.progress_bar import Tqdm
-from trainers.motion.workload import Workload
 
 ROOT = Path(__file__).parents[3]
 PUBLISHED = {  # heads, blocks, rotary positions, scheduler
@@ -143,8 +143,7 @@ def test_a_clip_that_cannot_be_done_is_named(run, clips, tmp_path):
     assert (code, files(tmp_path)) == (1, before)
     assert (
         "cannot be done: left: the bank has an entry 'left' that was made with prompt 'a cat' "
-        "instead of 'a dog'"
-        in output
+        "instead of 'a dog'" in output
     )
 
 

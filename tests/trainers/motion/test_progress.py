@@ -203,7 +203,8 @@ def test_status_for_programs(bank, ranks, capsys):
 
 
 def test_status_needs_no_torch_and_says_where_there_is_no_bank(bank, tmp_path):
-    code = "import sys; from trainers.cli import main; print(main(sys.argv[1:]), 'torch' in sys.modules, 'lightning' in sys.modules)"
+    loaded = "'torch' in sys.modules, 'lightning' in sys.modules"
+    code = f"import sys; from trainers.cli import main; print(main(sys.argv[1:]), {loaded})"
     status = [sys.executable, "-c", code, "bank", "status"]
     there = subprocess.run([*status, bank.path], cwd=ROOT, capture_output=True, text=True)
     nowhere = subprocess.run([*status, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
@@ -230,7 +231,7 @@ def test_a_large_library_is_shown_in_part(bank, capsys):
 
 
 def test_a_slow_batch_alone_sets_the_end():
-    record = records.Record("key", ("slow",), "settings", 1, 10, 60.0, ())
+    record = records.InflightBatch("key", ("slow",), "settings", 1, 10, 60.0, ())
     progress = Progress(
         frozenset({"slow"}), frozenset(), {}, (Flight(record, "rank"),), frozenset({"rank"})
     )

@@ -89,8 +89,8 @@ def verify_bank(bank: MotionBank, arguments: argparse.Namespace, console: Consol
         )
         console.print(
             Text(
-                f"{count(len(unknown), 'entry', 'entries')} without a word on how frames were read: "
-                f"{names}\n{UNKNOWN_FRAMES}"
+                f"{count(len(unknown), 'entry', 'entries')} without a word on how frames were "
+                f"read: {names}\n{UNKNOWN_FRAMES}"
             )
         )
     return reported(problems)
