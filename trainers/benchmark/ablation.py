@@ -19,6 +19,7 @@ from trainers.benchmark.methods import Method, setup_file, setup_options
 from trainers.benchmark.options import MetricChoices, Settings, shared_options
 from trainers.benchmark.run import Benchmark
 from trainers.benchmark.statistics import over_clips, values_of
+from trainers.extras import missing
 
 SETTINGS = {
     "block": "block",
@@ -81,8 +82,7 @@ def ablate(
         draw(folder.path / "ablation.png", variants, list(folder.all_results()), metrics.names)
     except ModuleNotFoundError as error:
         print(
-            f"ablation.png is not drawn, because {error.name} is not installed; the tables are "
-            "complete. Install it and run the same command again.",
+            f"ablation.png is not drawn, but the tables are complete: {missing(error)}",
             file=sys.stderr,
         )
     return code
