@@ -9,59 +9,28 @@ in the abstract members and the class attributes, and one line in `registry.py`.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar
 
-import diffusers
 import torch
 from torch import Tensor
 
-from ditflow.core.noise import NoiseLevel, Prediction, separate
+from ditflow.core.noise import NoiseLevel, separate
 from ditflow.core.schedule import DenoisingSchedule, GuidanceKind, Step
-from ditflow.core.sizes import Compression, TokenGrid, VideoSize
+from ditflow.core.sizes import TokenGrid
 from ditflow.core.tokens import KeyValue, Recording
 from ditflow.models.encoders import Encoders
-from ditflow.models.loading import (
-    ModelError,
-    config_of,
-    load_scheduler,
-    load_transformer,
-    scheduler_name,
-    sketch_transformer,
-)
+from ditflow.models.loading import ModelError
+from ditflow.models.parts import Parts
+from ditflow.models.spec import ModelSpec
 from ditflow.models.taps import Layout, taps
 
-__all__ = ["Model", "ModelError", "ModelSpec", "fingerprint"]
+__all__ = ["Model", "ModelError", "ModelSpec"]
 
 
-@dataclass(frozen=True)
-class ModelSpec:
-    """The sizes of a model; no other module knows them."""
-
-    name: str  # as the user named it
-    fingerprint: str  # of the transformer's configuration
-    transformer: str  # its diffusers class
-    position: Literal["rotary", "sinusoidal"]
-    blocks: int
-    heads: int
-    head_dim: int
-    hidden: int
-    text_tokens: int
-    text_channels: int  # of the text encoder
-    compression: Compression
-    size: VideoSize  # that it was trained for
-    prediction: Prediction  # what the transformer's output means
-    guidance: GuidanceKind
-    scheduler: str
-    passes: int = 2  # of the transformer in a step with classifier-free guidance
-
-
-class Model(ABC):
+class Model(Parts):
     """A frozen video diffusion transformer with its VAE, text encoder and scheduler.
 
     Latents are float32 (B, F, C, Hl, Wl), scaled, whatever order the family has. A position is one
@@ -71,71 +40,12 @@ class Model(ABC):
     """
 
     layout: ClassVar[Layout]
-    transformer_class: ClassVar[Any]  # of diffusers
-    encoders_class: ClassVar[type[Encoders]]
-    needs: ClassVar[Mapping[str, Sequence[str]]]  # keys of the configurations, by part
 
     def __init__(
         self, spec: ModelSpec, transformer: Any, scheduler: Any, encoders: Encoders
     ) -> None:
-        self.spec, self.scheduler, self.encoders = spec, scheduler, encoders
-        self.transformer = transformer.eval().requires_grad_(False)
-        self.device: torch.device = encoders.device
-        self.dtype: torch.dtype = transformer.dtype
+        super().__init__(spec, transformer, scheduler, encoders)
         self._tapped = False
-
-    @classmethod
-    def load(cls, folder: str, *, name: str, device: torch.device, dtype: torch.dtype) -> Self:
-        """From a folder in diffusers format, or a hub id. Raises ModelError."""
-        spec = cls.spec_in(folder, name)
-        scheduler = load_scheduler(folder, spec.scheduler)
-        transformer = load_transformer(cls.transformer_class, folder, dtype).to(device)
-        encoders = cls.encoders_class(folder, spec.text_tokens, device, dtype)
-        return cls(spec, transformer, scheduler, encoders)
-
-    @classmethod
-    def sketch(
-        cls,
-        folder: str,
-        *,
-        name: str,
-        device: torch.device,
-        dtype: torch.dtype,
-        blocks: int | None = None,
-    ) -> Self:
-        """The architecture without its weights.
-
-        On the device "meta" it has sizes only. On another device its weights are random, so many
-        blocks deep, to measure with.
-        """
-        spec = cls.spec_in(folder, name)
-        scheduler = load_scheduler(folder, spec.scheduler)
-        depth = spec.blocks if blocks is None else blocks
-        transformer = sketch_transformer(cls.transformer_class, folder, depth, device, dtype)
-        encoders = cls.encoders_class(folder, spec.text_tokens, device, dtype)
-        return cls(spec, transformer, scheduler, encoders)
-
-    @classmethod
-    def spec_in(cls, folder: str, name: str) -> ModelSpec:
-        """Of a folder or hub id, by its configurations alone.
-
-        Raises ModelError that names the part that is missing or broken.
-        """
-        scheduler = scheduler_name(folder)
-        transformer = config_of(
-            cls.transformer_class, folder, "transformer", cls.needs["transformer"]
-        )
-        vae = config_of(
-            getattr(diffusers, cls.encoders_class.vae_class), folder, "vae", cls.needs["vae"]
-        )
-        return cls.spec_of(name, transformer, vae, scheduler)
-
-    @classmethod
-    @abstractmethod
-    def spec_of(
-        cls, name: str, transformer: Mapping[str, Any], vae: Mapping[str, Any], scheduler: str
-    ) -> ModelSpec:
-        """From the configurations of the parts. Raises ModelError for what is not supported."""
 
     @abstractmethod
     def schedule(
@@ -215,35 +125,6 @@ class Model(ABC):
         clean, noise = separate(latents, output, step.level, self.spec.prediction)
         return step.next_level.mix(clean, noise), clean
 
-    def encode(self, frames: Tensor) -> Tensor:
-        """uint8 (B, T, C, Y, X) -> latents, the mode of the posterior."""
-        return self.encoders.encode(frames)
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """Latents -> uint8 (B, T, C, Y, X)."""
-        return self.encoders.decode(latents)
-
-    def embed(self, prompts: Sequence[str]) -> Tensor:
-        """Prompts -> (B, L, channels of the text encoder), as many tokens as the spec says."""
-        return self.encoders.embed(prompts)
-
-    def words(self, prompts: Sequence[str], subjects: Sequence[str | int]) -> Tensor:
-        """What each text token is, int (B, L): 0 padding, 1 a word, 2 a word of the subject.
-
-        A subject is named by its words, or by the place of one. Raises ValueError for a prompt
-        without its subject.
-        """
-        return self.encoders.words(prompts, subjects)
-
-    def release_encoders(self) -> None:
-        """Free the VAE and the text encoder. They are loaded again when needed."""
-        self.encoders.release()
-
-    @property
-    def weights(self) -> int:
-        """How many numbers the transformer's weights are."""
-        return sum(parameter.numel() for parameter in self.transformer.parameters())
-
     @contextmanager
     def tapped(
         self,
@@ -262,15 +143,9 @@ class Model(ABC):
         assert not self._tapped, "taps do not nest: one context records and replaces all"
         self.check_blocks([*capture, *features, *(key_value or {})])
         was = self.transformer.gradient_checkpointing
-        tap = taps(
-            self.transformer,
-            self.layout,
-            capture=capture,
-            features=features,
-            stop_early=stop_early,
-            key_value=key_value,
-        )
-        with tap as recording:
+        wanted: dict[str, Any] = {"capture": capture, "features": features}
+        wanted |= {"stop_early": stop_early, "key_value": key_value}
+        with taps(self.transformer, self.layout, **wanted) as recording:
             try:
                 self._tapped = True
                 if checkpointing:
@@ -288,6 +163,22 @@ class Model(ABC):
                     f"{self.spec.blocks - 1}. Choose one of these."
                 )
 
+    def check_steps(self, steps: int) -> None:
+        """Raise ModelError for a number of steps that the scheduler cannot take."""
+        trained = self.scheduler.config.num_train_timesteps
+        if not 1 <= steps <= trained:
+            raise ModelError(
+                f"{steps} denoising steps were asked for; {self.spec.name!r} can take 1 to "
+                f"{trained}."
+            )
+
+    def no_timestep(self, timestep: float, last: float) -> ModelError:
+        """What to raise for a timestep beyond 0 to the last."""
+        return ModelError(
+            f"there is no timestep {timestep} to look at the reference: those of "
+            f"{self.spec.name!r} are 0 to {last}."
+        )
+
     def check_tapped(self) -> None:
         """Raise ModelError outside of `tapped`, where nothing applies a rotary position."""
         if not self._tapped:
@@ -295,11 +186,3 @@ class Model(ABC):
                 "a rotary position is applied by hooks: call predict inside "
                 "`with backbone.tapped():`."
             )
-
-
-def fingerprint(config: Mapping[str, Any]) -> str:
-    """sha256 of a model's configuration, without the keys that tell where and by which version it
-    was saved.
-    """
-    stable = {key: value for key, value in config.items() if not key.startswith("_")}
-    return hashlib.sha256(json.dumps(stable, sort_keys=True, default=str).encode()).hexdigest()

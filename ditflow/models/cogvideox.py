@@ -22,8 +22,9 @@ from ditflow.core.noise import NoiseLevel
 from ditflow.core.positions import rotary_frequencies, rotary_tables
 from ditflow.core.schedule import DenoisingSchedule, GuidanceKind, Step
 from ditflow.core.sizes import Compression, TokenGrid, VideoSize
-from ditflow.models.base import Model, ModelError, ModelSpec, fingerprint
+from ditflow.models.base import Model, ModelError, ModelSpec
 from ditflow.models.encoders import Encoders
+from ditflow.models.spec import fingerprint
 from ditflow.models.taps import Layout, StopForward
 
 RotaryArgument = Tensor | tuple[Tensor, Tensor] | None
@@ -76,7 +77,6 @@ class CogVideoX(Model):
         cls, name: str, transformer: Mapping[str, Any], vae: Mapping[str, Any], scheduler: str
     ) -> ModelSpec:
         _check_supported(name, transformer, scheduler)
-        heads, head_dim = transformer["num_attention_heads"], transformer["attention_head_dim"]
         space = 2 ** (len(vae["block_out_channels"]) - 1)
         rotary = transformer.get("use_rotary_positional_embeddings")
         return ModelSpec(
@@ -85,9 +85,9 @@ class CogVideoX(Model):
             transformer=cls.transformer_class.__name__,
             position="rotary" if rotary else "sinusoidal",
             blocks=transformer["num_layers"],
-            heads=heads,
-            head_dim=head_dim,
-            hidden=heads * head_dim,
+            heads=transformer["num_attention_heads"],
+            head_dim=transformer["attention_head_dim"],
+            hidden=transformer["num_attention_heads"] * transformer["attention_head_dim"],
             text_tokens=transformer["max_text_seq_length"],
             text_channels=transformer["text_embed_dim"],
             compression=Compression(
@@ -109,24 +109,15 @@ class CogVideoX(Model):
     def schedule(
         self, steps: int, guidance_scale: float = 7.0, guidance: GuidanceKind | None = None
     ) -> DenoisingSchedule:
-        trained = self.scheduler.config.num_train_timesteps
-        if not 1 <= steps <= trained:
-            raise ModelError(
-                f"{steps} denoising steps were asked for; {self.spec.name!r} can take 1 to "
-                f"{trained}."
-            )
+        self.check_steps(steps)
         self.scheduler.set_timesteps(steps)
         timesteps = tuple(self.scheduler.timesteps.tolist())
         levels = tuple(self.level(timestep) for timestep in timesteps)
-        kind = guidance if guidance is not None else self.spec.guidance
-        return DenoisingSchedule(timesteps, levels, guidance_scale, kind)
+        return DenoisingSchedule(timesteps, levels, guidance_scale, guidance or self.spec.guidance)
 
     def level(self, timestep: float) -> NoiseLevel:
         if not 0 <= timestep < len(self._signal):
-            raise ModelError(
-                f"there is no timestep {timestep} to look at the reference: those of "
-                f"{self.spec.name!r} are 0 to {len(self._signal) - 1}."
-            )
+            raise self.no_timestep(timestep, len(self._signal) - 1)
         signal = self._signal[int(timestep)]
         return NoiseLevel(float(signal**0.5), float((1 - signal) ** 0.5))
 
@@ -144,9 +135,8 @@ class CogVideoX(Model):
         self.scheduler.set_timesteps(step.steps)
         if self.spec.scheduler == "CogVideoXDPMScheduler":
             before = int(self.scheduler.timesteps[step.index - 1]) if step.index else None
-            following, x0 = self.scheduler.step(
-                output, previous_x0, step.timestep, before, latents, generator=list(generators)
-            )
+            arguments = output, previous_x0, step.timestep, before, latents
+            following, x0 = self.scheduler.step(*arguments, generator=list(generators))
         else:
             following, x0 = self.scheduler.step(output, step.timestep, latents, return_dict=False)
         return following, x0
@@ -172,11 +162,8 @@ class CogVideoX(Model):
         start, stop = get_resize_crop_region_for_grid(
             (grid.height, grid.width), trained.width, trained.height
         )
-        spans = (
-            (0, grid.frames, grid.frames),
-            (start[0], stop[0], grid.height),
-            (start[1], stop[1], grid.width),
-        )
+        starts, stops = (0, *start), (grid.frames, *stop)
+        spans = zip(starts, stops, (grid.frames, grid.height, grid.width), strict=True)
         axes = (
             torch.linspace(first, last * (count - 1) / count, count, device=self.device)
             for first, last, count in spans
@@ -184,7 +171,7 @@ class CogVideoX(Model):
         return torch.cartesian_prod(*axes)
 
     def tables(self, positions: Tensor) -> Tensor:
-        """A quarter of the channels turns with time, three eighths with rows, three with columns."""
+        """A quarter of the channels turns with time, three eighths each with rows and columns."""
         time, space = self.spec.head_dim // 4, self.spec.head_dim // 8 * 3
         axes = [rotary_frequencies(n, device=positions.device) for n in (time, space, space)]
         return rotary_tables(positions, axes)
@@ -212,17 +199,16 @@ class CogVideoX(Model):
     ) -> tuple[RotaryArgument, AbstractContextManager[None]]:
         """How a position enters a call.
 
-        A rotary one is an argument that the taps take out again; a sinusoidal one goes through the
-        patch embedding.
+        A rotary one is an argument that the taps take out; a sinusoidal one is added to the tokens.
         """
         if self.spec.position == "sinusoidal":
             if text.shape[1] != self.spec.text_tokens:
-                tokens = f"{self.spec.text_tokens} text tokens, not {text.shape[1]}"
                 raise ModelError(
-                    f"{self.spec.name!r} has sinusoidal positions and needs {tokens}. "
-                    "Make them with embed()."
+                    f"{self.spec.name!r} has sinusoidal positions and needs {self.spec.text_tokens}"
+                    f" text tokens, not {text.shape[1]}. Make them with embed()."
                 )
-            return None, _added(self.transformer.patch_embed, position)
+            embed = self.transformer.patch_embed
+            return None, nullcontext() if position is None else _added(embed, position)
         if position is None:
             cos, sin = self.tables(self.positions(self.spec.compression.grid_of(latents)))
             return (cos, sin), nullcontext()
@@ -231,11 +217,8 @@ class CogVideoX(Model):
 
 
 @contextmanager
-def _added(patch_embed: Any, position: Tensor | None) -> Iterator[None]:
+def _added(patch_embed: Any, position: Tensor) -> Iterator[None]:
     """Let the patch embedding add `position` (b, N, E) to the video tokens instead of its table."""
-    if position is None:
-        yield
-        return
 
     def add(_: nn.Module, __: Any, embeds: Tensor) -> Tensor:
         text, video = embeds[:, : -position.shape[1]], embeds[:, -position.shape[1] :]

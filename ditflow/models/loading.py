@@ -72,13 +72,15 @@ def sketch_transformer(
 
 @contextmanager
 def loading(folder: str, part: str) -> Iterator[None]:
-    """While a part of a backbone is loaded: no progress bars, and whatever goes wrong with its
-    files is a ModelError of one sentence.
+    """Load a part of a backbone inside this context.
+
+    No progress bars are shown. Whatever is wrong with its files raises ModelError, in one sentence.
     """
     where = f"the {PARTS.get(part, part)} of backbone {folder!r} cannot be loaded"
     if _is_pickled(Path(folder) / part):
         raise ModelError(
-            f"{where}: its weights are pickled (.bin), and unpickling can run code. Save it with safe_serialization=True, as safetensors."
+            f"{where}: its weights are pickled (.bin), and unpickling can run code. Save it with "
+            "safe_serialization=True, as safetensors."
         )
     try:
         with no_progress_bars():

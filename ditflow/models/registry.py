@@ -59,17 +59,22 @@ def sketch_backbone(
 
 
 def _family(folder: str, name: str) -> type[Model]:
-    match _model_index(folder, name).get("transformer"):
-        case [_, str(transformer)] if transformer in MODELS:
-            return MODELS[transformer]
-        case [_, transformer]:
+    """Raises ModelError for what is not supported, before anything is loaded."""
+    index, supported = _model_index(folder, name), f"supported: {', '.join(MODELS)}."
+    match index.get("transformer"), index.get("transformer_2"):
+        case [_, str()], [_, str()]:
             raise ModelError(
-                f"backbone {name!r} has a transformer of class {transformer!r}; supported: {', '.join(MODELS)}."
+                f"backbone {name!r} has two transformers (experts for much and for little noise): "
+                "not supported yet. Use one that has a single transformer."
+            )
+        case [_, str(transformer)], _ if transformer in MODELS:
+            return MODELS[transformer]
+        case [_, transformer], _:
+            raise ModelError(
+                f"backbone {name!r} has a transformer of class {transformer!r}; {supported}"
             )
         case _:
-            raise ModelError(
-                f"the {INDEX} of backbone {name!r} names no transformer; supported: {', '.join(MODELS)}."
-            )
+            raise ModelError(f"the {INDEX} of backbone {name!r} names no transformer; {supported}")
 
 
 def _model_index(folder: str, name: str) -> dict[str, Any]:
@@ -79,17 +84,20 @@ def _model_index(folder: str, name: str) -> dict[str, Any]:
 def _folder_index(folder: Path, name: str) -> dict[str, Any]:
     if not (folder / INDEX).is_file():
         raise ModelError(
-            f"folder {name!r} is not a backbone: it has no {INDEX}. Give a folder that a diffusers pipeline was saved to."
+            f"folder {name!r} is not a backbone: it has no {INDEX}. Give a folder that a "
+            "diffusers pipeline was saved to."
         )
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"the {INDEX} of backbone {name!r} cannot be read: {error}. Save or download the backbone again."
+            f"the {INDEX} of backbone {name!r} cannot be read: {error}. Save or download the "
+            "backbone again."
         ) from error
     if not isinstance(index, dict):
         raise ModelError(
-            f"the {INDEX} of backbone {name!r} is not a JSON object. Save or download the backbone again."
+            f"the {INDEX} of backbone {name!r} is not a JSON object. Save or download the "
+            "backbone again."
         )
     return index
 

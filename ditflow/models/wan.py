@@ -21,9 +21,10 @@ from ditflow.core.noise import NoiseLevel, level_of
 from ditflow.core.positions import rotary_frequencies, rotary_tables
 from ditflow.core.schedule import DenoisingSchedule, GuidanceKind
 from ditflow.core.sizes import Compression, TokenGrid, VideoSize
-from ditflow.models.base import Model, ModelError, ModelSpec, fingerprint
+from ditflow.models.base import Model, ModelError, ModelSpec
 from ditflow.models.encoders import Encoders
 from ditflow.models.hooks import replaced_output
+from ditflow.models.spec import fingerprint
 from ditflow.models.taps import Layout, StopForward
 
 SCHEDULERS = ("UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler")
@@ -78,7 +79,6 @@ class Wan(Model):
             )
         if scheduler not in SCHEDULERS:
             raise ModelError(f"{name!r} has a {scheduler}; supported: {', '.join(SCHEDULERS)}.")
-        heads, head_dim = transformer["num_attention_heads"], transformer["attention_head_dim"]
         patch_time, patch, _ = transformer["patch_size"]
         return ModelSpec(
             name=name,
@@ -86,9 +86,9 @@ class Wan(Model):
             transformer=cls.transformer_class.__name__,
             position="rotary",
             blocks=transformer["num_layers"],
-            heads=heads,
-            head_dim=head_dim,
-            hidden=heads * head_dim,
+            heads=transformer["num_attention_heads"],
+            head_dim=transformer["attention_head_dim"],
+            hidden=transformer["num_attention_heads"] * transformer["attention_head_dim"],
             text_tokens=TEXT_TOKENS,
             text_channels=transformer["text_dim"],
             compression=Compression(
@@ -108,24 +108,16 @@ class Wan(Model):
     def schedule(
         self, steps: int, guidance_scale: float = 5.0, guidance: GuidanceKind | None = None
     ) -> DenoisingSchedule:
-        trained = self.scheduler.config.num_train_timesteps
-        if not 1 <= steps <= trained:
-            raise ModelError(
-                f"{steps} denoising steps were asked for; {self.spec.name!r} can take 1 to "
-                f"{trained}."
-            )
+        self.check_steps(steps)
         self.scheduler.set_timesteps(steps)
         timesteps = tuple(self.scheduler.timesteps.tolist())
         levels = tuple(_level(sigma) for sigma in self.scheduler.sigmas[:-1].tolist())
-        return DenoisingSchedule(timesteps, levels, guidance_scale, guidance or "constant")
+        return DenoisingSchedule(timesteps, levels, guidance_scale, guidance or self.spec.guidance)
 
     def level(self, timestep: float) -> NoiseLevel:
         trained = self.scheduler.config.num_train_timesteps
         if not 0 <= timestep <= trained:
-            raise ModelError(
-                f"there is no timestep {timestep} to look at the reference: those of "
-                f"{self.spec.name!r} are 0 to {trained}."
-            )
+            raise self.no_timestep(timestep, trained)
         return _level(timestep / trained)
 
     def timestep_of(self, share: float) -> float:

@@ -88,7 +88,7 @@ class MotionGuidance:
                 raise ModelError(
                     f"signal {self.signal.name!r} reads how video tokens attend to text, and "
                     f"{model.spec.name!r} does that in an attention of its own. Choose another "
-                    "signal, or a CogVideoX."
+                    "signal, or a model whose text and video tokens attend together."
                 )
         return GuidanceWindow.of(self.window, steps)
 

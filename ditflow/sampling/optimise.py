@@ -89,7 +89,7 @@ class Optimise(Control):
 
 
 def score_scale(step: Step) -> float:
-    """How strongly the score acts: sqrt((1 - a) (1 - a')) for the signal shares a of both levels."""
+    """How strongly the score acts: the product of the noise in both levels."""
     return step.level.noise * step.next_level.noise
 
 

@@ -58,7 +58,8 @@ def reference_prompt(signal: MotionSignal[Any] | None, told: Told) -> str:
         return ""
     if not told.caption:
         raise ValueError(
-            f"signal {signal.name!r} looks at a clip together with its caption, and none is given: add one that says what the clip shows."
+            f"signal {signal.name!r} looks at a clip together with its caption, and none is given: "
+            "add one that says what the clip shows."
         )
     return told.caption
 
@@ -105,7 +106,8 @@ def reference_motion(
     for name, static in zip(names, signal.is_static(motion).tolist(), strict=True):
         if static:
             warnings.warn(
-                f"clip {name!r} has no motion that {signal.name} sees: nothing will be optimised for it.",
+                f"clip {name!r} has no motion that {signal.name} sees: nothing will be optimised "
+                "for it.",
                 stacklevel=3,
             )
     return replace(reference, motion=motion)

@@ -46,7 +46,8 @@ class Variable(ABC):
                 kind for kind, variable in VARIABLES.items() if variable.needs in (None, has)
             ]
             raise ModelError(
-                f"variable {cls.kind!r} needs {cls.needs} positions; those of {backbone.spec.name!r} are {has}. Use {' or '.join(fitting)}."
+                f"variable {cls.kind!r} needs {cls.needs} positions; those of "
+                f"{backbone.spec.name!r} are {has}. Use {' or '.join(fitting)}."
             )
 
     @classmethod

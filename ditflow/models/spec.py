@@ -1,0 +1,44 @@
+"""The sizes of a model, which no other module knows, and the fingerprint of its architecture."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ditflow.core.noise import Prediction
+from ditflow.core.schedule import GuidanceKind
+from ditflow.core.sizes import Compression, VideoSize
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What a model is, by the configurations of its parts."""
+
+    name: str  # as the user named it
+    fingerprint: str  # of the transformer's configuration
+    transformer: str  # its diffusers class
+    position: Literal["rotary", "sinusoidal"]
+    blocks: int
+    heads: int
+    head_dim: int
+    hidden: int
+    text_tokens: int
+    text_channels: int  # of the text encoder
+    compression: Compression
+    size: VideoSize  # that it was trained for
+    prediction: Prediction  # what the transformer's output means
+    guidance: GuidanceKind
+    scheduler: str
+    passes: int = 2  # of the transformer in a step with classifier-free guidance
+
+
+def fingerprint(config: Mapping[str, Any]) -> str:
+    """sha256 of a transformer's configuration.
+
+    Keys that say where, and with which version, it was saved do not count.
+    """
+    stable = {key: value for key, value in config.items() if not key.startswith("_")}
+    return hashlib.sha256(json.dumps(stable, sort_keys=True, default=str).encode()).hexdigest()
