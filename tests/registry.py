@@ -26,7 +26,7 @@ from diffusers import (
     WanPipeline,
     WanTransformer3DModel,
 )
-from torch import nn
+from torch import Tensor, nn
 from transformers import T5Config, T5EncoderModel, T5Tokenizer, UMT5Config, UMT5EncoderModel
 
 from ditflow import motion
@@ -35,6 +35,7 @@ from ditflow.models import Model, load_backbone
 from ditflow.motion import MotionSignal
 
 SIZE = VideoSize(9, 32, 48)  # 3 x 4 x 6 tokens on these backbones
+PROMPTS = ["a cat", "the dog running"]
 TRANSFORMER: dict[str, Any] = dict(
     num_attention_heads=2,
     attention_head_dim=16,
@@ -111,6 +112,13 @@ def tiny_folder(kind: str) -> Path:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     tiny_pipeline(kind).save_pretrained(folder)
     return folder
+
+
+def frames_of(batch: int = 2, size: VideoSize = SIZE) -> Tensor:
+    """Videos of noise, uint8 (B, T, C, Y, X)."""
+    shape = (batch, size.frames, 3, size.height, size.width)
+    draw = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=draw)
 
 
 def grid_of(backbone: Model, size: VideoSize = SIZE) -> TokenGrid:

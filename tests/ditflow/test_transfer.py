@@ -25,6 +25,7 @@ from ditflow.transfer import (
     transfer_motion,
 )
 from ditflow.video import Clip
+from tests.families import assert_same_clip
 from tests.guided import sampled
 from tests.registry import PAIRS, SIZE, VARIABLES, tiny_backbone, tiny_folder
 
@@ -69,7 +70,7 @@ def plain(
     )[0]
 
 
-@pytest.mark.parametrize("kind", ["rotary", "sinusoidal"])
+@pytest.mark.parametrize("kind", ["rotary", "sinusoidal", "wan"])
 def test_extract_motion(kind: str) -> None:
     backbone = tiny_backbone(kind)
     motion = extract_motion(backbone, clip_of().frames)
@@ -93,7 +94,7 @@ def test_transfer_motion(kind: str, variable: str) -> None:
         (3, 4, 6),
         (9, 32, 48),
         (0, 2),
-        (999, 749),
+        tiny_backbone(kind).schedule(STEPS).timesteps[:2],
         STEPS,
     )
     assert (metadata.clip, metadata.prompt, metadata.seed, metadata.variable) == (
@@ -184,7 +185,7 @@ def test_injection_in_a_batch_is_injection_one_by_one(kind: str, variable: str) 
             one,
             control=entry_control(backbone, entry, [0]),
         )
-        torch.testing.assert_close(alone[0], together[row], rtol=0, atol=0)
+        assert_same_clip(backbone, alone[0], together[row])
 
 
 def test_another_number_of_steps_takes_the_nearest() -> None:
@@ -243,7 +244,8 @@ def test_an_entry_of_another_backbone_is_refused() -> None:
     entry = transferred("rotary", "latents").entry
     with pytest.raises(
         EntryError,
-        match="was optimised on .*rotary.*, not on .*sinusoidal.*Load that backbone, or optimise 'car' on this one",
+        match="was optimised on .*rotary.*, not on .*sinusoidal.*Load that backbone, or optimise "
+        "'car' on this one",
     ):
         inject_motion(tiny_backbone("sinusoidal"), entry, "a dog")
 
@@ -275,7 +277,7 @@ def test_an_entry_of_an_unknown_variable_is_refused() -> None:
     entry = transferred("rotary", "latents").entry
     with pytest.raises(
         EntryError,
-        match="holds 'camera', which this version of ditflow does not know: it knows latents, rotary_tables",
+        match="holds 'camera', which this version of ditflow does not know: it knows latents, rot",
     ):
         inject_motion(
             tiny_backbone("rotary"),
@@ -293,7 +295,8 @@ def test_an_entry_whose_tensors_do_not_fit_is_refused(kind: str, variable: str, 
     backbone, entry = tiny_backbone(kind), transferred(kind, variable).entry
     with pytest.raises(
         EntryError,
-        match=f"the entry of 'car' has {variable} of shape .*, and those of .* have .* Optimise its clip again",
+        match=f"the entry of 'car' has {variable} of shape .*, and those of .* have .* "
+        "Optimise its clip again",
     ):
         inject_motion(
             backbone,
@@ -425,7 +428,7 @@ def test_the_variable_must_be_one_of_the_backbones() -> None:
         )
 
 
-@pytest.mark.parametrize("kind", ["rotary", "sinusoidal"])
+@pytest.mark.parametrize("kind", ["rotary", "sinusoidal", "wan"])
 def test_recommended_guidance_fits_any_backbone(kind: str) -> None:
     guidance = recommended_guidance(tiny_backbone(kind))
     assert (

@@ -13,12 +13,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ditflow import motion
 from ditflow.core.sizes import TokenGrid, VideoSize
 from ditflow.core.tokens import Recording
-from ditflow.models import Model
+from ditflow.models import Model, ModelError
 from ditflow.motion import MotionSignal, Words
 from ditflow.sampling.guidance import MotionGuidance
 from ditflow.sampling.reference import Reference, reference_motion, reference_prompt, words_of
 from ditflow.sampling.state import State
 from tests.closeness import assert_close_in_norm
+from tests.families import family_of
 from tests.guided import guided_step
 from tests.registry import PAIRS, SIGNALS, SIZE, signal_of, tiny_backbone
 
@@ -116,6 +117,10 @@ def looked_at(signal: MotionSignal[Any], recording: Recording, grid: TokenGrid =
 def test_its_loss_falls_and_clips_are_independent(name: str, kind: str, variable: str) -> None:
     backbone = tiny_backbone(kind)
     guidance = MotionGuidance(signal_of(name), variable, 0.5, (RATES[variable],) * 2, inner_steps=4)
+    if guidance.signal.subjects is not None and not backbone.layout.text_first:
+        with pytest.raises(ModelError, match="does that in an attention of its own"):
+            guidance.check(backbone, 4)
+        return
     steps = (
         2 if name in MATCHING else 1
     )  # noised to the first step, which is all noise, every reference is the generation itself
@@ -161,9 +166,10 @@ def test_the_reference_is_looked_at_as_seldom_as_can_be_and_no_deeper_than_it_mu
     """
     backbone, signal, entered = tiny_backbone("rotary"), signal_of(name), []
     deepest = max([*signal.capture, *signal.features])
-    for index, block in enumerate(backbone.transformer.transformer_blocks):
+    for index, block in enumerate(backbone.layout.all_blocks(backbone.transformer)):
         block.norm1.register_forward_pre_hook(lambda *_, index=index: entered.append(index))
-        block.ff.register_forward_pre_hook(lambda *_, index=index: entered.append(index + 0.5))
+        feed_forward = block.get_submodule(family_of(backbone).feed_forward)
+        feed_forward.register_forward_pre_hook(lambda *_, index=index: entered.append(index + 0.5))
     reads, reference = [], type(signal).reference
     monkeypatch.setattr(
         type(signal),

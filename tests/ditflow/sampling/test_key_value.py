@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from ditflow.core.schedule import GuidanceWindow
-from ditflow.models.cogvideox import CogVideoX
+from ditflow.models import Model
 from ditflow.sampling.control import GuidedSteps, Inputs, Prompt
 from ditflow.sampling.key_value import ReferenceKeyValue, reference_key_value
 from ditflow.sampling.state import State
+from tests.families import family_of
 from tests.registry import BACKBONES, tiny_backbone
 
 LATENTS, NOISE = torch.randn(2, 2, 3, 4, 8, 12, generator=torch.Generator().manual_seed(0))
@@ -15,11 +16,11 @@ TEXT, OTHER = torch.randn(2, 2, 16, 32, generator=torch.Generator().manual_seed(
 
 
 @pytest.fixture(params=BACKBONES)
-def backbone(request: pytest.FixtureRequest) -> CogVideoX:
+def backbone(request: pytest.FixtureRequest) -> Model:
     return tiny_backbone(request.param)
 
 
-def test_keys_and_values_are_those_of_the_full_forward_pass(backbone: CogVideoX) -> None:
+def test_keys_and_values_are_those_of_the_full_forward_pass(backbone: Model) -> None:
     step = backbone.schedule(10)[3]
     injected = reference_key_value(backbone, LATENTS, NOISE, step, TEXT, (0, 2))
     with torch.no_grad(), backbone.tapped(capture=(0, 2)) as recording:
@@ -30,12 +31,13 @@ def test_keys_and_values_are_those_of_the_full_forward_pass(backbone: CogVideoX)
         torch.testing.assert_close(value, recording.value[block], rtol=0, atol=0)
 
 
-def test_for_block_0_no_attention_is_computed(backbone: CogVideoX) -> None:
+def test_for_block_0_no_attention_is_computed(backbone: Model) -> None:
     ran: list[str] = []
+    blocks = family_of(backbone).blocks
     names = [
         name
         for name, module in backbone.transformer.named_modules()
-        if name.startswith("transformer_blocks") and not list(module.children())
+        if name.startswith(blocks) and not list(module.children())
     ]
     handles = [
         backbone.transformer.get_submodule(name).register_forward_hook(
@@ -47,13 +49,11 @@ def test_for_block_0_no_attention_is_computed(backbone: CogVideoX) -> None:
     for handle in handles:
         handle.remove()
     parts = {
-        name.removeprefix("transformer_blocks.0.").split(".")[0]
+        name.removeprefix(f"{blocks}.0.").split(".")[0]
         for name in ran
-        if name.startswith("transformer_blocks.0.")
+        if name.startswith(f"{blocks}.0.")
     }
-    assert parts == {"norm1", "attn1"} and all(
-        name.startswith("transformer_blocks.0.") for name in ran
-    )
+    assert parts == {"norm1", "attn1"} and all(name.startswith(f"{blocks}.0.") for name in ran)
     assert {name.split(".")[3] for name in ran if ".attn1." in name} == {
         "to_q",
         "to_k",
@@ -62,7 +62,7 @@ def test_for_block_0_no_attention_is_computed(backbone: CogVideoX) -> None:
     }
 
 
-def test_in_block_0_nothing_depends_on_the_prompt(backbone: CogVideoX) -> None:
+def test_in_block_0_nothing_depends_on_the_prompt(backbone: Model) -> None:
     step = backbone.schedule(10)[3]
     ours, others = (
         reference_key_value(backbone, LATENTS, NOISE, step, text, (0,))[0] for text in (TEXT, OTHER)
@@ -70,7 +70,7 @@ def test_in_block_0_nothing_depends_on_the_prompt(backbone: CogVideoX) -> None:
     torch.testing.assert_close(ours, others, rtol=0, atol=0)
 
 
-def test_at_the_first_step_nothing_comes_from_the_reference(backbone: CogVideoX) -> None:
+def test_at_the_first_step_nothing_comes_from_the_reference(backbone: Model) -> None:
     first = backbone.schedule(10)[0]
     ours, others = (
         reference_key_value(backbone, latents, NOISE, first, TEXT, (0,))[0]
@@ -79,7 +79,7 @@ def test_at_the_first_step_nothing_comes_from_the_reference(backbone: CogVideoX)
     torch.testing.assert_close(ours, others, rtol=0, atol=0)
 
 
-def test_no_blocks_no_forward_pass(backbone: CogVideoX) -> None:
+def test_no_blocks_no_forward_pass(backbone: Model) -> None:
     backbone.transformer.register_forward_pre_hook(lambda *_: pytest.fail("the transformer ran"))
     schedule, state = backbone.schedule(10), State.begin(NOISE, [torch.Generator()] * 2)
     guided = GuidedSteps(schedule, GuidanceWindow(0, 10))

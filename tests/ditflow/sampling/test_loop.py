@@ -4,19 +4,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from ditflow.models.cogvideox import CogVideoX
+from ditflow.models import Model, load_backbone
 from ditflow.sampling.control import Prompt
 from ditflow.sampling.loop import denoising_step, sample
 from ditflow.sampling.state import State, clip_generator, initial_noise
+from tests.families import assert_same_clip
 from tests.registry import BACKBONES, SIZE, tiny_backbone
 
 
 @pytest.fixture(params=BACKBONES)
-def backbone(request: pytest.FixtureRequest) -> CogVideoX:
+def backbone(request: pytest.FixtureRequest) -> Model:
     return tiny_backbone(request.param)
 
 
-def noise_of(backbone: CogVideoX, names: list[str]) -> tuple[Tensor, list[torch.Generator]]:
+def noise_of(backbone: Model, names: list[str]) -> tuple[Tensor, list[torch.Generator]]:
     generators = [clip_generator(name, 0) for name in names]
     return initial_noise(backbone.spec.compression.latent_shape(SIZE), generators), generators
 
@@ -39,7 +40,7 @@ def test_noise_does_not_depend_on_the_batch() -> None:
     )
 
 
-def test_a_clip_does_not_depend_on_its_batch(backbone: CogVideoX) -> None:
+def test_a_clip_does_not_depend_on_its_batch(backbone: Model) -> None:
     names, schedule = ["a", "b", "c"], backbone.schedule(3)
     text, negative = torch.randn(3, 16, 32), torch.randn(1, 16, 32)
     noise, generators = noise_of(backbone, names)
@@ -49,11 +50,11 @@ def test_a_clip_does_not_depend_on_its_batch(backbone: CogVideoX) -> None:
         noise, generators = noise_of(backbone, [name])
         prompt, start = Prompt(text[clip : clip + 1], negative), State.begin(noise, generators)
         alone = sample(backbone, schedule, prompt, start).latents
-        torch.testing.assert_close(alone, together[clip : clip + 1], rtol=0, atol=0)
+        assert_same_clip(backbone, alone, together[clip : clip + 1])
 
 
 @pytest.mark.parametrize("scale", [1.0, 3.0])
-def test_guidance_is_a_line_through_both_predictions(backbone: CogVideoX, scale: float) -> None:
+def test_guidance_is_a_line_through_both_predictions(backbone: Model, scale: float) -> None:
     (noise, generators), (step, *_) = (
         noise_of(backbone, ["a"]),
         backbone.schedule(4, scale, "constant"),
@@ -75,8 +76,8 @@ def test_guidance_is_a_line_through_both_predictions(backbone: CogVideoX, scale:
     torch.testing.assert_close((after.latents, after.previous_x0), expected, rtol=0, atol=0)
 
 
-def test_latents_stay_float32(backbone: CogVideoX) -> None:
-    low = tiny_backbone("rotary", torch.bfloat16)
+def test_latents_stay_float32(backbone: Model) -> None:
+    low = load_backbone(backbone.spec.name, dtype=torch.bfloat16)
     noise, generators = noise_of(low, ["a"])
     prompt = Prompt(torch.randn(1, 16, 32), torch.randn(1, 16, 32))
     after = denoising_step(low, low.schedule(4)[0], prompt, State.begin(noise, generators))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ditflow.core.noise import CLEAN
 from ditflow.core.schedule import DenoisingSchedule
-from ditflow.models.cogvideox import CogVideoX
+from ditflow.models import Model
 from ditflow.motion import AttentionMotionFlow, MotionClone, MotionFeature, SpatialMarginalMean
 from ditflow.sampling.control import Prompt
 from ditflow.sampling.guidance import MotionGuidance
@@ -29,7 +29,7 @@ TEXT, NEGATIVE = (
 )
 
 
-def begun(backbone: CogVideoX, guidance: MotionGuidance) -> tuple[State, Reference]:
+def begun(backbone: Model, guidance: MotionGuidance) -> tuple[State, Reference]:
     state = guidance.start(backbone, SIZE, ["x"], [0])
     latents = torch.randn(state.noise.shape, generator=torch.Generator().manual_seed(2))
     return state, reference_motion(
@@ -37,7 +37,7 @@ def begun(backbone: CogVideoX, guidance: MotionGuidance) -> tuple[State, Referen
     )
 
 
-def states_of(backbone: CogVideoX, guidance: MotionGuidance) -> list[State]:
+def states_of(backbone: Model, guidance: MotionGuidance) -> list[State]:
     state, reference = begun(backbone, guidance)
     states = [state]
     for _ in range(STEPS):
@@ -56,7 +56,7 @@ def states_of(backbone: CogVideoX, guidance: MotionGuidance) -> list[State]:
 
 
 def gradient_of(
-    backbone: CogVideoX, guidance: MotionGuidance, state: State, reference: Reference
+    backbone: Model, guidance: MotionGuidance, state: State, reference: Reference
 ) -> Tensor:
     """Of the loss at the latents, without injection."""
     step, latents = backbone.schedule(STEPS)[state.step], state.latents.clone().requires_grad_()
@@ -70,8 +70,8 @@ def gradient_of(
 
 @pytest.mark.parametrize("kind", BACKBONES)
 def test_score_guidance_is_the_additive_form(kind: str) -> None:
-    """The step without guidance, minus the rate times sqrt((1 - a)(1 - a')) times the gradient at
-    the latents (equation 2, as its code has it).
+    """The step without guidance, minus the rate times the noise of both levels times the gradient
+    at the latents (equation 2, as its code has it).
     """
     backbone, guidance = tiny_backbone(kind), replace(SCORE, injection_blocks=())
     reference = begun(backbone, guidance)[1]
@@ -89,8 +89,7 @@ def test_score_guidance_is_the_additive_form(kind: str) -> None:
         text=TEXT,
         negative=NEGATIVE,
     )
-    levels = 1 - backbone.scheduler.alphas_cumprod
-    scale = float(levels[schedule[1].timestep] * levels[schedule[2].timestep]) ** 0.5
+    scale = schedule[1].level.noise * schedule[2].level.noise
     wanted = plain.latents - 3.0 * scale * gradient_of(backbone, guidance, state, reference)
     assert not torch.equal(guided.latents, plain.latents)
     torch.testing.assert_close(
@@ -101,9 +100,7 @@ def test_score_guidance_is_the_additive_form(kind: str) -> None:
     )  # what was denoised, and what injection denoises again
 
 
-def test_additive_guidance_is_the_customised_ddim_step_and_recomputed_clean_latents_turn_its_sign() -> (
-    None
-):
+def test_additive_guidance_is_a_ddim_step_and_recomputed_clean_latents_turn_its_sign() -> None:
     """MotionClone's code steps by the direction eps - sqrt(1 - a) g with clean latents of the
     unchanged eps. With clean latents of the changed eps, as the paper's equation reads, the step
     goes along +g."""
@@ -200,7 +197,7 @@ def test_without_signal_keys_and_values_still_come_from_the_clip_in_the_window()
         ({"update": "newton"}, "unknown update 'newton': it is one of adam, sgd, score"),
         (
             {"variable": "rotary_tables"},
-            "update 'score' is one gradient of the latents at each step, so variable 'rotary_tables'",
+            "update 'score' is one gradient of the latents at each step, so variable 'rotary_",
         ),
         (
             {"inner_steps": 5},

@@ -1,0 +1,188 @@
+"""What is wrong with the files of a backbone is said in one sentence that names the part."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
+from transformers import T5EncoderModel
+from transformers.utils import logging
+
+from ditflow.models import ModelError, load_backbone, sketch_backbone
+from tests.registry import PROMPTS, frames_of, tiny_backbone, tiny_folder
+
+EXPERTS = ("transformer", "transformer_2")  # for much noise, and for little
+
+
+def copied(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_folder("rotary"), tmp_path / "backbone"))
+
+
+@pytest.mark.parametrize(
+    ("missing", "part"),
+    [
+        ("transformer/config.json", "transformer"),
+        ("transformer/diffusion_pytorch_model.safetensors", "transformer"),
+        ("vae/config.json", "VAE"),
+        ("scheduler/scheduler_config.json", "scheduler"),
+    ],
+)
+def test_an_incomplete_folder_is_refused(tmp_path: Path, missing: str, part: str) -> None:
+    folder = copied(tmp_path)
+    (folder / missing).unlink()
+    with pytest.raises(
+        ModelError, match=f"^the {part} of backbone '{folder}' cannot be loaded .*again\\.$"
+    ):
+        load_backbone(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("missing", "part"),
+    [("vae", "VAE"), ("text_encoder", "text encoder"), ("tokenizer", "tokenizer")],
+)
+def test_missing_encoders_are_said_when_they_are_needed(
+    tmp_path: Path, missing: str, part: str
+) -> None:
+    folder = copied(tmp_path)
+    for file in (folder / missing).iterdir():
+        if file.name != "config.json" or missing != "vae":
+            file.unlink()
+    backbone = load_backbone(str(folder))
+    with pytest.raises(
+        ModelError, match=f"^the {part} of backbone '{folder}' cannot be loaded .*again\\.$"
+    ):
+        backbone.encode(frames_of()) if missing == "vae" else backbone.embed(PROMPTS)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("transformer/config.json", b"{}", "the transformer of .* has no num_attention_heads"),
+        ("transformer/config.json", b"{", "the transformer of"),
+        ("transformer/diffusion_pytorch_model.safetensors", b"cut", "the transformer of"),
+        (
+            "vae/config.json",
+            b"{}",
+            "the VAE of .* has no block_out_channels, temporal_compression_ratio",
+        ),
+        ("vae/diffusion_pytorch_model.safetensors", b"cut", "the VAE of"),
+        ("text_encoder/model.safetensors", b"cut", "the text encoder of .*SafetensorError"),
+        ("text_encoder/config.json", b"{", "the text encoder of"),
+        ("tokenizer/tokenizer.json", b"{", "the tokenizer of"),
+        ("scheduler/scheduler_config.json", b"{", "the scheduler of"),
+        ("model_index.json", b"{", "the model_index.json of backbone .* cannot be read"),
+        ("model_index.json", b"[]", "is not a JSON object"),
+        ("model_index.json", b"{}", "names no transformer"),
+    ],
+)
+def test_a_broken_part_is_named_in_one_sentence(
+    tmp_path: Path, file: str, content: bytes, said: str
+) -> None:
+    folder = copied(tmp_path)
+    assert (folder / file).is_file()
+    (folder / file).write_bytes(content)
+    with pytest.raises(ModelError, match=said) as caught:
+        backbone = load_backbone(str(folder))
+        backbone.encode(frames_of())
+        backbone.embed(PROMPTS)
+    assert "\n" not in str(caught.value)
+
+
+class Trap:
+    """Leaves a file behind where it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.file,)
+
+
+@pytest.mark.parametrize(
+    ("safe", "pickled", "part"),
+    [
+        (
+            "transformer/diffusion_pytorch_model.safetensors",
+            "diffusion_pytorch_model.bin",
+            "transformer",
+        ),
+        ("vae/diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin", "VAE"),
+        ("text_encoder/model.safetensors", "pytorch_model.bin", "text encoder"),
+    ],
+)
+def test_pickled_weights_are_refused_and_not_opened(
+    tmp_path: Path, safe: str, pickled: str, part: str
+) -> None:
+    folder = copied(tmp_path)
+    (folder / safe).unlink()
+    (folder / safe).with_name(pickled).write_bytes(pickle.dumps(Trap(tmp_path / "unpickled")))
+    with pytest.raises(
+        ModelError, match=f"the {part} of .* cannot be loaded: its weights are pickled"
+    ):
+        backbone = load_backbone(str(folder))
+        backbone.encode(frames_of())
+        backbone.embed(PROMPTS)
+    assert not (tmp_path / "unpickled").exists()
+
+
+def test_every_part_is_asked_for_as_safetensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub id's files are not seen beforehand: the libraries themselves are told."""
+    asked = []
+    for part in (CogVideoXTransformer3DModel, AutoencoderKLCogVideoX, T5EncoderModel):
+        load = part.from_pretrained
+        monkeypatch.setattr(
+            part,
+            "from_pretrained",
+            lambda *given, load=load, **named: (
+                asked.append(named["use_safetensors"]) or load(*given, **named)
+            ),
+        )
+    backbone = tiny_backbone("rotary")
+    backbone.encode(frames_of())
+    backbone.embed(PROMPTS)
+    assert asked == [True, True, True]
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_loading_shows_no_bars_and_leaves_the_setting(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], shown: bool
+) -> None:
+    monkeypatch.setattr(logging, "_tqdm_active", shown)
+    tiny_backbone("rotary").embed(PROMPTS)
+    assert "Loading weights" not in "".join(capfd.readouterr())
+    assert logging.is_progress_bar_enabled() is shown
+
+
+def test_a_folder_that_is_no_backbone(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no model_index.json"):
+        load_backbone(str(tmp_path))
+
+
+def test_another_family_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text(
+        json.dumps({"transformer": ["diffusers", "MochiTransformer3DModel"]})
+    )
+    with pytest.raises(
+        ModelError, match="'MochiTransformer3DModel'; supported: CogVideoXTransformer3DModel, Wan"
+    ):
+        load_backbone(str(tmp_path))
+
+
+@pytest.mark.parametrize("load", [load_backbone, sketch_backbone])
+def test_two_experts_are_refused_before_anything_is_loaded(tmp_path: Path, load: Any) -> None:
+    experts = {part: ["diffusers", "WanTransformer3DModel"] for part in EXPERTS}
+    (tmp_path / "model_index.json").write_text(json.dumps(experts))
+    with pytest.raises(ModelError, match="has two transformers .*: not supported yet. Use one"):
+        load(str(tmp_path))  # the folder holds no part at all
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float99", torch.int64])
+def test_other_dtypes_are_refused(dtype: torch.dtype | str) -> None:
+    with pytest.raises(ModelError, match="give float32, bfloat16 or float16"):
+        load_backbone(str(tiny_folder("rotary")), dtype=dtype)

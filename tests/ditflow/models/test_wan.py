@@ -1,0 +1,83 @@
+"""What is Wan's alone; the contract of all families is in test_model.py and test_taps.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from diffusers import UniPCMultistepScheduler, WanPipeline
+
+from ditflow.core.sizes import Compression
+from ditflow.models import ModelError, load_backbone
+from ditflow.models.wan import Wan
+from tests.registry import PROMPTS, frames_of, tiny_backbone, tiny_folder
+
+TRANSFORMER: dict[str, Any] = {  # of Wan 2.1 T2V 1.3B
+    "num_attention_heads": 12,
+    "attention_head_dim": 128,
+    "num_layers": 30,
+    "patch_size": [1, 2, 2],
+    "in_channels": 16,
+    "out_channels": 16,
+    "text_dim": 4096,
+}
+VAE = {"dim_mult": [1, 2, 4, 4], "temperal_downsample": [False, True, True]}
+EULER = "FlowMatchEulerDiscreteScheduler"
+
+
+def test_the_published_backbone() -> None:
+    spec = Wan.spec_of("Wan", TRANSFORMER, VAE, "UniPCMultistepScheduler")
+    assert (spec.hidden, spec.compression) == (1536, Compression(4, 8, 2, 16, first_alone=True))
+    assert spec.compression.grid(spec.size).tokens == 32760
+
+
+@pytest.mark.parametrize(
+    ("changed", "scheduler", "message"),
+    [
+        ({"in_channels": 36}, EULER, "an image-to-video Wan, .*: not supported. Use a text-to-vi"),
+        ({}, "DDIMScheduler", f"has a DDIMScheduler; supported: UniPCMultistepScheduler, {EULER}"),
+    ],
+)
+def test_other_variants_are_refused(changed: dict[str, Any], scheduler: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        Wan.spec_of("one", {**TRANSFORMER, **changed}, VAE, scheduler)
+
+
+def test_encoders_are_those_of_the_stock_pipeline() -> None:
+    backbone, pipeline = tiny_backbone("wan"), WanPipeline.from_pretrained(tiny_folder("wan"))
+    text, _ = pipeline.encode_prompt(
+        PROMPTS, do_classifier_free_guidance=False, max_sequence_length=512
+    )
+    torch.testing.assert_close(backbone.embed(PROMPTS), text)
+    config = pipeline.vae.config
+    mean, deviation = (
+        torch.tensor(values).view(1, -1, 1, 1, 1)
+        for values in (config.latents_mean, config.latents_std)
+    )
+    pixels = frames_of().transpose(1, 2).float() / 127.5 - 1
+    with torch.no_grad():
+        stock = (pipeline.vae.encode(pixels).latent_dist.mode() - mean) / deviation
+    # convolutions see one clip at a time here, two there
+    latents = backbone.encode(frames_of())
+    torch.testing.assert_close(latents, stock.transpose(1, 2), rtol=1e-4, atol=1e-5)
+
+
+def test_low_precision_keeps_what_the_stock_model_keeps_in_float32() -> None:
+    backbone = load_backbone(str(tiny_folder("wan")), device="cpu", dtype=torch.bfloat16)
+    kept = backbone.transformer._keep_in_fp32_modules
+    for name, parameter in backbone.transformer.named_parameters():
+        wide = any(part in name.split(".") for part in kept)
+        assert parameter.dtype == (torch.float32 if wide else torch.bfloat16), name
+
+
+def test_a_checkpoint_with_unipc_keeps_its_levels() -> None:
+    """They are the scheduler's own, whole timesteps included; only the solver is Euler's."""
+    backbone = tiny_backbone("wan")
+    options = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0}
+    backbone.scheduler = UniPCMultistepScheduler(**options)
+    schedule = backbone.schedule(10)
+    backbone.scheduler.set_timesteps(10)
+    assert schedule.timesteps == tuple(backbone.scheduler.timesteps.tolist())
+    sigmas = backbone.scheduler.sigmas[:-1].tolist()
+    assert [level.noise for level in schedule.levels] == sigmas
