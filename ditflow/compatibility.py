@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import torch
 
@@ -19,9 +18,9 @@ from ditflow.core.schedule import DenoisingSchedule, GuidanceWindow
 from ditflow.core.sizes import VideoSize
 from ditflow.models import Model
 from ditflow.sampling.control import Control, Controls, GuidedSteps
-from ditflow.sampling.guidance import MotionGuidance
 from ditflow.sampling.inject import Inject
 from ditflow.sampling.key_value import ReferenceKeyValue
+from ditflow.sampling.recipe import Recipe
 from ditflow.sampling.state import State
 from ditflow.sampling.variables import VARIABLES
 
@@ -52,49 +51,24 @@ class Source:
 
 
 def entries_of(
-    backbone: Model,
-    guidance: MotionGuidance,
-    schedule: DenoisingSchedule,
-    size: VideoSize,
-    state: State,
-    sources: Sequence[Source],
-    seconds: float,
+    recipe: Recipe, size: VideoSize, state: State, sources: Sequence[Source], seconds: float
 ) -> list[BankEntry]:
-    """What the guided steps have optimised, an entry for each clip of the batch. `seconds` were
-    spent on all of them together.
+    """What the guided steps have optimised, an entry for each clip of the batch.
+
+    `seconds` were spent on all of them together.
     """
-    assert guidance.signal is not None, "nothing was optimised"
-    window, grid, spec = (
-        GuidanceWindow.of(guidance.window, len(schedule)),
-        backbone.spec.compression.grid(size),
-        backbone.spec,
-    )
-    parameters, losses = (
-        torch.stack(state.history, dim=1),
-        torch.stack(state.losses, dim=-1),
-    )  # (B, G, ...), (K, B, G)
-    common: dict[str, Any] = dict(
-        ditflow=__version__,
-        backbone=spec.name,
-        backbone_fingerprint=spec.fingerprint,
-        grid=(grid.frames, grid.height, grid.width),
-        size=(size.frames, size.height, size.width),
-        window=(window.start, window.stop),
-        timesteps=schedule.timesteps[window.start : window.stop],
-        steps=len(schedule),
-        scheduler=spec.scheduler,
-        guidance_scale=schedule.guidance_scale,
-        guidance=schedule.guidance,
-        signal=guidance.signal.describe(),
-        variable=guidance.variable,
-        update=guidance.update,
-        learning_rate=guidance.learning_rate,
-        inner_steps=guidance.inner_steps,
-        injection_blocks=guidance.injection_blocks,
-        dtype=str(backbone.dtype).removeprefix("torch."),
-        seconds=seconds / len(sources),
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
+    assert recipe.guidance.signal is not None, "nothing was optimised"
+    grid, window = recipe.backbone.spec.compression.grid(size), recipe.window
+    parameters = torch.stack(state.history, dim=1)  # (B, G, ...)
+    losses = torch.stack(state.losses, dim=-1)  # (K, B, G)
+    common = recipe.provenance | {
+        "ditflow": __version__,
+        "grid": (grid.frames, grid.height, grid.width),
+        "size": (size.frames, size.height, size.width),
+        "timesteps": recipe.schedule.timesteps[window.start : window.stop],
+        "seconds": seconds / len(sources),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
     return [
         BankEntry(
             EntryMetadata(losses=tuple(losses[:, row].T.tolist()), **common, **asdict(source)),

@@ -19,11 +19,11 @@ from ditflow.core.sizes import VideoSize
 from ditflow.models import Model
 from ditflow.models.presets import recommended
 from ditflow.motion import AttentionMotionFlow
-from ditflow.recipe import Choices
 from ditflow.sampling.control import Prompt
 from ditflow.sampling.guidance import MotionGuidance
 from ditflow.sampling.loop import sample
 from ditflow.sampling.optimise import motion_control
+from ditflow.sampling.recipe import Choices, Recipe
 from ditflow.sampling.reference import reference_motion, reference_prompt, words_of
 from ditflow.sampling.state import clip_generator, initial_noise, start
 from ditflow.video import Clip
@@ -104,10 +104,11 @@ def transfer_motion(
     schedule = backbone.schedule(
         _or(steps, advice.steps), _or(guidance_scale, advice.guidance_scale)
     )
-    signal, window = motion_guidance.signal, motion_guidance.check(backbone, len(schedule))
-    if signal is None or not len(window):
+    window = motion_guidance.check(backbone, len(schedule))
+    recipe = Recipe(backbone, motion_guidance, schedule, window, negative_prompt)
+    if not len(recipe.guided):
         guided = "motion_guidance has no signal"
-        if signal is not None:
+        if motion_guidance.signal is not None:
             guided = f"window {motion_guidance.window} of {len(schedule)} steps guides none of them"
         raise ValueError(
             f"{guided}, so there is no motion to take; for a plain video use "
@@ -139,7 +140,7 @@ def transfer_motion(
     state = sample(backbone, schedule, Prompt(text, negative), state, control)
     video = backbone.decode(state.latents)[0].cpu()
     seconds = time.monotonic() - began
-    (entry,) = entries_of(backbone, motion_guidance, schedule, size, state, [source], seconds)
+    (entry,) = entries_of(recipe, size, state, [source], seconds)
     kept = latents[0].cpu() if keep_reference else None
     return Transfer(video, replace(entry, reference_latents=kept))
 

@@ -28,7 +28,7 @@ FLOORS = {
     ),
     1: ("ditflow.motion", "ditflow.models"),
     2: ("ditflow.sampling", "ditflow.bank"),
-    3: ("ditflow.compatibility", "ditflow.recipe", "ditflow.metrics", "ditflow.visual"),
+    3: ("ditflow.compatibility", "ditflow.metrics", "ditflow.visual"),
     4: ("ditflow.transfer",),
     5: ("datamodules",),
     6: ("trainers.motion", "trainers.parser_errors", "trainers.extras"),

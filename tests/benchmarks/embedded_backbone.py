@@ -33,6 +33,7 @@ from ditflow.sampling.control import Prompt
 from ditflow.sampling.guidance import MotionGuidance
 from ditflow.sampling.loop import sample
 from ditflow.sampling.optimise import motion_control
+from ditflow.sampling.recipe import Recipe
 from ditflow.sampling.reference import reference_motion
 from ditflow.sampling.state import State, clip_generator, initial_noise
 from ditflow.transfer import recommended_guidance
@@ -156,14 +157,15 @@ class Bench:
             x = sample(self.backbone, self.schedule, prompt, begun).latents
             self.judge("plain", part, prompts, x)
 
-    def measure_transfer(self, name: str, guidance: MotionGuidance, inject_too: bool = True) -> None:
+    def measure_transfer(
+        self, name: str, guidance: MotionGuidance, inject_too: bool = True
+    ) -> None:
         """Optimise with one prompt and seed, then inject the entry with another prompt and seed."""
         began = time.monotonic()
         for part, latents in zip(batches(self.clips), self.latents.split(BATCH), strict=True):
             prompts = [self.other(clip) for clip in part]
             names, negative = [clip.name for clip in part], self.text([""])
-            state = guidance.start(self.backbone, self.backbone.spec.size, names, [0] * len(part)
-            )
+            state = guidance.start(self.backbone, self.backbone.spec.size, names, [0] * len(part))
             reference = reference_motion(
                 self.backbone, guidance.signal, latents, negative, names, noise=state.noise
             )
@@ -178,9 +180,9 @@ class Bench:
                 Source(clip.name, "0" * 64, prompt, "", 0)
                 for clip, prompt in zip(part, prompts, strict=True)
             ]
-            entries = entries_of(
-                self.backbone, guidance, self.schedule, self.backbone.spec.size, state, sources, 0.0
-            )
+            window = guidance.check(self.backbone, len(self.schedule))
+            recipe = Recipe(self.backbone, guidance, self.schedule, window, "")
+            entries = entries_of(recipe, self.backbone.spec.size, state, sources, 0.0)
             if inject_too:
                 self.inject(f"{name}/injected", part, entries)
             print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
@@ -191,7 +193,10 @@ class Bench:
         for clip, entry, prompt in zip(clips, entries, prompts, strict=True):
             generators = [clip_generator(f"{clip.name} new", 7)]
             begun = State.begin(initial_noise(self.shape, generators), generators)
-            words, control = Prompt(*self.text([prompt, ""]).split(1)), entry_control(self.backbone, entry)
+            words, control = (
+                Prompt(*self.text([prompt, ""]).split(1)),
+                entry_control(self.backbone, entry),
+            )
             video = sample(self.backbone, self.schedule, words, begun, control).latents
             videos.append(video)
         self.judge(name, clips, prompts, torch.cat(videos))

@@ -21,12 +21,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ditflow.compatibility import Source, entries_of, entry_control
+from ditflow.core.schedule import GuidanceWindow
 from ditflow.core.sizes import VideoSize
 from ditflow.metrics import Tracks, motion_fidelity
 from ditflow.metrics.motion_fidelity import published_similarity
 from ditflow.models.cogvideox import CogVideoX, CogVideoXEncoders
 from ditflow.motion import AttentionMotionFlow, MotionFeature, MotionSignal, SpatialMarginalMean
 from ditflow.sampling.guidance import MotionGuidance
+from ditflow.sampling.recipe import Recipe
 from ditflow.sampling.reference import reference_motion
 from ditflow.sampling.state import State
 from ditflow.sampling.variables import VARIABLES
@@ -222,9 +224,7 @@ def test_zero_shot_run(run: str, variable: str) -> None:
         losses=(torch.zeros(1, 1),) * 3,
     )
     (entry,) = entries_of(
-        backbone,
-        guidance,
-        schedule,
+        Recipe(backbone, guidance, schedule, GuidanceWindow(0, 3), ""),
         SIZE,
         state,
         [Source("clip", "", "target", "negative", 1)],

@@ -13,9 +13,11 @@ from torch import Tensor
 
 from ditflow.bank import BankEntry, EntryError
 from ditflow.compatibility import Source, check_entry, entries_of, entry_control
+from ditflow.core.schedule import GuidanceWindow
 from ditflow.models import ModelError, load_backbone
 from ditflow.motion import AttentionMotionFlow
 from ditflow.sampling.guidance import MotionGuidance
+from ditflow.sampling.recipe import Recipe
 from ditflow.sampling.state import clip_generator, initial_noise
 from ditflow.transfer import (
     Transfer,
@@ -361,9 +363,9 @@ def test_seconds_of_a_batch_are_shared_by_its_entries() -> None:
         history=(latents,) * 2,
         losses=(torch.zeros(2, 4),) * 2,
     )
-    entries = entries_of(
-        backbone, guidance, backbone.schedule(STEPS), SIZE, state, sources, seconds=60.0
-    )
+    schedule, window = backbone.schedule(STEPS), GuidanceWindow(0, 2)
+    recipe = Recipe(backbone, guidance, schedule, window, "")
+    entries = entries_of(recipe, SIZE, state, sources, seconds=60.0)
     assert [entry.metadata.seconds for entry in entries] == [15.0] * 4
 
 

@@ -23,7 +23,8 @@ from torch import Tensor
 
 from datamodules.queue.generation_queue import Generation
 from ditflow.files import make_folder, write_json
-from trainers.motion.optimization import MotionOptimization, Work
+from trainers.motion.optimization import MotionOptimization
+from trainers.motion.work import Work
 
 
 class CostWriter(Callback):

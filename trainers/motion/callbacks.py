@@ -15,7 +15,8 @@ from ditflow.bank import EntryError
 from ditflow.files import make_folder
 from ditflow.sampling.state import State
 from ditflow.video import write_video
-from trainers.motion.optimization import MotionOptimization, Work
+from trainers.motion.optimization import MotionOptimization
+from trainers.motion.work import Work
 
 
 class BankWriter(Checkpoint):
@@ -45,7 +46,7 @@ class BankWriter(Checkpoint):
             )
             return
         try:
-            entries = module.entries(work)
+            entries = work.entries(keep_reference=module.keep_reference)
         except EntryError as error:
             return trainer.datamodule.outcomes.give_up(work.batch, error)
         trainer.datamodule.outcomes.publish(work.batch, entries)

@@ -12,7 +12,8 @@ from typing import Any
 from lightning import Callback, Trainer
 
 from ditflow.bank import BankError
-from trainers.motion.optimization import MotionOptimization, Work
+from trainers.motion.optimization import MotionOptimization
+from trainers.motion.work import Work
 
 
 class ClipLosses(Callback):

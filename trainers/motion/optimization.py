@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -21,44 +21,23 @@ from torch import Tensor
 
 from datamodules.batching import MotionBatch
 from datamodules.faults import BROKEN
-from datamodules.manifest import WORDS
 from datamodules.queue import inflight
 from datamodules.queue.generation_queue import Generation
-from ditflow.bank import BankEntry
-from ditflow.compatibility import Source, entries_of
 from ditflow.core.schedule import GuidanceKind
 from ditflow.models import Model, load_backbone
 from ditflow.motion import MotionSignal
-from ditflow.recipe import Choices, Recipe
-from ditflow.sampling.control import Control, Prompt
 from ditflow.sampling.guidance import Update
-from ditflow.sampling.loop import denoising_step
-from ditflow.sampling.optimise import motion_control
-from ditflow.sampling.reference import reference_motion
+from ditflow.sampling.recipe import Choices, Recipe
 from ditflow.sampling.state import State
 from ditflow.sampling.variables import Variable
 from ditflow.transfer import inject_motion
-from ditflow.video import READER
 from trainers.motion import cores
 from trainers.motion.signal_option import VariableKind, signal_of, variable_kind
 from trainers.motion.strategy import IndependentStrategy
+from trainers.motion.work import Work, advanced, begun
 
-FAILS = (
-    RuntimeError,
-    ValueError,
-    ArithmeticError,
-    MemoryError,
-)  # but for what is BROKEN: a clip or a video, and the others go on
-
-
-@dataclass(frozen=True)
-class Work:
-    """A batch and where it has come to. `seconds` were spent on it, in this run and before."""
-
-    batch: MotionBatch
-    control: Control
-    state: State
-    seconds: float = 0.0
+# but for what is BROKEN: these concern a clip or a video, and the others go on
+FAILS = (RuntimeError, ValueError, ArithmeticError, MemoryError)
 
 
 class MotionOptimization(L.LightningModule):
@@ -164,14 +143,16 @@ class MotionOptimization(L.LightningModule):
     def setup(self, stage: str) -> None:
         if self.trainer.precision != "32-true":
             raise ValueError(
-                f"--trainer.precision {self.trainer.precision} would round what is optimised, whose updates are too small for 16 bits: "
-                "leave it out, and choose the backbone's number format by --model.dtype bfloat16."
+                f"--trainer.precision {self.trainer.precision} would round what is optimised, whose "
+                "updates are too small for 16 bits: leave it out, and choose the backbone's number "
+                "format by --model.dtype bfloat16."
             )
         if self.trainer.world_size > 1 and not isinstance(
             self.trainer.strategy, IndependentStrategy
         ):
             raise ValueError(
-                "clips are independent of each other: leave --trainer.strategy out, whose default shares them out over devices and nodes."
+                "clips are independent of each other: leave --trainer.strategy out, whose default "
+                "shares them out over devices and nodes."
             )
         if stage == "fit":
             self.trainer.datamodule.share_out()
@@ -189,16 +170,8 @@ class MotionOptimization(L.LightningModule):
         self.optimizers().step()
         began = time.monotonic()
         try:
-            work = self._advanced(
-                self.work
-                if self.work and self.work.batch.leg is batch.leg
-                else self._begun(batch.to(self.device))
-            )
-            videos = (
-                self._decoded(work.state)
-                if self.finish and work.state.step == self.iterations
-                else None
-            )
+            work = advanced(self._work(batch))
+            videos = self._videos(work.state) if work.state.step == self.iterations else None
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)  # so that the step's seconds are its own
             self.work = replace(work, seconds=work.seconds + time.monotonic() - began)
@@ -249,76 +222,20 @@ class MotionOptimization(L.LightningModule):
             self.trainer.datamodule.fail(item.file.stem, error)
             return None
 
-    def entries(self, work: Work) -> dict[str, BankEntry]:
-        """What a batch brings into the bank, once its window is behind it; nothing without a
-        signal.
-        """
-        batch, recipe = work.batch, self.recipe
-        if recipe.guidance.signal is None:
-            return {}
-        sources = [
-            Source(
-                clip=task.name,
-                clip_sha256=sha256,
-                container=container,
-                reader=READER,
-                negative_prompt=task.negative_prompt or "",
-                fps=task.fps or 0.0,
-                **{
-                    name: getattr(task, name)
-                    for name in ("prompt", "seed", "tags", "start", "stride", *WORDS)
-                },
-            )
-            for task, sha256, container in zip(
-                batch.tasks, batch.sha256, batch.containers, strict=True
-            )
-        ]
-        entries = entries_of(
-            self.backbone,
-            recipe.guidance,
-            recipe.schedule,
-            batch.size,
-            work.state,
-            sources,
-            work.seconds,
-        )
-        kept = batch.latents.cpu().unbind() if self.keep_reference else [None] * len(entries)
-        return {
-            name: replace(entry, reference_latents=latents)
-            for name, entry, latents in zip(batch.leg.names, entries, kept, strict=True)
-        }
+    def _work(self, batch: MotionBatch) -> Work:
+        """The work on a batch: that in hand, or that of its record, or new work."""
+        if self.work is not None and self.work.batch.leg is batch.leg:
+            return self.work
+        batch, record = batch.to(self.device), batch.leg.record
+        if record is None:
+            return begun(self.recipe, batch)
+        state, seconds = inflight.load(self.trainer.datamodule.bank, record, self.device)
+        return begun(self.recipe, batch, state, seconds)
 
-    def _decoded(self, state: State) -> Tensor:
-        """The videos of a batch, uint8 (B, T, C, Y, X)."""
+    def _videos(self, state: State) -> Tensor | None:
+        """The videos of a batch, uint8 (B, T, C, Y, X), where they are wanted."""
+        if not self.finish:
+            return None
         videos = self.backbone.decode(state.latents)
         self.backbone.release_encoders()
         return videos
-
-    def _begun(self, batch: MotionBatch) -> Work:
-        """A batch at its first step in this run: its reference is looked at here."""
-        state, seconds = self._resumed(batch)
-        guidance, names = self.recipe.guidance, batch.leg.names
-        looks = {"noise": state.noise, "words": batch.words}
-        reference = reference_motion(
-            self.backbone, guidance.signal, batch.latents, batch.seen_with, names, **looks
-        )
-        control = motion_control(self.backbone, guidance, self.recipe.schedule, reference)
-        return Work(batch, control, state, seconds)
-
-    def _resumed(self, batch: MotionBatch) -> tuple[State, float]:
-        if batch.leg.record is not None:
-            return inflight.load(self.trainer.datamodule.bank, batch.leg.record, self.device)
-        seeds = [task.seed for task in batch.tasks]
-        names = batch.leg.names
-        return self.recipe.guidance.start(self.backbone, batch.size, names, seeds), 0.0
-
-    def _advanced(self, work: Work) -> Work:
-        step = self.recipe.schedule[work.state.step]
-        prompt = Prompt(work.batch.text, work.batch.negative)
-        state = denoising_step(self.backbone, step, prompt, work.state, work.control)
-        if not (state.latents.isfinite().all() and state.parameter.isfinite().all()):
-            raise ArithmeticError(
-                f"its numbers are no longer finite after step {step.index}: try a smaller learning "
-                "rate, or dtype float32."
-            )
-        return replace(work, state=state)

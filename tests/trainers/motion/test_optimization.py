@@ -64,7 +64,9 @@ def test_entry_and_video_are_those_of_the_library(run, clips, tmp_path):
         tiny_backbone("rotary"),
         read_video(clips.parent / "left.mp4", frames=SIZE.frames, size=(SIZE.height, SIZE.width)),
     )
-    guidance = MotionGuidance(AttentionMotionFlow(2), "rotary_tables", 0.5, (0.002, 0.001), inner_steps=2)
+    guidance = MotionGuidance(
+        AttentionMotionFlow(2), "rotary_tables", 0.5, (0.002, 0.001), inner_steps=2
+    )
     transfer = transfer_motion(
         backbone, clip, "a left cat", steps=4, motion_guidance=guidance, keep_reference=True
     )
@@ -161,7 +163,7 @@ def test_a_record_that_is_damaged_is_no_clips_fault(run, clips, whole, tmp_path,
 
 
 def test_finished_entries_are_skipped(run, clips, whole, tmp_path, monkeypatch):
-    monkeypatch.setattr("trainers.motion.optimization.denoising_step", None)
+    monkeypatch.setattr("trainers.motion.work.denoising_step", None)
     before = {file: file.stat().st_mtime_ns for file in (whole / "entries").iterdir()}
     assert run(*arguments("fit", whole, manifest=clips)) == 0
     assert {file: file.stat().st_mtime_ns for file in (whole / "entries").iterdir()} == before
@@ -171,15 +173,15 @@ def test_encoders_are_gone_while_optimising_and_clips_are_encoded_once(
     run, clips, tmp_path, monkeypatch
 ):
     from ditflow.models.encoders import Encoders
-    from trainers.motion import optimization as motion_optimization
+    from trainers.motion import work
 
     encoded, held = [], []
-    encode, step = Encoders.encode, motion_optimization.denoising_step
+    encode, step = Encoders.encode, work.denoising_step
     monkeypatch.setattr(
         Encoders, "encode", lambda self, frames: encoded.append(len(frames)) or encode(self, frames)
     )
     monkeypatch.setattr(
-        motion_optimization,
+        work,
         "denoising_step",
         lambda backbone, *rest, **clips: (
             held.append((backbone.encoders._vae, backbone.encoders._text))
@@ -274,9 +276,9 @@ def test_clips_that_fail_together_are_tried_in_halves(
 ):
     from dataclasses import replace
 
-    from trainers.motion import optimization as motion_optimization
+    from trainers.motion import work
 
-    start, step = MotionGuidance.start, motion_optimization.denoising_step
+    start, step = MotionGuidance.start, work.denoising_step
     batches = []
 
     def started(backbone, guidance, size, names, seeds):
@@ -296,7 +298,7 @@ def test_clips_that_fail_together_are_tried_in_halves(
         )
 
     monkeypatch.setattr(MotionGuidance, "start", started)
-    monkeypatch.setattr(motion_optimization, "denoising_step", failing)
+    monkeypatch.setattr(work, "denoising_step", failing)
     assert run(*arguments("fit", tmp_path / "bank", manifest=clips, batch_size=2)) == 1
     assert batches == [("left", "right"), ("left",), ("right",), ("still.life",)]
     assert ("no memory left" if how == "raises" else "no longer finite") in capfd.readouterr().err
@@ -445,7 +447,7 @@ def test_interrupted_from_the_keyboard(run, clips, tmp_path, monkeypatch, capfd)
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("trainers.motion.optimization.denoising_step", interrupted)
+    monkeypatch.setattr("trainers.motion.work.denoising_step", interrupted)
     handler = signal.getsignal(signal.SIGINT)
     try:
         assert run(*arguments("fit", tmp_path / "bank", manifest=clips)) == 130
@@ -668,9 +670,10 @@ def test_what_fails_with_one_video_and_what_with_all(
     run, whole, tmp_path, prompts, monkeypatch, error, stops
 ):
     """A broken device is no video's fault: nothing is tried on it any more."""
-    from trainers.motion import optimization as motion_optimization
 
-    inject, calls = motion_optimization.inject_motion, []
+    from trainers.motion import optimization
+
+    inject, calls = optimization.inject_motion, []
 
     def first_fails(*rest, **options):
         calls.append(rest)
@@ -678,7 +681,7 @@ def test_what_fails_with_one_video_and_what_with_all(
             raise error
         return inject(*rest, **options)
 
-    monkeypatch.setattr(motion_optimization, "inject_motion", first_fails)
+    monkeypatch.setattr(optimization, "inject_motion", first_fails)
     words = [*arguments("predict", whole, prompts=prompts, entries="[left]"), "--out", "out"]
     if stops:
         with pytest.raises(type(error)):

@@ -68,9 +68,9 @@ def watched(
     """
 
     def first(rank: int) -> None:
-        from trainers.motion import optimization as motion_optimization
+        from trainers.motion import work
 
-        start, step = MotionGuidance.start, motion_optimization.denoising_step
+        start, step = MotionGuidance.start, work.denoising_step
 
         def started(backbone, guidance, size, names, seeds):
             assert not torch.distributed.is_initialized()
@@ -82,7 +82,7 @@ def watched(
                 time.sleep(0.01)
             return step(*arguments, **options)
 
-        MotionGuidance.start, motion_optimization.denoising_step = started, stepped
+        MotionGuidance.start, work.denoising_step = started, stepped
 
     folder.mkdir(exist_ok=True)
     return first

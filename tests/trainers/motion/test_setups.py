@@ -15,7 +15,7 @@ import yaml
 
 from ditflow.bank import MotionBank
 from ditflow.models import load_backbone
-from ditflow.recipe import Choices
+from ditflow.sampling.recipe import Choices
 from tests.clips import SMALL, arguments, ditflow, write_clips
 from tests.registry import tiny_backbone, tiny_folder
 from trainers.motion.optimization import MotionOptimization

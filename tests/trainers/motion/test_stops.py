@@ -42,16 +42,16 @@ def at_step(number: int, act: Callable[[], object]) -> Callable[[int], None]:
     """In each process, something happens before its n-th denoising step."""
 
     def first(rank: int) -> None:
-        from trainers.motion import optimization as motion_optimization
+        from trainers.motion import work
 
-        step, count = motion_optimization.denoising_step, iter(range(1, 10_000))
+        step, count = work.denoising_step, iter(range(1, 10_000))
 
         def stepped(*arguments, **options):
             if next(count) == number:
                 act()
             return step(*arguments, **options)
 
-        motion_optimization.denoising_step = stepped
+        work.denoising_step = stepped
 
     return first
 
@@ -118,11 +118,11 @@ def test_a_chain_of_runs_with_little_time_each_comes_to_the_same_bank(
     fit, whole, tmp_path, monkeypatch
 ):
     """Six steps of 0.6 seconds and more, one second for each run."""
-    from trainers.motion import optimization as motion_optimization
+    from trainers.motion import work
 
-    step, codes = motion_optimization.denoising_step, []
+    step, codes = work.denoising_step, []
     monkeypatch.setattr(
-        motion_optimization,
+        work,
         "denoising_step",
         lambda *rest, **clips: time.sleep(0.6) or step(*rest, **clips),
     )
@@ -157,9 +157,9 @@ def test_requeued_by_slurm_a_job_goes_on(clips, whole, tmp_path, monkeypatch):
 
 def test_memory_for_fewer_clips_than_asked_for(fit, whole, tmp_path, monkeypatch):
     """Whatever is too large is tried in halves, and nothing that large is tried again."""
-    from trainers.motion import optimization as motion_optimization
+    from trainers.motion import work
 
-    step, sizes = motion_optimization.denoising_step, []
+    step, sizes = work.denoising_step, []
 
     def with_little_memory(model, at, prompt, state, control):
         sizes.append(len(state.latents))
@@ -167,7 +167,7 @@ def test_memory_for_fewer_clips_than_asked_for(fit, whole, tmp_path, monkeypatch
             raise torch.OutOfMemoryError("CUDA out of memory")
         return step(model, at, prompt, state, control)
 
-    monkeypatch.setattr(motion_optimization, "denoising_step", with_little_memory)
+    monkeypatch.setattr(work, "denoising_step", with_little_memory)
     assert fit(batch_size=2) == 0
     assert sizes == [2, 1, 1, 1, 1, 1, 1]
     assert (
@@ -180,7 +180,7 @@ def test_a_broken_device_is_no_clips_fault(fit, tmp_path, monkeypatch):
     def broken(*_, **__):
         raise torch.AcceleratorError("an illegal memory access was encountered")
 
-    monkeypatch.setattr("trainers.motion.optimization.denoising_step", broken)
+    monkeypatch.setattr("trainers.motion.work.denoising_step", broken)
     with pytest.raises(torch.AcceleratorError):
         fit()
     assert MotionBank(tmp_path / "bank", create=True).failures() == {}

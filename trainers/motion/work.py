@@ -1,0 +1,95 @@
+"""A batch of clips at work: how it begins, one step of it, and the entries that come of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from datamodules.batching import MotionBatch
+from datamodules.manifest import WORDS
+from ditflow.bank import BankEntry
+from ditflow.compatibility import Source, entries_of
+from ditflow.sampling.control import Control, Prompt
+from ditflow.sampling.loop import denoising_step
+from ditflow.sampling.optimise import motion_control
+from ditflow.sampling.recipe import Recipe
+from ditflow.sampling.reference import reference_motion
+from ditflow.sampling.state import State
+from ditflow.video import READER
+
+
+@dataclass(frozen=True)
+class Work:
+    """A batch and how far it has come. `seconds` were spent on it, in this run and before."""
+
+    recipe: Recipe
+    batch: MotionBatch
+    control: Control
+    state: State
+    seconds: float = 0.0
+
+    def entries(self, *, keep_reference: bool = False) -> dict[str, BankEntry]:
+        """The bank entries of a batch whose window is behind it, by name; none without a signal.
+
+        `keep_reference` puts the clips' latents into them.
+        """
+        if self.recipe.guidance.signal is None:
+            return {}
+        batch = self.batch
+        entries = entries_of(self.recipe, batch.size, self.state, sources_of(batch), self.seconds)
+        kept = batch.latents.cpu().unbind() if keep_reference else [None] * len(entries)
+        return {
+            name: replace(entry, reference_latents=latents)
+            for name, entry, latents in zip(batch.leg.names, entries, kept, strict=True)
+        }
+
+
+def begun(
+    recipe: Recipe, batch: MotionBatch, state: State | None = None, seconds: float = 0.0
+) -> Work:
+    """Work on a batch from where a state has come to, or from noise. Looks at the references."""
+    names = batch.leg.names
+    if state is None:
+        seeds = [task.seed for task in batch.tasks]
+        state = recipe.guidance.start(recipe.backbone, batch.size, names, seeds)
+    reference = reference_motion(
+        recipe.backbone,
+        recipe.guidance.signal,
+        batch.latents,
+        batch.seen_with,
+        names,
+        noise=state.noise,
+        words=batch.words,
+    )
+    control = motion_control(recipe.backbone, recipe.guidance, recipe.schedule, reference)
+    return Work(recipe, batch, control, state, seconds)
+
+
+def advanced(work: Work) -> Work:
+    """The work after one more denoising step. Raises ArithmeticError where numbers overflow."""
+    step = work.recipe.schedule[work.state.step]
+    prompt = Prompt(work.batch.text, work.batch.negative)
+    state = denoising_step(work.recipe.backbone, step, prompt, work.state, work.control)
+    moved = [state.latents] if state.parameter is None else [state.latents, state.parameter]
+    if not all(tensor.isfinite().all() for tensor in moved):
+        raise ArithmeticError(
+            f"its numbers are no longer finite after step {step.index}: try a smaller learning "
+            "rate, or dtype float32."
+        )
+    return replace(work, state=state)
+
+
+def sources_of(batch: MotionBatch) -> list[Source]:
+    """Where each entry of a batch comes from."""
+    same = ("prompt", "seed", "tags", "start", "stride", *WORDS)
+    return [
+        Source(
+            clip=task.name,
+            clip_sha256=sha256,
+            container=container,
+            reader=READER,
+            negative_prompt=task.negative_prompt or "",
+            fps=task.fps or 0.0,
+            **{name: getattr(task, name) for name in same},
+        )
+        for task, sha256, container in zip(batch.tasks, batch.sha256, batch.containers, strict=True)
+    ]
