@@ -80,16 +80,16 @@ def methods_of(
         raise ValueError(
             f"no setup is given: name some in `setups`, of {', '.join(known_setups())}."
         )
+    kinds = None if only is None else tuple(only)
+    optimised = [Method(Path(name).stem, name, setup_file(name), only=kinds) for name in setups]
     if strangers := sorted(set(zero_shot) - set(setups)):
         raise ValueError(
             f"zero_shot names {', '.join(strangers)}, which setups does not. "
             "Its entries are made by the setup, so add it to setups."
         )
-    kinds = None if only is None else tuple(only)
     names = [Path(setup).stem for setup in setups]
     if repeated := sorted(name for name, count in Counter(names).items() if count > 1):
         raise ValueError(f"setups names {', '.join(repeated)} more than once.")
-    optimised = [Method(Path(name).stem, name, setup_file(name), only=kinds) for name in setups]
     return optimised + [
         Method(
             f"{Path(name).stem}{ZERO_SHOT}", name, setup_file(name), zero_shot_from=zero_shot_from
