@@ -54,7 +54,7 @@ class EncodedClip:
     container: str
 
 
-class References:
+class EncodingCache:
     """The encoded clips and prompts of one backbone at one video size, kept in one folder.
 
     With `auto`, a clip that is shorter than that gives as many frames as it has and the backbone

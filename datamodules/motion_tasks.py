@@ -7,8 +7,6 @@ The bank says what is finished, so a run that was stopped goes on when it is sta
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -16,17 +14,18 @@ from typing import Any, Literal
 import lightning as L
 import torch
 
-from datamodules.encoding_cache import References
-from datamodules.generations import Generation, generations_of
-from datamodules.library import Clips, MotionBatch, one_line, reported
+from datamodules.batching import MotionBatch
+from datamodules.encoding_cache import EncodingCache
+from datamodules.faults import one_line, reported, say_failed
+from datamodules.library import Library
 from datamodules.manifest import MotionTask, read_manifest, tasks_of_videos
-from datamodules.queue import inflight as records
-from datamodules.queue.generation_queue import Pending
+from datamodules.outcomes import Outcomes
+from datamodules.prompts import generations_of
+from datamodules.queue.generation_queue import Generation, GenerationQueue
 from datamodules.queue.job import Job
-from datamodules.queue.work_queue import Claims, Plan
-from datamodules.step_loader import Leg, Trajectory, share, turns
-from ditflow.bank import BankEntry, BankError, EntryError, MotionBank
-from ditflow.bank.failures import Failures
+from datamodules.queue.work_queue import Leg, Plan, WorkQueue, share, turns
+from datamodules.step_loader import StepLoader
+from ditflow.bank import MotionBank
 from ditflow.bank.remote_storage import open_folder
 from ditflow.bank.storage import LocalFolder
 from ditflow.core.sizes import VideoSize
@@ -39,20 +38,17 @@ class MotionTaskModule(L.LightningDataModule):
         bank: Folder or URL of the motion bank; `fit` makes it where it is missing.
         out: Folder for videos; by default `videos` in the bank.
         manifest: CSV or JSONL file of the clips, with columns video, prompt, and optionally name,
-            negative_prompt, start, stride
-            or fps, seed, tags (split by ';'), and for signals that read words caption, subject,
-            caption_subject.
+            negative_prompt, start, stride or fps, seed, tags (split by ';'), and for signals that
+            read words caption, subject, caption_subject.
         videos: Pattern such as 'clips/*.mp4', instead of a manifest.
         prompt: What the optimised video shows, for all clips of `videos`.
         caption: What the clips of `videos` show, for signals that read words.
         negative_prompt: What it should not show, where the manifest does not say; by default as
             recommended, and for `predict` the entry's own.
         frames: Frames taken of each clip; by default as many as the backbone was trained for. With
-            auto, a shorter clip gives as
-            many as it has and the backbone takes.
+            auto, a shorter clip gives as many as it has and the backbone takes.
         fps: Frames taken a second, whatever a clip's own rate; by default frames are taken by
-            number. For clips whose row in the
-            manifest has neither fps nor stride.
+            number. For clips whose row in the manifest has neither fps nor stride.
         size: Height and width in pixels that frames are resized to; by default the backbone's.
         seed: For clips without one in the manifest.
         batch_size: Clips optimised together; results do not depend on it, memory does.
@@ -97,20 +93,10 @@ class MotionTaskModule(L.LightningDataModule):
         if attempts < 1:
             raise ValueError(f"attempts is {attempts}, but a clip is tried once at least.")
         self.path, self.out, self.cache = bank, out, cache
-        self.manifest, self.videos, self.prompt, self.caption, self.negative_prompt = (
-            manifest,
-            videos,
-            prompt,
-            caption,
-            negative_prompt,
-        )
-        self.frames, self.fps, self.size, self.seed, self.batch_size = (
-            frames,
-            fps,
-            size,
-            seed,
-            batch_size,
-        )
+        self.manifest, self.videos = manifest, videos
+        self.prompt, self.caption, self.negative_prompt = prompt, caption, negative_prompt
+        self.frames, self.fps, self.size, self.seed = frames, fps, size, seed
+        self.batch_size = batch_size
         self.entries, self.prompts, self.seeds, self.attempts = entries, prompts, seeds, attempts
         self.tasks: list[MotionTask] = []
         self.generations: list[Generation] = []
@@ -125,63 +111,50 @@ class MotionTaskModule(L.LightningDataModule):
             self.generations = self.job.agreed(self._read_generations)
 
     def share_out(self) -> None:
-        """One plan of what is left to fit, made by rank 0 from the bank; from here on every process
-        takes what is free.
-        """
+        """Make one plan of what is left to fit, on rank 0, and this process's queue of it."""
         plan = self.job.agreed(self._make_plan)
-        self.claims = Claims(
-            self.clips,
-            self.job.leases(self.bank),
-            plan,
-            turns(plan.todo, *self._deal),
-            self.batch_size,
-            self.job.wait,
-        )
-        self.failed = self.claims.failed
+        leases, order = self.job.leases(self.bank), turns(plan.todo, *self._deal)
+        self.queue = WorkQueue(self.library, leases, plan, order, self.batch_size, self.job.wait)
+        self.outcomes = Outcomes(self.library, self.queue)
+        self.failed = self.queue.failed
 
     @cached_property
     def job(self) -> Job:
         return Job(self.trainer)
 
     @cached_property
-    def clips(self) -> Clips:
+    def library(self) -> Library:
         module = self.trainer.lightning_module
-        video_of = self.video_of if module.finish else None
-        return Clips(
+        return Library(
             self.tasks,
             self.bank,
-            module.method,
-            self.references(),
-            video_of,
+            module.recipe,
+            self.encoding_cache(),
+            video_of=self.video_of if module.finish else None,
             keep_reference=module.keep_reference,
         )
 
-    def train_dataloader(self) -> Trajectory:
-        """The steps that this process will take: of its own share first, which is encoded now, and
-        of what others leave.
+    def train_dataloader(self) -> StepLoader:
+        """The steps that this process takes: of its own share first, which is encoded now, then of
+        what others leave.
         """
-        steps, todo = self.trainer.lightning_module.iterations, self.claims.plan.todo
-        self.clips.encode(
-            share(todo, *self._deal),
-            self.fail,
+        steps, todo = self.trainer.lightning_module.iterations, self.queue.plan.todo
+        self.library.batching.encode(
+            self.library.pick(share(todo, *self._deal)),
+            self.outcomes.fail,
             self.job.stop_if_told,
             bar=self.trainer.is_global_zero,
         )
-        return Trajectory(
-            self.claims,
-            self._batch,
-            steps,
-            goes_on=self.claims.goes_on,
-            length=2 * len(todo) * steps,
-        )
+        length, goes_on = 2 * len(todo) * steps, self.queue.goes_on
+        return StepLoader(self.queue, self._batch, steps, goes_on=goes_on, length=length)
 
-    def predict_dataloader(self) -> Pending:
+    def predict_dataloader(self) -> GenerationQueue:
         """The videos that do not exist yet."""
         left = [generation for generation in self.generations if not generation.file.exists()]
         if (kept := len(self.generations) - len(left)) and self.trainer.is_global_zero:
             print(f"{kept} existing {'file' if kept == 1 else 'files'} kept", flush=True)
         leases = self.job.leases(str(self.video_folder))
-        return Pending(turns(left, *self._deal[:2]), leases, self.job.wait)
+        return GenerationQueue(turns(left, *self._deal[:2]), leases, self.job.wait)
 
     def teardown(self, stage: str) -> None:
         self.job.leave()
@@ -197,55 +170,15 @@ class MotionTaskModule(L.LightningDataModule):
         """
         return batch
 
-    def publish(self, batch: MotionBatch, entries: Mapping[str, BankEntry]) -> None:
-        """Put the entries of a batch into the bank, but for those that an earlier run or another
-        process has put there, and forget its record and that its clips ever failed."""
-        for name, entry in entries.items():
-            with reported(name, self.fail):
-                self._put(name, entry)
-        for name in batch.leg.names:  # without a signal there are no entries
-            Failures(open_folder(self.path)).forget(name)
-        records.drop(self.bank, records.key_of(batch.leg.names, batch.settings))
-        self.claims.settle(batch.leg.names)
-
-    def _put(self, name: str, entry: BankEntry) -> None:
-        """Where another process was done with the clip first, its entry stays, though bits differ
-        between devices. ValueError where it means something else.
-        """
-        try:
-            if name not in self.bank:
-                self.bank.put(name, entry)
-        except BankError:
-            if name not in self.bank:
-                raise
-            self.clips.check_same(name)
-
     def fail(self, name: str, error: Exception) -> None:
-        """Report a clip or a video that cannot be done, so that the others can go on."""
+        """Report a video that cannot be made, so that the others can go on."""
         self.failed[name] = one_line(error)
-        print(f"\n{name!r} failed: {self.failed[name]}", file=sys.stderr, flush=True)
-        if self.tasks:
-            if name not in self.bank and not self.claims.has_failed(name):
-                self.bank.mark_failed(name, self.failed[name])
-            self.claims.settle([name])
-
-    def give_up(self, batch: MotionBatch, error: Exception) -> None:
-        """A clip that fails by itself is reported. Clips that fail together start again in halves,
-        and those whose record is damaged as they are.
-        """
-        records.drop(self.bank, records.key_of(batch.leg.names, batch.settings))
-        if isinstance(error, EntryError) and batch.leg.record is not None:
-            print(f"\n{', '.join(batch.leg.names)} will be begun again: {error}", flush=True)
-            return self.claims.begin_again(batch.leg)
-        self._try_again(batch.leg, error)
+        say_failed(name, self.failed[name])
 
     def outcome(self) -> tuple[list[str], set[str]]:
         """The names of all clips or videos asked for, and those that are done."""
         if self.tasks:
-            names = [task.name for task in self.tasks]
-            return names, {
-                name for name in names if name not in self.claims.left and name not in self.failed
-            }
+            return [task.name for task in self.tasks], self.outcomes.done()
         files = [generation.file for generation in self.generations]
         return [file.stem for file in files], {file.stem for file in files if file.exists()}
 
@@ -254,44 +187,29 @@ class MotionTaskModule(L.LightningDataModule):
         return self.trainer.global_rank, self.trainer.world_size, self.batch_size
 
     def _make_plan(self) -> Plan:
-        print(self.trainer.lightning_module.method)
-        plan = self.clips.plan(self.attempts)
-        self.clips.sweep(plan.todo)
+        print(self.trainer.lightning_module.recipe)
+        plan = self.library.plan(self.attempts)
+        self.library.sweep(plan.todo)
         if plan.todo:
             self.bank.asked.note([task.name for task in self.tasks])
         for name, reason in plan.failed.items():
-            print(f"\n{name!r} failed: {reason}", file=sys.stderr, flush=True)
+            say_failed(name, reason)
         return plan
 
     def _batch(self, leg: Leg) -> MotionBatch | None:
-        with reported(leg, self._try_again):
-            return self.clips.batch(leg)
+        with reported(leg, self.outcomes.halve):
+            return self.library.batch(leg)
         return None
 
-    def _try_again(self, leg: Leg, error: Exception) -> None:
-        if len(leg.names) == 1:
-            return self.fail(leg.names[0], error)
-        print(
-            f"\n{', '.join(leg.names)} failed together and will be tried in halves: {error}",
-            flush=True,
-        )
-        self.claims.halve(leg, smaller=isinstance(error, torch.OutOfMemoryError | MemoryError))
-
-    def references(self) -> References:
-        """The encoder of clips and prompts, at the size asked for."""
+    def encoding_cache(self) -> EncodingCache:
+        """The encoded clips and prompts, at the size asked for."""
         backbone = self.trainer.lightning_module.backbone
-        height, width = (
-            self.size
-            if self.size is not None
-            else (backbone.spec.size.height, backbone.spec.size.width)
-        )
-        size = VideoSize(
-            self.frames if isinstance(self.frames, int) else backbone.spec.size.frames,
-            height,
-            width,
-        )
+        stock = backbone.spec.size
+        height, width = self.size if self.size is not None else (stock.height, stock.width)
+        frames = self.frames if isinstance(self.frames, int) else stock.frames
         folder = self.cache if self.cache is not None else self._beside("cache", "--data.cache")
-        return References(folder, backbone, size, auto=self.frames == "auto")
+        size = VideoSize(frames, height, width)
+        return EncodingCache(folder, backbone, size, auto=self.frames == "auto")
 
     def video_of(self, name: str) -> Path:
         """The video of a clip that is finished, not only guided."""
@@ -305,20 +223,18 @@ class MotionTaskModule(L.LightningDataModule):
         folder = open_folder(self.path)
         if not isinstance(folder, LocalFolder):
             raise ValueError(
-                f"the bank {self.path} is not a local folder: name one for its {name} with {option}."
+                f"the bank {self.path} is not a local folder: name one for its {name} with "
+                f"{option}."
             )
         return str(folder.root / name)
 
     def _read_tasks(self) -> list[MotionTask]:
         if (self.manifest is None) == (self.videos is None):
             raise ValueError(
-                "name the clips either by --data.manifest clips.csv or by --data.videos 'clips/*.mp4'."
+                "name the clips either by --data.manifest clips.csv or by --data.videos "
+                "'clips/*.mp4'."
             )
-        defaults: Any = {
-            "negative_prompt": self.negative_prompt,
-            "seed": self.seed,
-            "fps": self.fps,
-        }
+        defaults: Any = dict(negative_prompt=self.negative_prompt, seed=self.seed, fps=self.fps)
         if self.manifest is not None:
             return read_manifest(self.manifest, **defaults)
         return tasks_of_videos(str(self.videos), self.prompt, caption=self.caption, **defaults)

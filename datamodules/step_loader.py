@@ -1,33 +1,18 @@
-"""The order of work: one item for each denoising step of each batch of clips, batch after batch as
-they are claimed.
-"""
+"""StepLoader: one item for each denoising step of each batch of clips, as a Trainer reads them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Leg:
-    """A batch of clips, by name, and the denoising step at which it goes on. `record` is its
-    in-flight record, where it has one.
-    """
-
-    names: tuple[str, ...]
-    step: int = 0
-    record: str | None = None
+from datamodules.queue.work_queue import Leg
 
 
-class Trajectory:
-    """Iterates over (batch, step). A batch is made when its leg comes up, and left as soon as its
-    leg goes on no more.
+class StepLoader:
+    """Iterates over (batch, step). A batch is made when its leg comes up, and dropped when
+    `goes_on` says that its leg is over.
 
-    Its length is no less than the number of items: how many there will be depends on what other
-    processes do.
+    `length` is an upper bound: how many items there are depends on what other processes do.
     """
 
     def __init__(
@@ -39,13 +24,8 @@ class Trajectory:
         goes_on: Callable[[Leg], bool],
         length: int,
     ) -> None:
-        self.legs, self._make, self.steps, self._goes_on, self._length = (
-            legs,
-            make,
-            steps,
-            goes_on,
-            length,
-        )
+        self.legs, self.steps = legs, steps
+        self._make, self._goes_on, self._length = make, goes_on, length
 
     def __len__(self) -> int:
         return self._length
@@ -57,21 +37,3 @@ class Trajectory:
                 if not self._goes_on(leg):
                     break
                 yield batch, step
-
-
-def turns(items: Sequence[T], rank: int, world_size: int, together: int = 1) -> list[T]:
-    """All items in the order of one of so many ranks: its own share, then those of the others from
-    their ends, where these will come last.
-
-    Shares are dealt out in runs of items that are wanted `together`.
-    """
-    dealt = [(index // together) % world_size for index in range(len(items))]
-    own = [item for item, owner in zip(items, dealt, strict=True) if owner == rank]
-    return own + [item for item, owner in zip(items, dealt, strict=True) if owner != rank][::-1]
-
-
-def share(items: Sequence[T], rank: int, world_size: int, together: int = 1) -> list[T]:
-    """The first of these turns: what is this rank's own."""
-    return turns(items, rank, world_size, together)[
-        : sum((index // together) % world_size == rank for index in range(len(items)))
-    ]

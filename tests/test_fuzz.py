@@ -18,7 +18,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datamodules.manifest import ManifestError, read_manifest, read_prompts
+from datamodules.manifest import read_manifest
+from datamodules.prompts import read_prompts
+from datamodules.rows import ManifestError
 from ditflow.bank import BankEntry, BankError, EntryError, MotionBank
 from ditflow.bank.entry import KIND
 from ditflow.bank.file_format import Header, Slot, read_header, write_header

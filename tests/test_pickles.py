@@ -1,5 +1,5 @@
 """A malicious pickle in every place where a user's file is read: it stays data. Backbones and their
-parts: tests/ditflow/backbones/test_backbones.py.
+parts: tests/ditflow/models/test_loading.py.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from datamodules.encoding_cache import References
-from datamodules.manifest import ManifestError, read_manifest, read_prompts
+from datamodules.encoding_cache import EncodingCache
+from datamodules.manifest import read_manifest
+from datamodules.prompts import read_prompts
 from datamodules.queue import inflight as records
+from datamodules.rows import ManifestError
 from ditflow.bank import BankEntry, EntryError, MotionBank
 from ditflow.bank.leases import Leases
 from ditflow.bank.upkeep import find_garbage
@@ -130,7 +132,7 @@ def test_in_a_clip(tmp_path, evil, sprung):
 def test_in_the_cache_of_encoded_prompts(tmp_path, evil, sprung):
     """What is no safetensors file is made anew."""
     cache = tmp_path / "cache"
-    references = References(cache, tiny_backbone("rotary"), SIZE)
+    references = EncodingCache(cache, tiny_backbone("rotary"), SIZE)
     good = references.text(["a cat"])
     for file in cache.iterdir():
         file.write_bytes(evil)

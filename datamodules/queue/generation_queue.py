@@ -1,19 +1,40 @@
-"""Videos that do not exist yet, one after the other: leased while they are made, in a folder beside
-them, so that processes share them as they share clips.
+"""GenerationQueue: the videos that one process makes, one after the other.
+
+A video is leased while it is made, in a folder beside the videos, so that processes share videos
+as they share clips.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from datamodules.generations import Generation
 from ditflow.bank.leases import Leases
 
 
-class Pending:
-    """Iterates over generations; each is made once by somebody, or tried once here. `pause`: true
-    to look again at what others hold, false to end.
+@dataclass(frozen=True)
+class Generation:
+    """One video to be made from an entry. `negative_prompt` None is the entry's own."""
+
+    entry: str
+    prompt: str
+    negative_prompt: str | None
+    seed: int
+    file: Path
+
+    @property
+    def key(self) -> str:
+        """The name of its lease."""
+        return hashlib.sha256(self.file.name.encode()).hexdigest()[:32]
+
+
+class GenerationQueue:
+    """Iterates over generations whose file is not there yet, each tried once by this process.
+
+    `pause` is called when other processes hold all that is left: true means to look again, false
+    to end.
     """
 
     def __init__(
@@ -29,12 +50,11 @@ class Pending:
         while left:
             before = len(left)
             for generation in list(left):
-                key = hashlib.sha256(generation.file.name.encode()).hexdigest()[:32]
-                if not generation.file.exists() and not self._leases.acquire(key):
+                if not generation.file.exists() and not self._leases.acquire(generation.key):
                     continue
                 if not generation.file.exists():
                     yield generation
-                self._leases.release(key)
+                self._leases.release(generation.key)
                 del left[generation]
             if len(left) == before and not self._pause():
                 return

@@ -40,7 +40,8 @@ class Job:
             made, is_made = self.trainer.strategy.broadcast((made, error is None))
         except RuntimeError:
             raise ValueError(
-                f"rank {self.trainer.global_rank} has nothing to do: rank 0 ended before it had a plan."
+                f"rank {self.trainer.global_rank} has nothing to do: rank 0 ended before it had a "
+                "plan."
             ) from None
         if error is not None:
             raise error
@@ -69,10 +70,8 @@ class Job:
             return False
         self.stop_if_told()
         if not self._waits:
-            print(
-                f"Waiting for {', '.join(sorted(set(self._leases.holders().values())))}: what is left is theirs.",
-                flush=True,
-            )
+            holders = ", ".join(sorted(set(self._leases.holders().values())))
+            print(f"Waiting for {holders}: what is left is theirs.", flush=True)
         self._waits = True
         time.sleep(PAUSE)
         return True

@@ -1,28 +1,44 @@
-"""Claims: which clips a process works on next. Leases in the bank keep any number of processes, of
-this job or of others, from working on the same ones.
+"""WorkQueue: which clips a process works on next.
 
-A process takes its own share first and then what is left of the others', so that a slow one costs
-the others nothing; what a dead one had begun goes on from its record. Nobody waits for anybody, but
-for rank 0, which stays until every clip is settled: to take over from the dead, and to tell how it
-went.
+Leases in the bank keep any number of processes, of this run or of others, from working on the same
+clips. A process takes its own share first and then what is left of the others' shares, so that a
+slow process costs the others nothing. It goes on with what a dead process has begun. Only rank 0
+waits for other processes: it stays until every clip is settled, takes over from the dead, and tells
+the outcome.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from datamodules.queue.inflight import Record
-from datamodules.step_loader import Leg
+from datamodules.queue.inflight import InflightBatch
 from ditflow.bank.failures import Failure
 from ditflow.bank.leases import Leases
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Leg:
+    """A batch of clips, by name, and the denoising step at which it goes on. `record` is the key of
+    its saved state, None for a batch that begins.
+    """
+
+    names: tuple[str, ...]
+    step: int = 0
+    record: str | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done, as rank 0 found the bank: clips in order, how often each has failed
-    before, and why some will not be tried.
+    """What rank 0 found to do in the bank.
+
+    Attributes:
+        todo: Clips to do, in order.
+        attempts: How often each of them has failed before.
+        failed: Why other clips will not be tried.
     """
 
     todo: tuple[str, ...] = ()
@@ -30,35 +46,35 @@ class Plan:
     failed: Mapping[str, str] = field(default_factory=dict)
 
 
-class Library(Protocol):
-    """The clips, as the bank has them at this moment."""
+class Clips(Protocol):
+    """The state of the clips in the bank, looked up anew with each call."""
 
     def is_done(self, name: str) -> bool: ...
 
     def alike(self, name: str) -> Hashable:
-        """Clips are worked on together where this is the same for all."""
+        """Clips are worked on together where they have this in common."""
 
     def failures(self) -> Mapping[str, Failure]: ...
 
-    def begun(self) -> list[Record]:
-        """Batches that were begun as they would be now, the furthest first."""
+    def begun(self) -> list[InflightBatch]:
+        """Batches that were begun with the settings of now, the furthest first."""
 
-    def leg(self, record: Record) -> Leg | None:
-        """A batch as far as it is at this moment; None if it cannot go on."""
+    def leg(self, batch: InflightBatch) -> Leg | None:
+        """The rest of a begun batch; None if it cannot go on."""
 
 
-class Claims:
-    """Legs for one process, until nothing is left.
+class WorkQueue:
+    """Iterates over legs for one process, until nothing is left.
 
     Args:
         order: The plan's clips in the order in which this process takes them.
-        pause: Called where all that is left is in the hands of others; true to look again, false to
+        pause: Called when other processes hold all that is left: true means to look again, false to
             end.
     """
 
     def __init__(
         self,
-        library: Library,
+        clips: Clips,
         leases: Leases,
         plan: Plan,
         order: Sequence[str],
@@ -68,7 +84,7 @@ class Claims:
         self.left = dict.fromkeys(order)  # neither done nor failed, as far as this process knows
         self.failed = dict(plan.failed)  # clip: reason
         self.plan = plan
-        self._library, self._leases, self._pause = library, leases, pause
+        self._clips, self._leases, self._pause = clips, leases, pause
         self._batch_size, self._halves = batch_size, list[tuple[str, ...]]()
         self._current: Leg | None = None
 
@@ -92,7 +108,7 @@ class Claims:
 
     def has_failed(self, name: str) -> bool:
         """Whether a process has found out in this run that a clip cannot be done."""
-        return self._has_failed(name, self._library.failures())
+        return self._has_failed(name, self._clips.failures())
 
     def begin_again(self, leg: Leg) -> None:
         """A batch whose record proves to be damaged is begun from nothing, by this process."""
@@ -115,10 +131,10 @@ class Claims:
         return self._begun() or self._fresh()
 
     def _begun(self) -> Leg | None:
-        for record in self._library.begun():
-            wanted = [name for name in record.names if name in self.left]
+        for batch in self._clips.begun():
+            wanted = [name for name in batch.names if name in self.left]
             if wanted and self._take_all(wanted):
-                if (leg := self._library.leg(record)) is not None:
+                if (leg := self._clips.leg(batch)) is not None:
                     return leg
                 self._give_back(wanted)
         return None
@@ -128,7 +144,7 @@ class Claims:
         for name in list(self.left):
             if len(taken) == self._batch_size:
                 break
-            fits = not taken or self._library.alike(name) == self._library.alike(taken[0])
+            fits = not taken or self._clips.alike(name) == self._clips.alike(taken[0])
             if fits and self._take(name):
                 taken.append(name)
         return Leg(tuple(taken)) if taken else None
@@ -156,7 +172,7 @@ class Claims:
             self._leases.release(name)
 
     def _is_done(self, name: str) -> bool:
-        if done := self._library.is_done(name):
+        if done := self._clips.is_done(name):
             self.left.pop(name, None)
         return done
 
@@ -164,10 +180,26 @@ class Claims:
         """What has failed since the plan was made, on whatever process, is not tried again by this
         run.
         """
-        failures = self._library.failures()
+        failures = self._clips.failures()
         for name in [name for name in self.left if self._has_failed(name, failures)]:
             self.failed[name] = failures[name].reason
             del self.left[name]
 
     def _has_failed(self, name: str, failures: Mapping[str, Failure]) -> bool:
         return name in failures and failures[name].attempts > self.plan.attempts.get(name, 0)
+
+
+def turns(items: Sequence[T], rank: int, world_size: int, together: int = 1) -> list[T]:
+    """All items in the order of one rank: its own share first, then the others' from their ends,
+    which the others reach last.
+
+    Shares are dealt in runs of items that are wanted `together`.
+    """
+    dealt = [(index // together) % world_size for index in range(len(items))]
+    own = [item for item, owner in zip(items, dealt, strict=True) if owner == rank]
+    return own + [item for item, owner in zip(items, dealt, strict=True) if owner != rank][::-1]
+
+
+def share(items: Sequence[T], rank: int, world_size: int, together: int = 1) -> list[T]:
+    """A rank's own items, which come first in its turns."""
+    return [item for index, item in enumerate(items) if (index // together) % world_size == rank]

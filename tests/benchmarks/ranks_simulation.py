@@ -3,7 +3,7 @@ time.
 
 python -m tests.benchmarks.ranks_simulation --ranks 64 --clips 1280
 
-Nothing of the scheduling is imitated: each rank is a thread that runs `Trajectory` over `Claims`
+Nothing of the scheduling is imitated: each rank is a thread that runs `StepLoader` over `WorkQueue`
 with `Leases` in a real folder. Simulated are the clock, of which one thread at a time moves the
 hand, the time that a step takes, and the bank. The ideal is a library that could be cut as finely
 as one likes
@@ -24,10 +24,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from datamodules.queue.inflight import Record
+from datamodules.queue.inflight import InflightBatch
 from datamodules.queue.job import PAUSE
-from datamodules.queue.work_queue import Claims, Plan
-from datamodules.step_loader import Leg, Trajectory, turns
+from datamodules.queue.work_queue import Leg, Plan, WorkQueue, turns
+from datamodules.step_loader import StepLoader
 from ditflow.bank.failures import Failure
 from ditflow.bank.leases import EXPIRY, Leases
 from tests.benchmarks.simulated_time import Clock
@@ -58,7 +58,7 @@ class Rank:
 
 @dataclass
 class Library:
-    """What a bank would hold: the `Library` that `Claims` asks. `costs` are seconds of a clip at
+    """What a bank would hold: the `Library` that `WorkQueue` asks. `costs` are seconds of a clip at
     speed 1; a clip in `bad` fails in that step.
     """
 
@@ -66,7 +66,7 @@ class Library:
     bad: dict[str, int] = field(default_factory=dict)
     done: Counter[str] = field(default_factory=Counter)
     failed: dict[str, Failure] = field(default_factory=dict)
-    records: dict[str, Record] = field(default_factory=dict)
+    records: dict[str, InflightBatch] = field(default_factory=dict)
     steps: Counter[tuple[str, int]] = field(default_factory=Counter)
 
     def alike(self, name: str) -> None:
@@ -78,10 +78,10 @@ class Library:
     def failures(self) -> Mapping[str, Failure]:
         return self.failed
 
-    def begun(self) -> list[Record]:
+    def begun(self) -> list[InflightBatch]:
         return sorted(self.records.values(), key=lambda record: (-record.step, record.key))
 
-    def leg(self, record: Record) -> Leg | None:
+    def leg(self, record: InflightBatch) -> Leg | None:
         found = self.records.get(record.key)
         return None if found is None else Leg(found.names, found.step, found.key)
 
@@ -93,13 +93,13 @@ class Library:
             for name, cost in self.costs.items()
         )
 
-    def advance(self, name: str, step: int, claims: Claims) -> None:
+    def advance(self, name: str, step: int, claims: WorkQueue) -> None:
         """What a process does after a step: a record, or the entry, or the failure."""
         self.steps[name, step] += 1
         if step == self.bad.get(name):
             self.failed[name] = Failure("it is bad", 1, "")
         elif step + 1 < STEPS:
-            self.records[name] = Record(name, (name,), "", step + 1, STEPS, 0.0, ())
+            self.records[name] = InflightBatch(name, (name,), "", step + 1, STEPS, 0.0, ())
             return
         else:
             self.done[name] += 1
@@ -130,9 +130,9 @@ def work(clock: Clock, library: Library, place: str, rank: Rank) -> None:
         if rank.by_kill and clock.now >= rank.leaves:
             raise Killed
 
-    claims = Claims(library, leases, plan, turns(todo, rank.index, rank.world_size), 1, wait)
+    claims = WorkQueue(library, leases, plan, turns(todo, rank.index, rank.world_size), 1, wait)
     try:
-        for leg, step in Trajectory(
+        for leg, step in StepLoader(
             claims, lambda leg: leg, STEPS, goes_on=claims.goes_on, length=0
         ):
             (name,) = leg.names

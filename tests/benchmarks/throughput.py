@@ -50,7 +50,7 @@ class Clock(Callback):
 
 def write_library(folder: Path, clips: int, backbone: str) -> Path:
     """Clips of the synthetic world with their manifest, encoded into `folder/cache`."""
-    from datamodules.encoding_cache import References
+    from datamodules.encoding_cache import EncodingCache
     from datamodules.manifest import read_manifest
     from datamodules.synthetic import World
     from ditflow.models import load_backbone
@@ -66,12 +66,10 @@ def write_library(folder: Path, clips: int, backbone: str) -> Path:
         "video,prompt\n"
         + "".join(f"clip{number:03d}.mp4,{clip.prompt}\n" for number, clip in enumerate(made))
     )
-    references = References(str(folder / "cache"), loaded, loaded.spec.size)
+    references = EncodingCache(str(folder / "cache"), loaded, loaded.spec.size)
     for task in read_manifest(manifest):
         references.clip(task)
-        references.text(
-            [task.prompt, recommended(loaded.spec).negative_prompt, ""]
-        )
+        references.text([task.prompt, recommended(loaded.spec).negative_prompt, ""])
     return manifest
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from datamodules.encoding_cache import References
-from datamodules.library import BROKEN, reported
+from datamodules.encoding_cache import EncodingCache
+from datamodules.faults import BROKEN, reported
 from ditflow.core.sizes import VideoSize
 from ditflow.files import StorageError
 from ditflow.models import ModelError
@@ -50,4 +50,4 @@ def test_what_is_wrong_with_the_backbone_the_disk_or_the_device_stops_all(error)
 )
 def test_a_size_that_cannot_be_is_refused(tmp_path, frames, width, sentence):
     with pytest.raises(ValueError, match=sentence):
-        References(tmp_path, tiny_backbone("rotary"), VideoSize(frames, 32, width))
+        EncodingCache(tmp_path, tiny_backbone("rotary"), VideoSize(frames, 32, width))

@@ -6,15 +6,9 @@ import json
 
 import pytest
 
-from datamodules.manifest import (
-    ManifestError,
-    MotionTask,
-    Pairing,
-    read_manifest,
-    read_prompts,
-    tasks_of_videos,
-    video_name,
-)
+from datamodules.manifest import MotionTask, read_manifest, tasks_of_videos
+from datamodules.prompts import Pairing, read_prompts, video_name
+from datamodules.rows import ManifestError
 from ditflow.video import VideoError, video_sha256
 
 

@@ -13,12 +13,13 @@ import torch
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from datamodules.encoding_cache import References
-from datamodules.manifest import ManifestError, MotionTask, read_manifest
+from datamodules.encoding_cache import EncodingCache
+from datamodules.manifest import MotionTask, read_manifest
 from datamodules.motion_tasks import MotionTaskModule
+from datamodules.rows import ManifestError
 from ditflow.core.sizes import VideoSize
 from ditflow.motion import AttentionMotionFlow
-from ditflow.sampling.optimise import Guidance
+from ditflow.sampling.guidance import MotionGuidance
 from ditflow.video import VideoError, read_video, video_sha256
 from tests.clips import NAMES, write_clips
 from tests.numbered import numbers, write_numbered
@@ -36,8 +37,8 @@ def task(clips) -> MotionTask:
 
 
 @pytest.fixture
-def references(tmp_path) -> References:
-    return References(tmp_path / "cache", tiny_backbone("rotary"), SIZE)
+def references(tmp_path) -> EncodingCache:
+    return EncodingCache(tmp_path / "cache", tiny_backbone("rotary"), SIZE)
 
 
 def test_clip_and_prompts_are_those_of_the_backbone(references, task, clips):
@@ -78,9 +79,9 @@ def test_what_content_depends_on_is_kept_apart(references, task, clips, tmp_path
         task,
     ):
         references.clip(change)
-    References(references.folder, references.backbone, smaller).clip(replace(task, start=2))
-    References(references.folder, references.backbone, smaller).clip(task)
-    References(references.folder, other, SIZE).clip(task)
+    EncodingCache(references.folder, references.backbone, smaller).clip(replace(task, start=2))
+    EncodingCache(references.folder, references.backbone, smaller).clip(task)
+    EncodingCache(references.folder, other, SIZE).clip(task)
     assert len(list(references.folder.glob("clip-*.safetensors"))) == 6
     assert references.hash_of(replace(task, stride=2)) != references.hash_of(task)
 
@@ -106,7 +107,7 @@ def numbered_task(folder, count: int, **changes) -> MotionTask:
 
 @pytest.mark.parametrize(("count", "taken"), [(9, 9), (40, 9), (8, 8), (10, 9)])
 def test_auto_takes_what_the_clip_has_and_the_backbone_takes(references, tmp_path, count, taken):
-    auto = References(tmp_path / "cache", references.backbone, SIZE, auto=True)
+    auto = EncodingCache(tmp_path / "cache", references.backbone, SIZE, auto=True)
     task = numbered_task(tmp_path, count)
     assert auto.size_of(task) == replace(SIZE, frames=taken)
     assert numbers(auto.read(task).frames) == list(range(taken))
@@ -114,14 +115,14 @@ def test_auto_takes_what_the_clip_has_and_the_backbone_takes(references, tmp_pat
 
 
 def test_auto_with_stride_and_fps(references, tmp_path):
-    auto = References(tmp_path / "cache", references.backbone, VideoSize(25, 32, 48), auto=True)
+    auto = EncodingCache(tmp_path / "cache", references.backbone, VideoSize(25, 32, 48), auto=True)
     assert numbers(auto.read(numbered_task(tmp_path, 40, stride=2)).frames) == list(range(0, 34, 2))
     assert numbers(auto.read(numbered_task(tmp_path, 40, fps=12.5)).frames) == list(range(0, 34, 2))
     assert auto.size_of(numbered_task(tmp_path, 40, start=20)).frames == 17  # of 20 frames
 
 
 def test_too_short_for_any_video(references, tmp_path):
-    auto = References(tmp_path / "cache", references.backbone, SIZE, auto=True)
+    auto = EncodingCache(tmp_path / "cache", references.backbone, SIZE, auto=True)
     with pytest.raises(
         VideoError,
         match=r"7.mp4 gives 7 frames. This backbone takes no clip of fewer than 8 frames.",
@@ -227,11 +228,11 @@ class Broadcast:
 def module(clips, tmp_path):
     """The module of one of the ranks, as far as the Trainer brings it before the loop."""
     backbone, broadcast, modules = tiny_backbone("rotary"), Broadcast(), []
-    method = SimpleNamespace(
+    recipe = SimpleNamespace(
         negative_prompt="ugly",
         provenance={},
         settings={"steps": 4},
-        guidance=Guidance(AttentionMotionFlow(2), "rotary_tables"),
+        guidance=MotionGuidance(AttentionMotionFlow(2), "rotary_tables"),
     )
 
     def module(rank: int = 0, world_size: int = 1, **options) -> MotionTaskModule:
@@ -247,7 +248,7 @@ def module(clips, tmp_path):
             received_sigterm=False,
             callbacks=[],
             lightning_module=SimpleNamespace(
-                backbone=backbone, method=method, finish=False, keep_reference=False, iterations=2
+                backbone=backbone, recipe=recipe, finish=False, keep_reference=False, iterations=2
             ),
         )
         modules.append(data)
@@ -268,11 +269,11 @@ def test_ranks_share_the_clips_of_one_plan(module, world_size):
         for batch, step in data.train_dataloader():
             seen.append((*batch.leg.names, step))
             if step == 1:
-                data.claims.left.pop(
+                data.queue.left.pop(
                     batch.leg.names[0]
                 )  # done; the lease is kept, so that no other takes it again
                 for other in ranks:
-                    other.claims.left.pop(batch.leg.names[0], None)
+                    other.queue.left.pop(batch.leg.names[0], None)
     assert sorted(seen) == sorted((name, step) for name in NAMES for step in range(2))
 
 
@@ -284,16 +285,16 @@ def test_a_batch_holds_all_that_its_clips_need(module):
         and batch.latents.shape[0] == batch.text.shape[0] == batch.negative.shape[0] == 3
     )
     assert {task.negative_prompt for task in batch.tasks} == {"ugly"}
-    data.trainer.lightning_module.method.settings["steps"] = 5
+    data.trainer.lightning_module.recipe.settings["steps"] = 5
     assert next(iter(data.train_dataloader()))[0].settings != batch.settings
 
 
 def test_a_batch_that_another_rank_was_to_encode_leaves_no_encoder_behind(module):
     data = module(batch_size=3)
     items = iter(data.train_dataloader())
-    shutil.rmtree(data.clips.references.folder)
+    shutil.rmtree(data.library.cache.folder)
     batch, _ = next(items)
-    encoders = data.clips.references.backbone.encoders
+    encoders = data.library.cache.backbone.encoders
     assert batch.leg.names == NAMES and (encoders._vae, encoders._text) == (None, None)
 
 

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import pytest
 
-from datamodules.step_loader import Leg, Trajectory, share, turns
+from datamodules.queue.work_queue import Leg, share, turns
+from datamodules.step_loader import StepLoader
 
 STEPS = 5
 
 
-def trajectory(legs, make=lambda leg: leg, goes_on=lambda leg: True) -> Trajectory:
-    return Trajectory(legs, make, STEPS, goes_on=goes_on, length=99)
+def trajectory(legs, make=lambda leg: leg, goes_on=lambda leg: True) -> StepLoader:
+    return StepLoader(legs, make, STEPS, goes_on=goes_on, length=99)
 
 
 def test_items_are_the_steps_that_are_left():

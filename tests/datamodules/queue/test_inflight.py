@@ -11,19 +11,19 @@ import torch
 
 from datamodules.queue import inflight as records
 from ditflow.bank import EntryError, MotionBank
-from ditflow.sampling.optimise import GuidanceState
+from ditflow.sampling.state import State
 
 NAMES, SETTINGS = ("a", "b"), "settings"
 KEY = records.key_of(NAMES, SETTINGS)
 
 
-def state_after(steps: int, guided: int) -> GuidanceState:
+def state_after(steps: int, guided: int) -> State:
     generator = torch.Generator().manual_seed(steps)
     latents, noise, parameter, x0 = (torch.randn(2, 3, 4, generator=generator) for _ in range(4))
     history = tuple(torch.full((2, 5), float(step)) for step in range(guided))
     losses = tuple(torch.full((3, 2), float(step)) for step in range(guided))
     generators = torch.stack([torch.Generator().manual_seed(seed).get_state() for seed in range(2)])
-    return GuidanceState(
+    return State(
         steps, latents, noise, parameter, generators, x0 if steps else None, history, losses
     )
 
@@ -33,7 +33,7 @@ def bank(tmp_path) -> MotionBank:
     return MotionBank(tmp_path / "bank", create=True)
 
 
-def save(bank: MotionBank, steps: int, guided: int, *, new: bool = True) -> GuidanceState:
+def save(bank: MotionBank, steps: int, guided: int, *, new: bool = True) -> State:
     state = state_after(steps, guided)
     records.save(bank, NAMES, SETTINGS, state, 1.5, steps=9, guided=new)
     return state
@@ -67,7 +67,7 @@ def test_each_guided_step_is_written_once(bank):
 def test_begun_batches(bank):
     save(bank, 2, 1)
     assert list(records.begun(bank)) == [
-        records.Record(KEY, NAMES, SETTINGS, 2, 9, 1.5, (0.0, 0.0))
+        records.InflightBatch(KEY, NAMES, SETTINGS, 2, 9, 1.5, (0.0, 0.0))
     ]
 
 

@@ -1,5 +1,5 @@
-"""Claims: whatever other processes do, every clip is taken, none by two at once, and what was begun
-goes on.
+"""WorkQueue: whatever other processes do, every clip is taken, none by two at once, and what was
+begun goes on.
 """
 
 from __future__ import annotations
@@ -8,9 +8,8 @@ import random
 
 import pytest
 
-from datamodules.queue.inflight import Record
-from datamodules.queue.work_queue import Claims, Plan
-from datamodules.step_loader import Leg, turns
+from datamodules.queue.inflight import InflightBatch
+from datamodules.queue.work_queue import Leg, Plan, WorkQueue, turns
 from ditflow.bank import Failure, MotionBank
 from ditflow.bank.leases import Leases
 
@@ -21,7 +20,7 @@ class Shelves:
     def __init__(self) -> None:
         self.done: set[str] = set()
         self.failed: dict[str, Failure] = {}
-        self.records: list[Record] = []
+        self.records: list[InflightBatch] = []
         self.broken: set[str] = set()
         self.sizes: dict[str, int] = {}
 
@@ -62,9 +61,9 @@ def claims(shelves, bank):
         holder=None,
         pause=lambda: False,
         **plan,
-    ) -> Claims:
+    ) -> WorkQueue:
         order = turns(list(names), rank, world_size, batch_size)
-        return Claims(
+        return WorkQueue(
             shelves,
             Leases(bank, holder or f"rank {rank}"),
             Plan(tuple(names), **plan),
@@ -87,8 +86,8 @@ def test_clips_of_different_sizes_are_not_worked_on_together(claims, shelves):
     assert taken == ["ac", "bd", "e"]
 
 
-def record(names: str, step: int) -> Record:
-    return Record(f"{names}-{step}", tuple(names), "settings", step, 9, 1.0, ())
+def record(names: str, step: int) -> InflightBatch:
+    return InflightBatch(f"{names}-{step}", tuple(names), "settings", step, 9, 1.0, ())
 
 
 def work(claims, shelves) -> list[str]:
@@ -238,7 +237,7 @@ def test_any_crowd_settles_every_clip_once(shelves, bank, seed):
             order = turns(names, rank, world_size, batch_size)
             crowd.append(
                 [
-                    Claims(shelves, leases, Plan(tuple(names)), order, batch_size, lambda: True),
+                    WorkQueue(shelves, leases, Plan(tuple(names)), order, batch_size, lambda: True),
                     leases,
                     None,
                 ]

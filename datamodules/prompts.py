@@ -1,0 +1,152 @@
+"""Prompts for the entries of a bank, and the videos to be made of them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from datamodules.queue.generation_queue import Generation
+from datamodules.rows import (
+    ManifestError,
+    Row,
+    check_name,
+    check_values,
+    integer,
+    read_rows,
+    read_text,
+)
+from ditflow.bank import MotionBank
+from ditflow.files import expanded
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """One entry with one prompt. `seed` None stands for each of the seeds asked for; `name` None
+    for a file name made of entry, prompt and seed.
+    """
+
+    entry: str
+    prompt: str
+    seed: int | None = None
+    name: str | None = None
+
+    def files(self, seeds: Sequence[int]) -> list[tuple[int, str]]:
+        """Each seed with the file name of its video."""
+        return [
+            (seed, f"{self.name}.mp4" if self.name else video_name(self.entry, self.prompt, seed))
+            for seed in ([self.seed] if self.seed is not None else seeds)
+        ]
+
+
+def read_prompts(path: str | Path) -> list[str] | list[Pairing]:
+    """The lines of a text file (prompts for every entry), or the rows of a CSV or JSONL file
+    (`entry,prompt[,seed,name]`).
+
+    Blank lines at the end of a text file are left out. A blank line elsewhere is refused, because
+    it may stand for an empty prompt or for nothing.
+    """
+    path = expanded(path)
+    if path.suffix.lower() in (".csv", ".jsonl"):
+        rows = read_rows(path, required={"entry", "prompt"}, optional={"seed", "name"})
+        return [_pairing(row, where) for where, row in rows]
+    lines = [line.strip() for line in read_text(path).rstrip().split("\n")]
+    if not any(lines):
+        raise ManifestError(f"{path} holds no prompt: write one on each line.")
+    if "" in lines:
+        raise ManifestError(
+            f"{path} line {lines.index('') + 1} is blank: remove it, or use a CSV file with the "
+            "columns entry,prompt for an empty prompt."
+        )
+    return lines
+
+
+def video_name(entry: str, prompt: str, seed: int) -> str:
+    """File name of the video of an entry, a prompt and a seed.
+
+    A part of the prompt's hash tells prompts apart that look alike in a file name.
+    """
+    slug = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:48].strip("-") or "no-prompt"
+    return f"{entry}-{slug}-{hashlib.sha256(prompt.encode()).hexdigest()[:6]}-seed{seed}.mp4"
+
+
+def generations_of(
+    bank: MotionBank,
+    prompts: str | None,
+    *,
+    entries: Sequence[str] | None,
+    negative_prompt: str | None,
+    seeds: Sequence[int],
+    folder: Path,
+) -> list[Generation]:
+    """Every entry with every prompt of a text file, or the pairs of a CSV or JSONL file; each with
+    every seed, unless a pair has its own.
+
+    Raises ValueError where there is nothing to do, where a pair or `entries` names an entry that
+    the bank does not have, and where two videos would be one file.
+    """
+    if prompts is None:
+        raise ManifestError(
+            "name the prompts by --data.prompts prompts.txt, a prompt on each line, or a CSV file "
+            "with the columns entry,prompt."
+        )
+    if not seeds:
+        raise ManifestError("--data.seeds is empty: give one seed or more.")
+    for seed in seeds:
+        check_values({"seed": seed}, "--data.seeds")
+    pairs = _pairs(bank, prompts, entries)
+    wanted = dict.fromkeys(
+        Generation(pair.entry, pair.prompt, negative_prompt, seed, folder / file)
+        for pair in pairs
+        for seed, file in pair.files(seeds)
+    )
+    _check_files(list(wanted), prompts)
+    return list(wanted)
+
+
+def _pairing(row: Row, where: str) -> Pairing:
+    if not (isinstance(row["entry"], str) and isinstance(row["prompt"], str)):
+        raise ManifestError(
+            f"{where}: entry is {row['entry']!r:.80} and prompt {row['prompt']!r:.80}, but they "
+            "must be text."
+        )
+    seed = integer(row, "seed", None, where)
+    check_values({"prompt": row["prompt"], "seed": seed}, where)
+    if (name := row.get("name")) is not None:
+        check_name(name, where)
+    return Pairing(row["entry"], row["prompt"], seed, name)
+
+
+def _pairs(bank: MotionBank, prompts: str, entries: Sequence[str] | None) -> list[Pairing]:
+    """The pairs whose entry is wanted. Raises ManifestError for an entry that the bank lacks."""
+    known = set(bank)
+    names = list(entries) if entries is not None else sorted(known)
+    if not names:
+        raise ManifestError(f"the bank {bank.path} has no entries: make some with `ditflow fit`.")
+    rows = read_prompts(prompts)
+    pairs = [row for row in rows if isinstance(row, Pairing)]
+    pairs = [pair for pair in pairs if entries is None or pair.entry in names]
+    pairs += [Pairing(name, row) for name in names for row in rows if isinstance(row, str)]
+    if unknown := {pair.entry for pair in pairs} - known:
+        raise ManifestError(
+            f"the bank {bank.path} has no entry {', '.join(sorted(map(repr, unknown)))}: see "
+            f"`ditflow bank list {bank.path}`."
+        )
+    return pairs
+
+
+def _check_files(generations: Sequence[Generation], where: str) -> None:
+    """Raise ManifestError where two videos would be one file."""
+    seen: dict[Path, Generation] = {}
+    for new in generations:
+        if (old := seen.setdefault(new.file, new)) is not new:
+            both = " and ".join(
+                f"{one.entry!r} with {one.prompt!r:.80} and seed {one.seed}" for one in (old, new)
+            )
+            raise ManifestError(
+                f"{where} names two videos {new.file.stem!r} ({both}): give each a name of its own "
+                "in the column 'name', and a row with a name a seed of its own, or leave the names "
+                "out."
+            )
