@@ -93,4 +93,6 @@ def check_options(methods: Sequence[Method], settings: Settings, backbone: Model
             reason = in_one_sentence(str(error), "fit")
             raise ValueError(f"method {method.name!r} cannot run: {reason}") from error
         except ValueError as error:
-            raise ValueError(f"method {method.name!r} cannot run: {cause_of(str(error))}") from error
+            raise ValueError(
+                f"method {method.name!r} cannot run: {cause_of(str(error))}"
+            ) from error

@@ -7,7 +7,7 @@ from typing import Any
 
 from trainers.commands.motion_cli import GIVEN, MotionCLI
 from trainers.motion.plan import plan_fit
-from trainers.motion.summary import print_summary
+from trainers.progress.summary import print_summary
 
 
 class Fit(MotionCLI):

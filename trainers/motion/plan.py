@@ -27,7 +27,7 @@ from ditflow.models import sketch_backbone
 from ditflow.models.dtypes import default_dtype
 from trainers.motion.optimization import MotionOptimization
 from trainers.motion.probe import Rows, cost_rows, pace_of, print_rows
-from trainers.motion.progress_view import plain
+from trainers.progress.view import plain
 
 FORWARDS = "forward passes of one sample through the whole transformer"
 

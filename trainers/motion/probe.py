@@ -24,7 +24,7 @@ from ditflow.core.sizes import VideoSize
 from ditflow.models import Model, sketch_backbone
 from ditflow.sampling.guidance import MotionGuidance
 from trainers.motion import cores, costs
-from trainers.motion.progress_view import console_of, duration, plain
+from trainers.progress.view import console_of, duration, plain
 
 Rows = list[tuple[str, str, str]]
 """A name, how its value is known, and the value."""

@@ -17,8 +17,8 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from datamodules.queue.generation_queue import Generation
 from ditflow.bank import BankError
 from trainers.motion.optimization import MotionOptimization
-from trainers.motion.progress import Progress, Watcher
-from trainers.motion.progress_view import words
+from trainers.progress.progress import Progress, Watcher
+from trainers.progress.view import words
 
 EVERY, SHARE = 2.0, 0.01
 """Seconds between two looks at the bank, and the largest part of the time that looks may take."""

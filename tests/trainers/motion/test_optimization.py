@@ -567,7 +567,7 @@ def test_predict_leaves_signals_as_they_were(run, whole, prompts):
 
 
 def test_predict_is_injection(run, whole, tmp_path, prompts):
-    from datamodules.manifest import video_name
+    from datamodules.prompts import video_name
     from ditflow import inject_motion, write_video
 
     assert (
@@ -640,7 +640,7 @@ def test_a_damaged_entry_does_not_stop_the_others(run, whole, tmp_path, prompts,
 
 
 def test_predict_drops_no_setting(run, whole, tmp_path, prompts, capfd):
-    from datamodules.manifest import video_name
+    from datamodules.prompts import video_name
     from ditflow import inject_motion, write_video
 
     words = [*arguments("predict", whole, prompts=prompts, entries="[left]"), "--out", "videos"]

@@ -26,8 +26,7 @@ from ditflow.sampling.variables import VARIABLES
 from ditflow.video import write_video
 from tests.clips import NAMES, arguments, ditflow
 from tests.registry import BACKBONES, SCHEDULER, SIZE, TRANSFORMER, tiny_folder
-from trainers.motion import costs, probe
-from trainers.motion.optimization import MotionOptimization
+from trainers.motion import costs, optimization, probe
 from trainers.motion.plan import Workload
 from trainers.motion.progress_bar import Tqdm
 
@@ -391,7 +390,7 @@ def test_memory_is_what_the_backward_pass_keeps(variable, dtype):
     """
     backbone, size = load_backbone("tiny-rope", device="cpu", dtype=dtype), VideoSize(25, 64, 64)
     noise = torch.randn(1, *backbone.spec.compression.latent_shape(size))
-    chosen = VARIABLES[variable].start(backbone, noise, size)
+    chosen = VARIABLES[variable].start(backbone, noise)
     chosen = chosen.replaced(chosen.parameter.clone().requires_grad_())
     weights, kept = {parameter.data_ptr() for parameter in backbone.transformer.parameters()}, {}
 
@@ -492,20 +491,20 @@ def test_the_bar_counts_clips_while_a_step_takes_its_time(run, clips, tmp_path, 
     """Drawn by a thread: while the first clip's second step does not come, its first is seen in the
     bank; in the end all three clips are.
     """
-    drawn, advanced, seen = [], MotionOptimization._advanced, []
+    drawn, advanced, seen = [], optimization.advanced, []
     monkeypatch.setattr("trainers.motion.progress_bar.EVERY", 0.01)
     monkeypatch.setattr("trainers.motion.progress_bar.SHARE", 1.0)
     monkeypatch.setattr(Tqdm, "set_description_str", lambda bar, text: drawn.append((bar.n, text)))
 
-    def slow(module, work):
+    def slow(work):
         if work.state.step == 1 and not seen:
             deadline = time.monotonic() + 60
             while not any(0.4 < n < 0.6 for n, _ in drawn) and time.monotonic() < deadline:
                 time.sleep(0.01)
             seen.append(drawn[-1])
-        return advanced(module, work)
+        return advanced(work)
 
-    monkeypatch.setattr(MotionOptimization, "_advanced", slow)
+    monkeypatch.setattr(optimization, "advanced", slow)
     assert run(*arguments("fit", tmp_path / "bank", manifest=clips))[0] == 0
     assert seen[0][0] == pytest.approx(0.5) and "0 of 3 clips done" in seen[0][1]
     assert drawn[-1] == (3, "3 of 3 clips done")

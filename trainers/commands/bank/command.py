@@ -21,7 +21,7 @@ from trainers.commands.bank import status as bank_status
 from trainers.commands.bank import upkeep as bank_upkeep
 from trainers.commands.bank.list import list_entries
 from trainers.commands.bank.words import count, reported
-from trainers.motion.progress_view import ROWS, console_of, plain
+from trainers.progress.view import ROWS, console_of, plain
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 UNKNOWN_FRAMES = (

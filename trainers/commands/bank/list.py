@@ -14,7 +14,7 @@ from rich.text import Text
 
 from ditflow.bank import IndexRow, MotionBank
 from trainers.commands.bank.words import count, reported
-from trainers.motion.progress_view import plain
+from trainers.progress.view import plain
 
 WIDTHS = {
     "variable": 16,

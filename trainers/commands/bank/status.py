@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.live import Live
 
 from ditflow.bank import MotionBank
-from trainers.motion.progress import Progress, Watcher
-from trainers.motion.progress_view import view
+from trainers.progress.progress import Progress, Watcher
+from trainers.progress.view import view
 
 PAUSE = 100.0  # looks at a bank take at most one part of so many of the time
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from trainers.motion.progress_view import plain
+from trainers.progress.view import plain
 
 
 def count(number: int, one: str, many: str) -> str:

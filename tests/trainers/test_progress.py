@@ -18,8 +18,8 @@ from tests.datamodules.queue.test_inflight import state_after
 from tests.ditflow.bank.entries import make_entry
 from trainers.commands.bank.command import main
 from trainers.commands.bank.status import looks_at
-from trainers.motion.progress import Flight, Progress, Watcher
-from trainers.motion.progress_view import ROWS, duration, words
+from trainers.progress.progress import Flight, Progress, Watcher
+from trainers.progress.view import ROWS, duration, words
 
 ROOT = Path(__file__).resolve().parents[3]
 ASKED = ("done", "fast", "slow", "broken", "later")

@@ -12,8 +12,8 @@ from rich.text import Text
 
 from datamodules.library import Library
 from ditflow.bank import BankError, MotionBank, UnknownEntryError
-from trainers.motion.progress import Progress, Watcher
-from trainers.motion.progress_view import ROWS, console_of, duration, words
+from trainers.progress.progress import Progress, Watcher
+from trainers.progress.view import ROWS, console_of, duration, words
 
 
 @rank_zero_only

@@ -11,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from trainers.motion.progress import Flight, Progress
+from trainers.progress.progress import Flight, Progress
 
 ROWS = 20  # of a table; a library may have thousands of clips
 
