@@ -25,6 +25,7 @@ FLOORS = {
         "ditflow.resources",
         "ditflow.citations",
         "ditflow.quiet",
+        "ditflow.liveness",
     ),
     1: ("ditflow.motion", "ditflow.models", "ditflow.video"),
     2: ("ditflow.sampling", "ditflow.bank"),

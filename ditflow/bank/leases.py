@@ -1,31 +1,30 @@
-"""Leases: who works on what in a bank, so that any number of processes share its clips without
-knowing of each other.
+"""Leases: any number of processes share the clips of a bank without knowing of each other.
 
-    bank/leases/<key>.<generation>     JSON: holder, its process, and a heartbeat counter
+    bank/leases/<key>.<generation>     JSON: holder, its lock, and a heartbeat counter
 
-A lease is taken by creating its file, which one of several processes can. Its holder counts the
-heartbeat up; a watcher takes it for dead when the counter has stood still for `EXPIRY` seconds of
-the watcher's own clock, or when the process is known to be gone, and creates the next generation.
-The newest generation holds. Clocks are never compared. Should two processes ever hold one key, both
-do the same work with the same result.
+One of several processes can create a lease's file, and thereby takes the lease. The holder counts
+the heartbeat up. A watcher takes the holder for dead when the counter has stood still for `EXPIRY`
+seconds of the watcher's own clock, or at once when the holder's lock on this machine is free; it
+then creates the next generation. The newest generation holds. Clocks are never compared. Should two
+processes ever hold one key, both do the same work with the same result.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 from ditflow.bank.bank import MotionBank
 from ditflow.bank.errors import BankError, BankStorageError
 from ditflow.bank.records import is_name
 from ditflow.bank.remote_storage import open_folder
 from ditflow.bank.validation import Check, canonical_json, integer, normal, strict_json, text
+from ditflow.liveness import Alive, is_gone
 
 EXPIRY, BEAT = 60.0, 10.0  # seconds
 FIELDS: dict[str, Check] = {
@@ -37,8 +36,13 @@ FIELDS: dict[str, Check] = {
 
 @dataclass(frozen=True)
 class Lease:
-    """Attributes: generation: of a key, the newest counts. holder: for people. process: see
-    `this_process`. beats: counts up while the holder lives.
+    """Who holds a key.
+
+    Attributes:
+        generation: Of a key; the newest counts.
+        holder: For people, such as host, rank and process.
+        process: Name of the holder's lock, see `ditflow.liveness`.
+        beats: Counts up while the holder lives.
     """
 
     generation: int
@@ -48,11 +52,12 @@ class Lease:
 
 
 class Leases:
-    """Leases of one holder in a bank, or beside other work in a folder of that path. A key is
-    formed like an entry's name.
+    """The leases of one holder in a bank, or in a folder of that path beside other work.
+
+    A key is formed like an entry's name.
 
     Args:
-        holder: Who shows up in `holders`, such as host, rank and process.
+        holder: Who shows up in `holders`.
         expiry: Seconds without a heartbeat after which a lease is dead.
         clock: Seconds that never go back.
     Raises: BankError for what cannot be a key; BankStorageError where the place refuses.
@@ -67,12 +72,11 @@ class Leases:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder = open_folder(bank if isinstance(bank, str) else bank.path)
-        self._mine = Lease(0, holder, this_process())
+        self._mine, self._alive = Lease(0, holder, uuid.uuid4().hex), Alive()
         self._expiry, self._clock = expiry, clock
         self._held: dict[str, Lease] = {}
-        self._seen: dict[
-            str, tuple[Lease, float]
-        ] = {}  # leases of others, and when each was first seen as it is
+        # leases of others, and when each was first seen as it is
+        self._seen: dict[str, tuple[Lease, float]] = {}
         self._lock = threading.Lock()
 
     def acquire(self, key: str) -> bool:
@@ -86,13 +90,16 @@ class Leases:
             if current is not None and not self._is_dead(key, current):
                 return False
             lease = replace(self._mine, generation=current.generation + 1 if current else 0)
+            if not self._held:
+                self._alive.begin(self._mine.process)
             if created := self._create(key, lease):
                 self._held[key] = lease
             return created
 
     def renew(self) -> None:
-        """One heartbeat for all that is held. What others took over while this process stood still
-        is held no more.
+        """One heartbeat for all that is held.
+
+        What others took over while this process stood still is held no more.
         """
         with self._lock:
             generations = self._generations() if self._held else {}
@@ -117,9 +124,7 @@ class Leases:
         return {key: lease.holder for key, lease in self._all().items()}
 
     def dead(self) -> set[str]:
-        """Keys whose holder is known to be dead: its process is gone, or its heartbeat has stood
-        still over earlier calls.
-        """
+        """Keys whose holder is dead: its lock is free, or its heart has stood still for long."""
         with self._lock:
             return {
                 key
@@ -129,7 +134,8 @@ class Leases:
 
     @contextlib.contextmanager
     def beating(self, every: float = BEAT) -> Iterator[None]:
-        """Renew from a thread, however long a step of the work takes, and give all back in the end.
+        """Renew from a thread, however long a step of the work takes; give all back in the end.
+
         Where the place refuses, the next beat may succeed.
         """
         stopped = threading.Event()
@@ -150,14 +156,14 @@ class Leases:
                 for key in list(self._held):
                     self.release(key)
                 self._folder.remove_if_empty("leases")
+            self._alive.end()
 
     def _create(self, key: str, lease: Lease) -> bool:
         try:
             return self._folder.create(_path(key, lease), _content(lease))
         except BankStorageError as error:
-            if (
-                error.errno != errno.ENOENT
-            ):  # the last one to leave took the folder with it at this moment: look again
+            # the last one to leave took the folder with it at this moment: look again
+            if error.errno != errno.ENOENT:
                 raise
             return False
 
@@ -190,8 +196,9 @@ class Leases:
         return dict(known)
 
     def _read(self, key: str, generation: int) -> Lease | None:
-        """None if it was released since it was listed. What cannot be read is a lease nevertheless,
-        and dies where nobody writes it anew.
+        """None if it was released since it was listed.
+
+        What cannot be read is a lease all the same, and dies where nobody writes it anew.
         """
         try:
             with self._folder.open(_path(key, Lease(generation))) as (file, _):
@@ -204,44 +211,10 @@ class Leases:
             return Lease(generation)
 
 
-def this_process() -> str:
-    """What tells this process from all others of this boot of this machine, where the system says
-    so; else "".
-    """
-    with contextlib.suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}/{os.getpid()}/{_started(os.getpid())}"
-    return ""
-
-
-def is_gone(process: str) -> bool:
-    """Whether a process is known to have ended: one of this machine and this space of process ids,
-    whose id is free, a zombie's, or another's.
-    """
-    ours = this_process().split("/")
-    place, (pid, started) = process.split("/")[:2], (process.split("/")[2:] + ["", ""])[:2]
-    if len(ours) != 4 or place != ours[:2] or not pid.isdecimal():
-        return False
-    return _started(int(pid)) != started
-
-
-def _started(pid: int) -> str:
-    """When a process began, in ticks since the machine did; "" for none or one that has ended and
-    waits for its parent.
-    """
-    with contextlib.suppress(OSError):
-        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return "" if state in "ZX" else fields[18]
-    return ""
-
-
 def _path(key: str, lease: Lease) -> str:
     return f"leases/{key}.{lease.generation}"
 
 
 def _content(lease: Lease) -> list[bytes]:
-    return [
-        canonical_json(
-            {name: value for name, value in asdict(lease).items() if name in FIELDS}
-        ).encode()
-    ]
+    fields = {name: value for name, value in asdict(lease).items() if name in FIELDS}
+    return [canonical_json(fields).encode()]

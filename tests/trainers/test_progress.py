@@ -94,7 +94,8 @@ def test_nobody_at_work_is_no_estimate(bank):
 
 def test_a_holder_that_is_gone_is_not_at_work(bank, tmp_path):
     code = (
-        f"from ditflow.bank.leases import Leases; Leases({bank.path!r}, 'killed').acquire('fast')"
+        "import os; from ditflow.bank.leases import Leases; "
+        f"leases = Leases({bank.path!r}, 'killed'); leases.acquire('fast'); os._exit(0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
     progress = Watcher(bank).look()

@@ -10,12 +10,14 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
 
 from ditflow.bank import BankError, MotionBank
-from ditflow.bank.leases import EXPIRY, Leases, is_gone, this_process
+from ditflow.bank.leases import EXPIRY, Leases
+from ditflow.liveness import is_gone, lock_of
 
 
 class Clock:
@@ -41,7 +43,7 @@ def local(tmp_path):
 @pytest.fixture
 def elsewhere(monkeypatch):
     """Processes of which nothing can be known, as on another machine."""
-    monkeypatch.setattr("ditflow.bank.leases.this_process", lambda: "")
+    monkeypatch.setattr("ditflow.bank.leases.is_gone", lambda name: False)
 
 
 def test_one_holds_until_it_gives_back(bank):
@@ -120,7 +122,10 @@ def test_a_race_has_one_winner_for_each_key(local):
 
 
 def test_a_killed_process_of_this_machine_is_dead_at_once(local):
-    ready = "import sys; from ditflow.bank.leases import Leases; print(Leases(sys.argv[1], 'killed').acquire('clip'), flush=True); sys.stdin.read()"
+    ready = (
+        "import sys; from ditflow.bank.leases import Leases; leases = Leases(sys.argv[1], 'killed')"
+        "; print(leases.acquire('clip'), flush=True); sys.stdin.read()"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", ready, local.path],
         stdin=subprocess.PIPE,
@@ -137,18 +142,31 @@ def test_a_killed_process_of_this_machine_is_dead_at_once(local):
     assert leases.holders() == {"clip": "heir"}
 
 
-def test_who_is_gone():
-    boot, space, pid, started = this_process().split("/")
-    assert not is_gone(this_process())
-    assert is_gone(f"{boot}/{space}/{pid}/{int(started) + 1}"), "its number was given to another"
-    for unknown in (
-        "",
-        "a",
-        f"other/{space}/{pid}/1",
-        f"{boot}/other/{pid}/1",
-        f"{boot}/{space}/x/1",
-    ):
-        assert not is_gone(unknown)
+def test_who_is_gone(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    name = "0123456789abcdef" * 2
+    assert not is_gone(name), "nothing is known of a lock that is not here"
+    with lock_of(name):
+        assert not is_gone(name)
+    assert is_gone(name) and is_gone(name)
+    (tmp_path / "ditflow-..lock").touch()
+    for strange in ("", "..", "../" + name, name + "0", "x" * 32, "boot/space/1/2"):
+        assert not is_gone(strange)
+
+
+def test_a_holder_that_ends_leaves_no_lock_behind(local, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    leases = Leases(local, "me")
+    with leases.beating():
+        assert leases.acquire("clip") and len(list(tmp_path.glob("*.lock"))) == 1
+    assert not list(tmp_path.glob("*.lock")) and leases.acquire("clip")
+
+
+def test_without_a_folder_for_locks_the_heartbeat_tells(local, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing" / "file"))
+    (tmp_path / "missing").touch()
+    mine, yours = Leases(local, "me"), Leases(local, "you")
+    assert mine.acquire("clip") and not yours.acquire("clip") and yours.dead() == set()
 
 
 @pytest.mark.parametrize(
