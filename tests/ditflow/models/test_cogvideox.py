@@ -107,6 +107,13 @@ def test_noise_levels_stay_on_the_cpu() -> None:
     assert backbone.level(400) == before
 
 
+@pytest.mark.parametrize("timestep", [0, 1, 400, 998, 999])
+def test_noise_is_mixed_in_as_the_scheduler_does_bit_by_bit(timestep: int) -> None:
+    backbone, (clean, noise) = tiny_backbone("rotary"), torch.randn(2, 100)
+    wanted = backbone.scheduler.add_noise(clean, noise, torch.tensor([timestep]))
+    torch.testing.assert_close(backbone.level(timestep).mix(clean, noise), wanted, rtol=0, atol=0)
+
+
 def test_encoders_are_those_of_the_stock_pipeline() -> None:
     backbone, pipeline = (
         tiny_backbone("rotary"),
