@@ -33,9 +33,18 @@ from ditflow.files import expanded
 from ditflow.video import read_video
 
 KEYS = dict(zip(("easy", "medium", "hard"), KINDS, strict=True))
-DOWNLOAD = "Download DAVIS 2017, the 480p archives of TrainVal and of Test-Dev, from https://davischallenge.org/davis2017/code.html into one folder DAVIS"
-SCHEMA = '{"<clip>": {"easy": "...", "medium": "...", "hard": "...", "frame_range": [start, end, step]}, ...}'
-PROMPTS = f"The benchmark's prompts are published with DiTFlow, https://github.com/ditflow/ditflow; the file is one JSON object {SCHEMA}"
+DOWNLOAD = (
+    "Download DAVIS 2017, the 480p archives of TrainVal and of Test-Dev, from "
+    "https://davischallenge.org/davis2017/code.html into one folder DAVIS"
+)
+SCHEMA = (
+    '{"<clip>": {"easy": "...", "medium": "...", "hard": "...", '
+    '"frame_range": [start, end, step]}, ...}'
+)
+PROMPTS = (
+    "The benchmark's prompts are published with DiTFlow, https://github.com/ditflow/ditflow; "
+    f"the file is one JSON object {SCHEMA}"
+)
 
 
 class DavisBenchmark(BenchmarkData):
@@ -79,7 +88,8 @@ class DavisBenchmark(BenchmarkData):
     def clips(self) -> list[BenchmarkClip]:
         if not self.pictures.is_dir():
             raise ValueError(
-                f"there is no folder {self.pictures}. {DOWNLOAD}, and name that folder by --data.davis_root."
+                f"there is no folder {self.pictures}. {DOWNLOAD}, and name that folder by "
+                "--data.davis_root."
             )
         if missing := [name for name in self._rows if not (self.pictures / name).is_dir()]:
             lacking = f"{len(missing)} of {len(self._rows)} clips: {', '.join(missing)}"
@@ -115,7 +125,8 @@ class DavisBenchmark(BenchmarkData):
         for name, count in counts.items():
             if count != frames:
                 raise ValueError(
-                    f"{self.file}: {first!r} has {frames} frames and {name!r} has {count}: give all clips frame ranges of one length."
+                    f"{self.file}: {first!r} has {frames} frames and {name!r} has {count}: give "
+                    "all clips frame ranges of one length."
                 )
         return frames
 
@@ -136,7 +147,8 @@ def read_davis_prompts(path: Path) -> dict[str, dict[str, Any]]:
         _check_row(row, f"{path}: clip {name!r}")
         if not is_name(name):
             raise ValueError(
-                f"{path}: {name!r} is no clip's name: a name is 1 to 128 letters, digits, '.', '_' and '-', without a dot in front."
+                f"{path}: {name!r} is no clip's name: a name is 1 to 128 letters, digits, '.', '_' "
+                "and '-', without a dot in front."
             )
     return rows
 
@@ -162,10 +174,12 @@ def _check_row(row: Any, where: str) -> None:
         or not all(type(number) is int for number in numbers)
     ):
         raise ValueError(
-            f"{where} has the frame_range {numbers!r:.80}: give [start, end, step] in whole numbers."
+            f"{where} has the frame_range {numbers!r:.80}: give [start, end, step] in whole "
+            "numbers."
         )
     start, end, step = numbers
     if not (0 <= start < end and step >= 1):
         raise ValueError(
-            f"{where} has the frame_range {numbers}: give 0 <= start < end and a step of at least 1."
+            f"{where} has the frame_range {numbers}: give 0 <= start < end and a step of at "
+            "least 1."
         )

@@ -60,10 +60,21 @@ def write_run(
                     result(method, m, clip, c, kind, k, other.prompt if prompt is None else prompt),
                 )
     described = {
-        "schema": 1, "ditflow": "1.0", "backbone": "tiny-rope", "fingerprint": "f" * 16, "size": [25, 64, 64], "grid": [7, 8, 8], "date": "2026-01-02T03:04:05",
+        "schema": 1, "ditflow": "1.0", "backbone": "tiny-rope",
+        "fingerprint": "f" * 16, "size": [25, 64, 64], "grid": [7, 8, 8],
+        "date": "2026-01-02T03:04:05",
         "tracker": "lucas-kanade", "clip_model": "tiny-clip", "baseline": "ditflow-latents",
-        "methods": [{"name": method, "label": method, "setup": method, "variable": "latents", "zero_shot": method.endswith(ZERO_SHOT)} for method in methods],
-        "clips": list(clips), "prompt_kinds": list(kinds), "metrics": [dict(zip(("name", "label", "better"), metric, strict=True)) for metric in METRICS],
+        "methods": [
+            {
+                "name": method, "label": method, "setup": method, "variable": "latents",
+                "zero_shot": method.endswith(ZERO_SHOT),
+            }
+            for method in methods
+        ],
+        "clips": list(clips), "prompt_kinds": list(kinds),
+        "metrics": [
+            dict(zip(("name", "label", "better"), metric, strict=True)) for metric in METRICS
+        ],
     }  # fmt: skip
     _write(folder / "run.json", described)
     return folder
@@ -93,9 +104,14 @@ def result(method: str, m: int, clip: str, c: int, kind: str, k: int, prompt: st
         else []
     )
     return {
-        "method": method, "clip": clip, "kind": kind, "prompt": prompt, "seed": c, "video": None, "flow": None, "seconds": 1.5 + m, "peak_memory_bytes": 10**9,
-        "forward_equivalents": 50.0 * (1 + m), "entry_bytes": 4096 * m, "losses": losses, "zero_shot_from": None, "error": None,
-        "metrics": {"motion_fidelity": fidelity, "prompt_fidelity": 0.3 - fidelity / 10, "appearance_leakage": None if m == 0 and c == 0 else 0.5 + fidelity},
+        "method": method, "clip": clip, "kind": kind, "prompt": prompt, "seed": c,
+        "video": None, "flow": None, "seconds": 1.5 + m, "peak_memory_bytes": 10**9,
+        "forward_equivalents": 50.0 * (1 + m), "entry_bytes": 4096 * m, "losses": losses,
+        "zero_shot_from": None, "error": None,
+        "metrics": {
+            "motion_fidelity": fidelity, "prompt_fidelity": 0.3 - fidelity / 10,
+            "appearance_leakage": None if m == 0 and c == 0 else 0.5 + fidelity,
+        },
     }  # fmt: skip
 
 

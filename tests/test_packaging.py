@@ -240,13 +240,19 @@ def test_injecting_an_entry_loads_no_trainer():
 
 
 def test_imports_come_from_the_wheel(environment, tmp_path):
-    code = "import ditflow, datamodules, trainers; print(ditflow.__file__, datamodules.__path__, trainers.__path__)"
+    code = (
+        "import ditflow, datamodules, trainers; "
+        "print(ditflow.__file__, datamodules.__path__, trainers.__path__)"
+    )
     files = run(environment / "python", "-c", code, cwd=tmp_path)
     assert str(environment.parent) in files and str(ROOT) not in files
 
 
 def test_shipped_files_are_found(environment, tmp_path):
-    code = "from ditflow.resources import shipped as s; print(s('configs', 'tiny-rope.yaml'), s('checkpoints', 'tiny-rope'), s('configs', 'no.yaml'))"
+    code = (
+        "from ditflow.resources import shipped as s; print(s('configs', 'tiny-rope.yaml'), "
+        "s('checkpoints', 'tiny-rope'), s('configs', 'no.yaml'))"
+    )
     config, backbone, nothing = run(environment / "python", "-c", code, cwd=tmp_path).split()
     assert (
         Path(config).is_file()

@@ -25,7 +25,10 @@ from ditflow.bank.file_format import read_header, write_header
 from tests.ditflow.bank.entries import make_entry
 
 # the process's own, not its parent's
-PEAK = "import atexit; atexit.register(lambda: open(REPORT, 'w').write(open('/proc/self/status').read()))\n"
+PEAK = (
+    "import atexit; "
+    "atexit.register(lambda: open(REPORT, 'w').write(open('/proc/self/status').read()))\n"
+)
 WARM = "import sys; from trainers.commands.bank.command import main; "
 MEASURES = {  # what is run, with BANK and NAME for the bank and one of its names
     "start of the program": WARM,
@@ -37,7 +40,10 @@ MEASURES = {  # what is run, with BANK and NAME for the bank and one of its name
     "show a misspelt one": WARM + "sys.exit(main(['show', BANK, NAME + 'x']) - 2)",
     "verify": WARM + "sys.exit(main(['verify', BANK]))",
     "gc": WARM + "sys.exit(main(['gc', BANK, '--dry_run']))",
-    "look up 1,000 in Python": "from ditflow.bank import MotionBank; bank = MotionBank(BANK); [bank.metadata(NAME) for _ in range(1000)]",
+    "look up 1,000 in Python": (
+        "from ditflow.bank import MotionBank; bank = MotionBank(BANK); "
+        "[bank.metadata(NAME) for _ in range(1000)]"
+    ),
 }
 
 

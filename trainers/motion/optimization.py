@@ -143,9 +143,9 @@ class MotionOptimization(L.LightningModule):
     def setup(self, stage: str) -> None:
         if self.trainer.precision != "32-true":
             raise ValueError(
-                f"--trainer.precision {self.trainer.precision} would round what is optimised, whose "
-                "updates are too small for 16 bits: leave it out, and choose the backbone's number "
-                "format by --model.dtype bfloat16."
+                f"--trainer.precision {self.trainer.precision} would round what is optimised, "
+                "whose updates are too small for 16 bits: leave it out, and choose the backbone's "
+                "number format by --model.dtype bfloat16."
             )
         if self.trainer.world_size > 1 and not isinstance(
             self.trainer.strategy, IndependentStrategy

@@ -240,7 +240,10 @@ def test_diversity_is_over_the_same_prompts_for_every_method(whole, method, capt
 
 def test_the_memory_of_the_process_that_starts_another_does_not_count():
     code = "from trainers.benchmark.costs import peak_memory; print(peak_memory())"
-    large = f"import subprocess, sys; b'x' * 2**30; subprocess.run([sys.executable, '-c', {code!r}], check=True)"
+    large = (
+        "import subprocess, sys; b'x' * 2**30; "
+        f"subprocess.run([sys.executable, '-c', {code!r}], check=True)"
+    )
     assert (
         10**7
         < int(subprocess.run([sys.executable, "-c", large], check=True, capture_output=True).stdout)
@@ -502,7 +505,8 @@ def test_the_most_memory_is_that_of_one_batch():
         (["--setups", '["moonwalk"]'], "unknown setup 'moonwalk': give one of"),
         (
             ["--methods", "moonwalk"],
-            "there is no method 'moonwalk': this benchmark has latents, positions, positions-zero-shot.",
+            "there is no method 'moonwalk': this benchmark has latents, positions, "
+            "positions-zero-shot.",
         ),
         (["--baseline", "moonwalk"], "there is no method 'moonwalk'"),
         (["--zero_shot", '["smm"]'], "zero_shot names smm, which setups does not"),

@@ -19,7 +19,8 @@ from trainers.benchmark.text import latex, markdown
 
 KINDS = ["caption", "subject"]
 RUN = {
-    "ditflow": "1.0", "date": "2026-11-20T10:00:00+00:00", "backbone": "tiny", "size": [9, 32, 48], "tracker": "lucas-kanade", "clip_model": "tiny-clip",
+    "ditflow": "1.0", "date": "2026-11-20T10:00:00+00:00", "backbone": "tiny",
+    "size": [9, 32, 48], "tracker": "lucas-kanade", "clip_model": "tiny-clip",
     "clips": ["a", "b", "c"], "prompt_kinds": KINDS, "baseline": "base",
     "methods": [
         {"name": "base", "label": "base", "zero_shot": False, "optimised": "base"},
@@ -204,7 +205,10 @@ def test_every_metric_and_cost_has_a_column():
     ]
     results = [one | {"metrics": {metric["name"]: 0.5 for metric in metrics}} for one in RESULTS]
     run = RUN | {"metrics": metrics}
-    header = "| method | Clips | Motion fidelity (+) | Motion cosine (+) | Prompt fidelity (+) | Temporal consistency (+) | Appearance leakage (-) |"
+    header = (
+        "| method | Clips | Motion fidelity (+) | Motion cosine (+) | Prompt fidelity (+) "
+        "| Temporal consistency (+) | Appearance leakage (-) |"
+    )
     assert f"{header} Seconds | Peak memory, MiB | Forwards | Entry, KiB |" in markdown(
         Compared(run, results)
     )

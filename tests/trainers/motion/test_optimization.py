@@ -226,7 +226,8 @@ def test_another_prompt_under_the_same_name_is_refused_and_nothing_lost(
 ):
     other = tmp_path / "other.csv"
     other.write_text(
-        f"video,prompt\n{clips.parent}/left.mp4,another prompt\n{clips.parent}/right.mp4,a right cat\n"
+        f"video,prompt\n{clips.parent}/left.mp4,another prompt\n"
+        f"{clips.parent}/right.mp4,a right cat\n"
     )
     before = hashes(whole)
     assert run(*arguments("fit", whole, manifest=other)) == 1

@@ -202,8 +202,8 @@ def test_a_clip_that_keeps_failing_is_given_up_and_can_be_taken_up_again(
             assert MotionBank("bank").failures()["right"].attempts == attempt
     assert fit("--data.attempts", 2) == 1
     assert (
-        "it has failed 2 times (division by zero); remove failed/right.json from the bank to try it again"
-        in capfd.readouterr().err
+        "it has failed 2 times (division by zero); remove failed/right.json from the bank to try "
+        "it again" in capfd.readouterr().err
     )
     (tmp_path / "bank" / "failed" / "right.json").unlink()
     assert fit("--data.attempts", 2) == 0 and hashes(tmp_path / "bank") == hashes(whole)

@@ -13,7 +13,10 @@ from tests.runs import repeat_clip, write_run
 from trainers.commands.report import main
 
 pytestmark = pytest.mark.browser
-PLANTED = '<img src=x onerror="window.owned=1"></script><script>window.owned=1</script>" onclick=\'window.owned=1\' {{ 7 * 7 }} &lt;'
+PLANTED = (
+    '<img src=x onerror="window.owned=1"></script><script>window.owned=1</script>" '
+    "onclick='window.owned=1' {{ 7 * 7 }} &lt;"
+)
 CLIPS = (PLANTED, "pan-right", "zoom", "rotate", "pan-down", "last")
 METHODS = ("backbone", "ditflow-latents")
 MANY = (
@@ -108,11 +111,13 @@ def test_videos_play_together_and_start_again_together(driver, report):
         for place in (0.2, 2.9):  # from the second place the loop ends and begins again
             page.evaluate("place => { clock.at = place; }", place)
             page.wait_for_function(
-                "place => (clock.at - place + loop()) % loop() > 0.6 && (clock.at - place + loop()) % loop() < 2",
+                "place => (clock.at - place + loop()) % loop() > 0.6"
+                " && (clock.at - place + loop()) % loop() < 2",
                 arg=place,
             )
             page.wait_for_function(
-                "() => [...sight].every(v => !v.paused && !v.seeking && Math.abs(v.currentTime - clock.at) < 0.125)"
+                "() => [...sight].every(v => !v.paused && !v.seeking"
+                " && Math.abs(v.currentTime - clock.at) < 0.125)"
             )  # one frame
 
 
@@ -122,7 +127,8 @@ def test_the_slider_stops_and_sets_videos_and_motion(driver, report):
         to_the_videos(page)
         page.locator("#time").fill("1.7")
         page.wait_for_function(
-            "() => [...sight].every(video => video.paused && Math.abs(video.currentTime - 1.7) < 0.01)"
+            "() => [...sight].every(video => video.paused"
+            " && Math.abs(video.currentTime - 1.7) < 0.01)"
         )
         assert page.locator("#toggle").inner_text() == "Play"
         page.wait_for_timeout(200)
@@ -147,16 +153,19 @@ def test_only_videos_in_sight_hold_data(driver, report):
         assert first.get_attribute("src") and last.get_attribute("src") is None
         last.scroll_into_view_if_needed()
         page.wait_for_function(
-            "() => [...document.querySelectorAll('video')].at(-1).readyState >= 2 && !document.querySelector('video').src"
+            "() => [...document.querySelectorAll('video')].at(-1).readyState >= 2"
+            " && !document.querySelector('video').src"
         )
         assert page.evaluate(
-            "[...document.querySelectorAll('video')].filter(video => video.src).length === sight.size"
+            "[...document.querySelectorAll('video')].filter(video => video.src).length"
+            " === sight.size"
         )
 
 
 def column(page, table: str, index: int) -> list[str]:
     return page.locator(f"{table} tbody tr").evaluate_all(
-        f"rows => rows.map(row => row.cells[{index}].dataset.value ?? row.cells[{index}].textContent.trim())"
+        f"rows => rows.map(row => row.cells[{index}].dataset.value"
+        f" ?? row.cells[{index}].textContent.trim())"
     )
 
 
@@ -194,7 +203,8 @@ def test_a_row_leads_to_its_clip(driver, report):
         page.locator(".appendix summary").click()
         page.locator(".appendix tbody a", has_text="rotate").first.click()
         page.wait_for_function(
-            "() => { const top = document.getElementById('clip-4').getBoundingClientRect().top; return top >= 0 && top < 120; }"
+            "() => { const top = document.getElementById('clip-4').getBoundingClientRect().top;"
+            " return top >= 0 && top < 120; }"
         )
 
 
@@ -227,7 +237,8 @@ def test_what_stays_the_same_is_not_written_again(driver, report):
         page.evaluate("""() => {
             window.written = [];
             const note = changes => changes.forEach(change => written.push(change.target.id));
-            new MutationObserver(note).observe(document.querySelector(".player"), { childList: true, characterData: true, subtree: true });
+            const watched = { childList: true, characterData: true, subtree: true };
+            new MutationObserver(note).observe(document.querySelector(".player"), watched);
         }""")
         page.wait_for_function("() => written.length > 3")
         assert (
@@ -253,8 +264,11 @@ def wait_until_on_top(page, anchor: str) -> None:
     """The place is just below the bar of the player, and the clip is named in it."""
     page.wait_for_function(
         """anchor => {
-            const below = document.getElementById(anchor).getBoundingClientRect().top - document.querySelector(".player").getBoundingClientRect().bottom;
-            return below >= 0 && below < 80 && by("clip").value === document.getElementById(anchor).closest("section").id;
+            const box = element => element.getBoundingClientRect();
+            const target = document.getElementById(anchor);
+            const below = box(target).top - box(document.querySelector(".player")).bottom;
+            const section = target.closest("section");
+            return below >= 0 && below < 80 && by("clip").value === section.id;
         }""",
         arg=anchor,
     )
@@ -292,7 +306,8 @@ def test_a_clip_has_its_height_before_it_is_laid_out(driver, large, width, kind,
             f"boxes => boxes.slice(0, {off}).forEach(box => box.click())"
         )
         skipped, foreseen, real = page.locator("section").last.evaluate("""section => {
-            const skipped = !section.querySelector("h2").checkVisibility({ contentVisibilityAuto: true }), foreseen = section.offsetHeight;
+            const auto = { contentVisibilityAuto: true }, foreseen = section.offsetHeight;
+            const skipped = !section.querySelector("h2").checkVisibility(auto);
             section.style.contentVisibility = "visible";
             return [skipped, foreseen, section.offsetHeight];
         }""")
@@ -338,11 +353,14 @@ def test_it_fits_the_window_and_can_be_read(driver, report, width, scheme):
     AA).
     """
     contrast = """selector => {
-        const light = colour => colour.match(/[\\d.]+/g).slice(0, 3).map(c => c / 255).map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+        const light = colour => colour.match(/[\\d.]+/g).slice(0, 3).map(c => c / 255)
+            .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
             .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
         let ground = document.querySelector(selector), text = getComputedStyle(ground).color;
-        while (ground && /rgba\\(.*, 0\\)|transparent/.test(getComputedStyle(ground).backgroundColor)) ground = ground.parentElement;
-        const [a, b] = [light(text), light(getComputedStyle(ground || document.body).backgroundColor)].sort((x, y) => y - x);
+        const fill = element => getComputedStyle(element).backgroundColor;
+        while (ground && /rgba\\(.*, 0\\)|transparent/.test(fill(ground)))
+            ground = ground.parentElement;
+        const [a, b] = [light(text), light(fill(ground || document.body))].sort((x, y) => y - x);
         return (a + 0.05) / (b + 0.05);
     }"""
     with Opened(driver, report, width=width, color_scheme=scheme) as opened:

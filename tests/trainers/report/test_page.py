@@ -357,7 +357,10 @@ def test_a_weight_must_be_a_positive_number(run, megabytes, capsys):
 def test_options_are_understood_before_anything_heavy_is_imported():
     import subprocess
 
-    code = "import sys; from trainers.commands.report import main\ntry: main(['--help'])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+    code = (
+        "import sys; from trainers.commands.report import main\ntry: main(['--help'])\n"
+        "except SystemExit: pass\nassert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 

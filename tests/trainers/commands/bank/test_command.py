@@ -162,7 +162,10 @@ def test_no_torch_is_loaded(bank, command, tmp_path):
     name, *rest = command.replace("COPY", str(tmp_path / "copy")).split()
     arguments = [name, bank.path, *rest]
     check = "assert not {'torch', 'lightning', 'numpy'} & set(sys.modules)"
-    code = f"import sys; from trainers.commands.bank.command import main; code = main({arguments!r}); {check}; sys.exit(code)"
+    code = (
+        "import sys; from trainers.commands.bank.command import main; "
+        f"code = main({arguments!r}); {check}; sys.exit(code)"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
 

@@ -166,7 +166,8 @@ def test_gc(bank, capsys):
     assert main(["gc", bank.path]) == 0
     assert (
         capsys.readouterr().out
-        == "removed failed/kite.json: a failure of a clip that has an entry since\n1 file of garbage\n"
+        == "removed failed/kite.json: a failure of a clip that has an entry since\n"
+        "1 file of garbage\n"
     )
     assert main(["gc", bank.path]) == 0 and capsys.readouterr().out == "0 files of garbage\n"
     assert (
