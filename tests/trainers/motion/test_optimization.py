@@ -484,12 +484,12 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(
 
 
 def test_the_module_holds_no_weights_and_counts_iterations(clips, tmp_path, monkeypatch):
-    from trainers.commands import fit as lightning_cli
+    from trainers.commands import motion_cli
 
     seen = []
-    conclude = lightning_cli.conclude
+    conclude = motion_cli.conclude
     monkeypatch.setattr(
-        lightning_cli,
+        motion_cli,
         "conclude",
         lambda data, trainer: seen.append(trainer) or conclude(data, trainer),
     )

@@ -257,17 +257,17 @@ def test_a_full_disk(clips, whole, tmp_path):
     )
 
     def first(rank: int) -> None:
-        from trainers.commands import fit as lightning_cli
+        from trainers.commands import motion_cli
 
-        run = lightning_cli.run
+        run = motion_cli.run
 
-        def then(words):
+        def then(*words):
             try:
-                return run(words)
+                return run(*words)
             finally:
                 shutil.copytree(tmp_path / "bank", keep)
 
-        lightning_cli.run = then
+        motion_cli.run = then
 
     ranks = Ranks(
         arguments("fit", tmp_path / "bank", manifest=clips),
