@@ -1,7 +1,7 @@
-"""What there is to do: clips whose motion a bank still lacks (fit), or videos still to be made from
-a bank's motions (predict).
+"""The work of a run: clips whose motion a bank still lacks (`fit`), or videos that do not exist yet
+(`predict`).
 
-The bank says what is finished, so a run that was stopped goes on when it is started again.
+The bank records what is finished. A run that was stopped continues when it is started again.
 """
 
 from __future__ import annotations
@@ -32,32 +32,32 @@ from ditflow.core.sizes import VideoSize
 
 
 class MotionTaskModule(L.LightningDataModule):
-    """Clips or prompts, and the bank that they go with.
+    """The clips to optimise (`fit`) or the prompts to render (`predict`), and their motion bank.
 
     Args:
         bank: Folder or URL of the motion bank; `fit` makes it where it is missing.
         out: Folder for videos; by default `videos` in the bank.
-        manifest: CSV or JSONL file of the clips, with columns video, prompt, and optionally name,
-            negative_prompt, start, stride or fps, seed, tags (split by ';'), and for signals that
-            read words caption, subject, caption_subject.
-        videos: Pattern such as 'clips/*.mp4', instead of a manifest.
+        manifest: CSV or JSONL file with one row for each clip. Its columns are video and prompt,
+            and optionally name, negative_prompt, start, stride or fps, seed, and tags (split by
+            ';'). Signals that read words also use caption, subject and caption_subject.
+        videos: Pattern that matches the clips, such as 'clips/*.mp4', instead of a manifest.
         prompt: What the optimised video shows, for all clips of `videos`.
-        caption: What the clips of `videos` show, for signals that read words.
-        negative_prompt: What it should not show, where the manifest does not say; by default as
-            recommended, and for `predict` the entry's own.
-        frames: Frames taken of each clip; by default as many as the backbone was trained for. With
-            auto, a shorter clip gives as many as it has and the backbone takes.
-        fps: Frames taken a second, whatever a clip's own rate; by default frames are taken by
-            number. For clips whose row in the manifest has neither fps nor stride.
+        caption: What the clips of `videos` show. Only signals that read words use it.
+        negative_prompt: What the video should not show, where the manifest does not say. By default
+            `fit` uses the backbone's recommended text, and `predict` that of the entry.
+        frames: Number of frames taken from each clip; by default as many as the backbone was
+            trained for. With auto, a shorter clip gives as many as it has and the backbone takes.
+        fps: Frames taken from each second of a clip, above 0. By default frames are taken by
+            number. The fps or stride of a row in the manifest comes first.
         size: Height and width in pixels that frames are resized to; by default the backbone's.
-        seed: For clips without one in the manifest.
-        batch_size: Clips optimised together; results do not depend on it, memory does.
+        seed: Random seed of clips that have none in the manifest.
+        batch_size: Clips optimised together, at least 1; affects memory, but not results.
         cache: Folder for encoded clips and prompts; by default `cache` in the bank.
-        entries: Entries to make videos from; by default all of the bank.
-        prompts: Text file with a prompt on each line, for all entries; or CSV or JSONL file with
-            entry, prompt and optionally seed and name (of the video).
-        seeds: Each prompt is done with each of these.
-        attempts: Runs in which a clip may fail before it is not tried any more.
+        entries: Names of the bank entries to make videos from; by default all of the bank.
+        prompts: Text file with one prompt a line, each used with all entries. Or a CSV or JSONL
+            file with entry, prompt, and optionally seed and name (of the video).
+        seeds: Random seeds: each prompt gives one video for each of them.
+        attempts: Number of runs in which a clip may fail, at least 1, before it is skipped.
     """
 
     allow_zero_length_dataloader_with_multiple_devices = True
@@ -103,7 +103,7 @@ class MotionTaskModule(L.LightningDataModule):
         self.failed: dict[str, str] = {}  # clip or video: reason
 
     def setup(self, stage: str) -> None:
-        """What is asked for, as rank 0 reads it."""
+        """Read the clips or prompts on rank 0, and share them with the other ranks."""
         self.bank = MotionBank(self.path, create=stage == "fit")
         if stage == "fit":
             self.tasks = self.job.agreed(self._read_tasks)
@@ -111,7 +111,7 @@ class MotionTaskModule(L.LightningDataModule):
             self.generations = self.job.agreed(self._read_generations)
 
     def share_out(self) -> None:
-        """Make one plan of what is left to fit, on rank 0, and this process's queue of it."""
+        """Plan what is left to fit on rank 0, and make this process's queue from the plan."""
         plan = self.job.agreed(self._make_plan)
         leases, order = self.job.leases(self.bank), turns(plan.todo, *self._deal)
         self.queue = WorkQueue(self.library, leases, plan, order, self.batch_size, self.job.wait)
@@ -135,8 +135,8 @@ class MotionTaskModule(L.LightningDataModule):
         )
 
     def train_dataloader(self) -> StepLoader:
-        """The steps that this process takes: of its own share first, which is encoded now, then of
-        what others leave.
+        """The denoising steps of this process: first those of its own share, which is encoded now,
+        then those of clips that other processes leave.
         """
         steps, todo = self.trainer.lightning_module.iterations, self.queue.plan.todo
         self.library.batching.encode(
@@ -165,18 +165,18 @@ class MotionTaskModule(L.LightningDataModule):
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
     ) -> Any:
-        """A batch stays the same for many steps: whoever works on it moves it once, when its first
-        step comes.
+        """Leave the batch where it is. It serves many steps, and the module moves it once, at its
+        first step.
         """
         return batch
 
     def fail(self, name: str, error: Exception) -> None:
-        """Report a video that cannot be made, so that the others can go on."""
+        """Record and report a video that cannot be made. The others continue."""
         self.failed[name] = one_line(error)
         say_failed(name, self.failed[name])
 
     def outcome(self) -> tuple[list[str], set[str]]:
-        """The names of all clips or videos asked for, and those that are done."""
+        """The names of all requested clips or videos, and of those that are done."""
         if self.tasks:
             return [task.name for task in self.tasks], self.outcomes.done()
         files = [generation.file for generation in self.generations]
@@ -202,7 +202,7 @@ class MotionTaskModule(L.LightningDataModule):
         return None
 
     def encoding_cache(self) -> EncodingCache:
-        """The encoded clips and prompts, at the size asked for."""
+        """The cache of encoded clips and prompts, at the requested size."""
         backbone = self.trainer.lightning_module.backbone
         stock = backbone.spec.size
         height, width = self.size if self.size is not None else (stock.height, stock.width)
@@ -212,7 +212,7 @@ class MotionTaskModule(L.LightningDataModule):
         return EncodingCache(folder, backbone, size, auto=self.frames == "auto")
 
     def video_of(self, name: str) -> Path:
-        """The video of a clip that is finished, not only guided."""
+        """Path of a clip's video, for runs that denoise to the end."""
         return self.video_folder / f"{name}.mp4"
 
     @property

@@ -41,36 +41,42 @@ FAILS = (RuntimeError, ValueError, ArithmeticError, MemoryError)
 
 
 class MotionOptimization(L.LightningModule):
-    """Takes the motion of clips (fit) and gives it to new videos (predict). What is None is taken
-    as recommended for the backbone.
+    """Takes the motion of clips (`fit`) and gives it to new videos (`predict`).
+
+    An option that is None takes the value recommended for the backbone, unless its text says
+    otherwise.
 
     Args:
-        backbone: Name of a shipped backbone, folder in diffusers format, or hub id.
-        variable: What is optimised.
+        backbone: The video model: the name of a shipped one, a folder in diffusers format, or a
+            hub id.
+        variable: What is optimised: the latents, or the positions of the tokens.
         signal: The representation of motion: a name such as amf, or a class with its options. With
-            null nothing is optimised, and only keys and values come from the clip.
-        signal_arguments: Options of the signal by name, such as '{temperature: 3}'. What is not
-            given is as published.
-        block: Where the signal is read, counted from 0.
-        window: Guided part of the denoising steps: a fraction, or the first step and the one after
-            the last.
-        learning_rate: At the first guided step, and the one that it goes to, in units of the
-            variable.
-        inner_steps: Updates at each guided step.
-        update: By Adam, by plain gradient descent, or MotionClone's score guidance of latents,
-            after the scheduler's step.
-        steps: Denoising steps; for `predict` None means the entry's.
-        guidance_scale: Of the prompt; for `predict` None means the entry's.
-        guidance: How that scale goes with the steps; None is as published for the scheduler, and
-            for `predict` the entry's.
-        injection_blocks: Blocks whose keys and values come from the reference clip in the window;
-            for `predict` None means in no block.
-        dtype: Of the backbone: float32, bfloat16 or float16; what is optimised is float32 always.
-        gradient_checkpointing: Takes less memory and more time.
-        keep_reference: Keep the clip's latents in the entry, so that `predict` can inject keys and
-            values without the clip.
-        finish: Denoise to the end and write the video too, not only the entry.
-        fps: Frames per second of the videos that are written.
+            null nothing is optimised, and the clip only gives its keys and values.
+        signal_arguments: Options of the signal by name, such as '{temperature: 3}'. Options left
+            out have their published values.
+        block: The transformer block that the signal reads, counted from 0.
+        window: The denoising steps that are guided. Either a fraction from 0 to 1, counted from the
+            first step, or the index of the first guided step and of the first one after them.
+        learning_rate: Two learning rates, from 0 up, in units of the variable. The rate goes from
+            the first one, at the first guided step, towards the second one.
+        inner_steps: Updates at each guided step, at least 1.
+        update: How the variable is updated: adam, sgd (plain gradient descent), or score.
+            The last is MotionClone's: it changes the latents after the scheduler's step.
+        steps: Number of denoising steps. In `predict`, None takes that of the entry.
+        guidance_scale: Scale of classifier-free guidance, which strengthens the prompt. In
+            `predict`, None takes that of the entry.
+        guidance: How the guidance scale changes over the steps. None is as published for the
+            scheduler, and in `predict` that of the entry.
+        injection_blocks: Blocks, counted from 0, that use the clip's keys and values in the guided
+            steps. In `predict`, None means no block.
+        dtype: Number format of the backbone: float32, bfloat16 or float16. What is optimised is
+            always float32.
+        gradient_checkpointing: Recompute activations in the backward pass, which takes less memory
+            and more time.
+        keep_reference: Store the clip's latents in the entry. With them `predict` can inject keys
+            and values without the clip.
+        finish: Also denoise to the end and write the video, not only the entry.
+        fps: Frames per second of the videos that are written, above 0.
     """
 
     def __init__(
