@@ -86,14 +86,14 @@ def transfer_motion(
 ) -> Transfer:
     """A video of what the prompt says that moves like the clip.
 
-    What is None is recommended for the backbone. `motion_guidance` says how the motion is
-    optimised. `keep_reference` puts the clip's latents into the entry, for key and value injection.
-    A signal that reads words needs the clip's `caption`, and takes the words of `subject` in the
-    prompt and of `caption_subject` in the caption before its own. Raises ValueError where the
-    clip's size, the window or a block does not fit the backbone.
+    Arguments that are None take the values recommended for the backbone. `motion_guidance` says how
+    the motion is optimised. `keep_reference` stores the clip's latents in the entry, for key and
+    value injection. A signal that reads words needs the clip's `caption`. The words of `subject` in
+    the prompt, and of `caption_subject` in the caption, replace the signal's own. Raises ValueError
+    where the clip's size, the window or a block does not fit the backbone.
 
-    VAE and text encoder are freed while the clip's motion is optimised, which takes most of the
-    memory, and are loaded again when they are needed.
+    VAE and text encoder are freed while the motion is optimised, which takes most of the memory.
+    They are loaded again when they are needed.
     """
     _check_given("transfer_motion", clip, Clip, "a Clip, as read_video gives one")
     size = VideoSize(len(clip.frames), *clip.frames.shape[-2:])
@@ -158,15 +158,17 @@ def inject_motion(
     injection_blocks: Sequence[int] = (),
     strength: float = 1.0,
 ) -> Tensor:
-    """A new video, uint8 (T, C, Y, X) on the CPU, of what the prompt says with the motion of an
-    entry, without its clip.
+    """A new video of what the prompt says, with the motion of a bank entry: uint8 (T, C, Y, X) on
+    the CPU. The entry's clip is not needed.
 
-    `negative_prompt`, `steps`, `guidance_scale` and `guidance` None are the entry's; with another
-    number of steps each takes the nearest of the entry's. `injection_blocks` takes keys and values
-    from the entry's reference latents. Raises EntryError where the entry does not fit the backbone.
+    `negative_prompt`, `steps`, `guidance_scale` and `guidance_kind` default to the entry's values.
+    With another number of steps, each step uses the entry's nearest one. `strength` scales the
+    motion: 1 is the motion as it was optimised, 0 none of it. The blocks of `injection_blocks` take
+    their keys and values from the entry's reference latents. Raises EntryError where the entry does
+    not fit the backbone.
 
-    VAE and text encoder stay loaded for the next video; where memory is short,
-    `backbone.release_encoders()` frees them between two.
+    VAE and text encoder stay loaded for the next video. Where memory is short, free them between
+    two videos with `backbone.release_encoders()`.
     """
     check_entry(backbone, entry, injection_blocks)  # before anything is loaded for it
     metadata = entry.metadata
@@ -184,7 +186,7 @@ def inject_motion(
 
 
 def recommended_guidance(backbone: Model) -> MotionGuidance:
-    """How motion is best optimised on a backbone; published or measured."""
+    """The recommended way to optimise motion on a backbone, as published or measured."""
     return Choices().motion_guidance(backbone)
 
 
