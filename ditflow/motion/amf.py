@@ -81,13 +81,13 @@ def displacement(query: Tensor, key: Tensor, grid: TokenGrid, land: Land) -> Ten
 
 
 def most_attended(scores: Tensor, coordinates: Tensor) -> Tensor:
-    """Where the highest score is."""
+    """The coordinates of the highest score."""
     return coordinates[scores.argmax(dim=-1)]
 
 
 def expected(scores: Tensor, coordinates: Tensor, temperature: float) -> Tensor:
-    """The mean place under the attention. A higher temperature is sharper, as in the paper: it
-    multiplies the scores.
+    """The mean coordinates, weighted by attention. The temperature multiplies the scores, as in
+    the paper: higher is sharper.
     """
     return (scores * temperature).softmax(dim=-1) @ coordinates
 

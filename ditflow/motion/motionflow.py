@@ -126,7 +126,7 @@ class MotionFlow(MotionSignal[SubjectMasks]):
         return torch.where(self.is_static(reference), 0, loss)
 
     def is_static(self, reference: SubjectMasks) -> Tensor:
-        """Where nothing was found of the subject."""
+        """Clips in which the subject was not found."""
         return reference.masks.flatten(1).eq(0).all(dim=1)
 
 

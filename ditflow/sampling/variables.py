@@ -21,8 +21,8 @@ from ditflow.models.base import Model, ModelError
 
 @dataclass(frozen=True)
 class Variable(ABC):
-    """`parameter` (B, ...) is what an optimiser updates, and what a bank keeps of each guided
-    step.
+    """What is optimised. An optimiser updates `parameter` (B, ...), and a bank stores its value at
+    each guided step.
     """
 
     parameter: Tensor
@@ -52,7 +52,7 @@ class Variable(ABC):
 
     @classmethod
     def at(cls, backbone: Model, parameter: Tensor) -> Self:
-        """At a stored parameter."""
+        """The variable with a stored parameter."""
         return cls(parameter)
 
     @classmethod
@@ -65,16 +65,16 @@ class Variable(ABC):
         return replace(self, parameter=parameter)
 
     def carried(self, latents: Tensor) -> Self:
-        """What the next guided step starts from, where the sampler has come to `latents`."""
+        """The variable that the next guided step starts from, given the sampler's `latents`."""
         return self
 
     def latents(self, latents: Tensor) -> Tensor:
-        """The latents to denoise, where the sampler has come to `latents`."""
+        """The latents to denoise, given the sampler's `latents`."""
         return latents
 
     @property
     def position(self) -> Tensor | None:
-        """The position to denoise with; None is the model's own."""
+        """The position to denoise with. None means the model's own."""
         return None
 
 

@@ -6,7 +6,7 @@ waiting. Beside a load of 3 on two cores, a pass through an embedded backbone ta
 long on two threads as on one, and 3 to 18 times the processor time. Processes of one thread each
 wait for nobody.
 
-Whoever sets OMP_NUM_THREADS decides alone.
+If OMP_NUM_THREADS is set, it decides.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ MEMORY = 2 * 2**30  # bytes of the machine's memory for each process: one takes 
 
 
 def settle(backbone: Model) -> None:
-    """One thread for this process where the backbone is on a CPU and its tensors are small."""
+    """Use one thread in this process if the backbone is small and on a CPU."""
     if backbone.device.type == "cpu" and is_small(backbone.spec) and not set_by_hand():
         torch.set_num_threads(1)
 
 
 def divide(processes: int) -> None:
-    """Threads for this process where so many share the machine; a single one keeps its own."""
+    """Split the cores among `processes`. A process that is alone keeps its threads."""
     if processes > 1 and not set_by_hand():
         torch.set_num_threads(max(1, cores() // processes))
 
 
 def processes(jobs: int) -> int:
-    """How many processes do so many jobs with a small backbone on this machine's CPU."""
+    """Number of processes for `jobs` with a small backbone on this machine's CPU."""
     threads = torch.get_num_threads() if set_by_hand() else 1
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return max(1, min(jobs, cores() // threads, memory // MEMORY))

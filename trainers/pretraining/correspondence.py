@@ -1,4 +1,4 @@
-"""What teaches the embedded backbone to look where things come from.
+"""The loss that teaches the embedded backbone correspondences between frames.
 
 Large models find correspondences between frames by themselves; a small one would need many times
 the training, so that the exact motion of the world is told to the attention of some blocks, in the

@@ -1,5 +1,6 @@
-"""Progress in words and in a table, for people. What a bank says of itself was written by
-strangers: control characters are escaped.
+"""Progress as text and tables for a terminal.
+
+The text in a bank may come from strangers, so control characters are escaped.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ ROWS = 20  # of a table; a library may have thousands of clips
 
 
 def console_of(stream: TextIO) -> Console:
-    """As wide as the terminal; where there is none, wide enough for tables."""
+    """A console as wide as the terminal, or wide enough for tables where there is none."""
     return Console(file=stream) if stream.isatty() else Console(file=stream, width=160)
 
 
@@ -43,12 +44,12 @@ def words(progress: Progress) -> str:
 
 
 def view(progress: Progress) -> RenderableType:
-    """All of it: the line, what is in flight on which rank, and what failed and why."""
+    """The summary line, the batches in flight with their ranks, and the failures with reasons."""
     return Group(Text(words(progress)), *_flights(progress), *_failures(progress))
 
 
 def duration(seconds: float | None) -> str:
-    """In the two units that say most: "3 d 4 h", "2 h 5 min", "40 s"."""
+    """A duration in its two largest units: "3 d 4 h", "2 h 5 min", "40 s"."""
     if seconds is None:
         return "an unknown time"
     if seconds < 1:
