@@ -191,7 +191,7 @@ class MotionTaskModule(L.LightningDataModule):
         plan = self.library.plan(self.attempts)
         self.library.sweep(plan.todo)
         if plan.todo:
-            self.bank.asked.note([task.name for task in self.tasks])
+            self.bank.requests.note([task.name for task in self.tasks])
         for name, reason in plan.failed.items():
             say_failed(name, reason)
         return plan

@@ -89,25 +89,30 @@ def check_entry(
     metadata, spec = entry.metadata, backbone.spec
     if metadata.backbone_fingerprint != spec.fingerprint:
         raise EntryError(
-            f"the entry was optimised on {metadata.backbone!r}, not on {spec.name!r}. Load that backbone, or optimise {metadata.clip!r} on this one."
+            f"the entry was optimised on {metadata.backbone!r}, not on {spec.name!r}. Load that "
+            f"backbone, or optimise {metadata.clip!r} on this one."
         )
     if metadata.variable not in VARIABLES:
         known = ", ".join(VARIABLES)
         raise EntryError(
-            f"the entry holds {metadata.variable!r:.80}, which this version of ditflow does not know: it knows {known}. Update ditflow."
+            f"the entry holds {metadata.variable!r:.80}, which this version of ditflow does not "
+            f"know: it knows {known}. Update ditflow."
         )
     VARIABLES[metadata.variable].check(backbone)
     grid = spec.compression.grid(VideoSize(*metadata.size))
     if metadata.grid != (grid.frames, grid.height, grid.width):
         raise EntryError(
-            f"the entry has {metadata.grid} tokens, but {metadata.size} pixels are {grid} tokens on {spec.name!r}. Optimise its clip again."
+            f"the entry has {metadata.grid} tokens, but {metadata.size} pixels are {grid} tokens "
+            f"on {spec.name!r}. Optimise its clip again."
         )
     _check_shapes(backbone, entry)
     schedule = backbone.schedule(metadata.steps)
     if schedule.timesteps[slice(*metadata.window)] != metadata.timesteps:
         raise EntryError(
-            f"the entry was optimised at timesteps {metadata.timesteps} of a {metadata.scheduler}; {spec.scheduler} with {metadata.steps} steps has "
-            f"{schedule.timesteps[slice(*metadata.window)]}. Use the backbone with its own scheduler."
+            f"the entry was optimised at timesteps {metadata.timesteps} of a {metadata.scheduler}; "
+            f"{spec.scheduler} with {metadata.steps} steps has "
+            f"{schedule.timesteps[slice(*metadata.window)]}. Use the backbone with its own "
+            "scheduler."
         )
     if injection_blocks and entry.reference_latents is None:
         lacks = f"the entry of {metadata.clip!r} holds no reference latents"
@@ -147,7 +152,9 @@ def _check_shapes(backbone: Model, entry: BankEntry) -> None:
     }
     for name, (have, want) in pairs.items():
         if have is not None and have.shape != want.shape:
-            shapes = f"{name} of shape {tuple(have.shape)}, and those of {backbone.spec.name!r} have {tuple(want.shape)}"
+            theirs = f"those of {backbone.spec.name!r} have {tuple(want.shape)}"
+            shapes = f"{name} of shape {tuple(have.shape)}, and {theirs}"
             raise EntryError(
-                f"the entry of {metadata.clip!r:.80} has {shapes}: it is damaged, or was not made by ditflow. Optimise its clip again."
+                f"the entry of {metadata.clip!r:.80} has {shapes}: it is damaged, or was not made "
+                "by ditflow. Optimise its clip again."
             )

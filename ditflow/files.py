@@ -125,9 +125,8 @@ def folder_sha256(path: str | os.PathLike[str], pattern: str) -> str:
     digest = hashlib.sha256()
     for file in sorted(Path(path).rglob(pattern)):
         with open(file, "rb") as content:
-            digest.update(
-                f"{file.relative_to(path).as_posix()} {hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode()
-            )
+            sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+            digest.update(f"{file.relative_to(path).as_posix()} {sha256}\n".encode())
     return digest.hexdigest()
 
 

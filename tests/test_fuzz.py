@@ -97,7 +97,7 @@ def look_at_all(folder: Path) -> None:
     assert [row.name for row in bank.index()] == list(bank)
     assert (
         bank.failures() is not None
-        and bank.asked.names() is not None
+        and bank.requests.names() is not None
         and Leases(bank, "me").holders() is not None
         and find_garbage(bank) is not None
     )

@@ -96,7 +96,9 @@ def test_in_every_file_of_a_bank(tmp_path, evil, sprung, capsys):
         and "cannot be read" in bank.failures()["car"].reason
     )
     assert (
-        list(records.begun(bank)) == [] and bank.asked.names() == set() and find_garbage(bank) == []
+        list(records.begun(bank)) == []
+        and bank.requests.names() == set()
+        and find_garbage(bank) == []
     )
     assert Leases(bank, "me", expiry=0.0).acquire("kite")
     for command in (

@@ -24,9 +24,9 @@ from ditflow.bank.failures import Failure, Failures
 from ditflow.bank.file_format import Header, checked_chunks, read_tensors
 from ditflow.bank.index import FILE, IndexRow, current, index_lines, parse_index
 from ditflow.bank.metadata import EntryMetadata
-from ditflow.bank.records import Shelf
+from ditflow.bank.records import Records
 from ditflow.bank.remote_storage import open_folder
-from ditflow.bank.requests import Asked
+from ditflow.bank.requests import Requests
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,10 +49,10 @@ class MotionBank(MutableMapping[str, BankEntry]):
     def __init__(self, path: str | os.PathLike[str], *, create: bool = False) -> None:
         self.path = os.fspath(path)
         self._folder = open_folder(self.path)
-        self._entries = Shelf(self._folder, "entries", "entry", KIND)
-        self._inflight = Shelf(self._folder, "inflight", "in-flight record", INFLIGHT)
+        self._entries = Records(self._folder, "entries", "entry", KIND)
+        self._inflight = Records(self._folder, "inflight", "in-flight record", INFLIGHT)
         self._failures = Failures(self._folder)
-        self.asked = Asked(self._folder)
+        self.requests = Requests(self._folder)
         if not create and not any(self._folder.exists(mark) for mark in MARKS):
             found = (
                 f"it holds no {', '.join(MARKS[:-1])} or {MARKS[-1]}"
@@ -60,7 +60,8 @@ class MotionBank(MutableMapping[str, BankEntry]):
                 else "there is nothing of that name"
             )
             raise BankError(
-                f"{self.path} is not a motion bank: {found}. Name the folder that was given to `fit` as its bank."
+                f"{self.path} is not a motion bank: {found}. Name the folder that was given to "
+                "`fit` as its bank."
             )
 
     def __repr__(self) -> str:
@@ -206,7 +207,8 @@ class MotionBank(MutableMapping[str, BankEntry]):
             if self.content_hash(name) == content:
                 return
         raise BankError(
-            f"{self.path} already holds an entry {name!r}. Take another name, or bank.put(name, entry, overwrite=True)."
+            f"{self.path} already holds an entry {name!r}. Take another name, or bank.put(name, "
+            "entry, overwrite=True)."
         )
 
     def _row(self, name: str, size: int, mark: str) -> IndexRow | None:

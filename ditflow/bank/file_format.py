@@ -1,10 +1,10 @@
-"""Header: what a record claims, read without torch and checked before a tensor is read or memory
-for it is taken.
+"""A record of a bank as bytes: one safetensors file, checked before a tensor of it is read.
 
-A record is one safetensors file that carries tensors, JSON metadata, its own name, and two sha256
-sums, so that no damage goes unnoticed. `__metadata__` holds `kind`, `name`, `metadata` (canonical
-JSON), `tensors_sha256` (of all bytes after the header) and `sha256` (of all that the header says):
-the header alone can be trusted by itself, and through it the tensors.
+It carries tensors, JSON metadata, its own name, and two sha256 sums, so that no damage goes
+unnoticed. The header is read without torch, and checked before memory for tensors is taken.
+`__metadata__` holds `kind`, `name`, `metadata` (canonical JSON), `tensors_sha256` (of all bytes
+after the header) and `sha256` (of all that the header says): the header alone can be trusted by
+itself, and through it the tensors.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -22,24 +22,16 @@ from ditflow.bank.validation import canonical_json, strict_json
 if TYPE_CHECKING:
     from torch import Tensor
 
-WIDTHS = {
-    "F64": 8,
-    "F32": 4,
-    "F16": 2,
-    "BF16": 2,
-    "I64": 8,
-    "I32": 4,
-    "I16": 2,
-    "I8": 1,
-    "U8": 1,
-    "BOOL": 1,
-}
+# bytes of an element and torch's name of its type, by safetensors' name
+TYPES = {
+    "F64": (8, "float64"), "F32": (4, "float32"), "F16": (2, "float16"), "BF16": (2, "bfloat16"),
+    "I64": (8, "int64"), "I32": (4, "int32"), "I16": (2, "int16"), "I8": (1, "int8"),
+    "U8": (1, "uint8"), "BOOL": (1, "bool"),
+}  # fmt: skip
+TYPE_NAMES = {f"torch.{torch_name}": name for name, (_, torch_name) in TYPES.items()}
 ENVELOPE = {"kind", "name", "metadata", "tensors_sha256", "sha256"}
-MAX_HEADER, MAX_BYTES, CHUNK = (
-    1 << 24,
-    1 << 34,
-    1 << 20,
-)  # bytes; CogVideoX-5B with free tables at 49 frames makes entries of 2e8
+# bytes; CogVideoX-5B with free tables at 49 frames makes entries of 2e8
+MAX_HEADER, MAX_BYTES, CHUNK = 1 << 24, 1 << 34, 1 << 20
 
 
 @dataclass(frozen=True)
@@ -54,9 +46,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Header:
-    """What a record says about itself. `subject` is what it is called in an error, as in "entry
-    'pan'".
-    """
+    """What a record says about itself; `subject` is its name in errors, as in "entry 'pan'"."""
 
     subject: str
     kind: str
@@ -72,28 +62,29 @@ class Header:
 
 
 def read_header(file: BinaryIO, size: int, subject: str) -> Header:
-    """Read and check the header of a record of `size` bytes and leave the file at its first tensor.
+    """Read and check the header of a record of `size` bytes; leave the file at its first tensor.
+
     Raises EntryError that begins with the subject.
     """
     if size < 8:
-        raise EntryError(
-            f"{subject} is {'empty' if size == 0 else f'truncated: it has {size} bytes'}."
-        )
+        found = "empty" if size == 0 else f"truncated: it has {size} bytes"
+        raise EntryError(f"{subject} is {found}.")
     if size > MAX_BYTES:
         raise EntryError(
-            f"{subject} is refused: it has {size} bytes, more than the {MAX_BYTES} that a record may have."
+            f"{subject} is refused: it has {size} bytes, more than the {MAX_BYTES} that a record "
+            "may have."
         )
     length = int.from_bytes(file.read(8), "little")
     if length > min(size - 8, MAX_HEADER):
         raise EntryError(
-            f"{subject} is truncated or no safetensors file: its header claims {length} bytes, and the file has {size}."
+            f"{subject} is truncated or no safetensors file: its header claims {length} bytes, and "
+            f"the file has {size}."
         )
     try:
         header = _parse(file.read(length), subject)
     except (ValueError, TypeError, KeyError) as error:
-        raise EntryError(
-            f"{subject} has a header that cannot be read: {_reason(error)}."
-        ) from error
+        unread = f"{subject} has a header that cannot be read"
+        raise EntryError(f"{unread}: {_reason(error)}.") from error
     _check_extent(header, available=size - 8 - length)
     return header
 
@@ -132,7 +123,8 @@ def checked_chunks(file: BinaryIO, header: Header) -> Iterator[bytes]:
         raise EntryError(f"{header.subject} is truncated: {left} bytes of its tensors are missing.")
     if digest.hexdigest() != header.tensors_sha256:
         raise EntryError(
-            f"{header.subject} is damaged: its tensors do not have the sha256 that its header gives."
+            f"{header.subject} is damaged: its tensors do not have the sha256 that its header "
+            "gives."
         )
 
 
@@ -152,14 +144,8 @@ def _parse(encoded: bytes, subject: str) -> Header:
         raise ValueError("it was not written by ditflow")
     slots = {key: _slot(row) for key, row in table.items()}
     text = envelope["metadata"]
-    header = Header(
-        subject,
-        envelope["kind"],
-        envelope["name"],
-        strict_json(text),
-        slots,
-        envelope["tensors_sha256"],
-    )
+    told = envelope["kind"], envelope["name"], strict_json(text), slots
+    header = Header(subject, *told, envelope["tensors_sha256"])
     if envelope["sha256"] != _seal(header, text):
         raise ValueError("it is damaged, for it does not have the sha256 written in it")
     return header
@@ -167,19 +153,18 @@ def _parse(encoded: bytes, subject: str) -> Header:
 
 def _slot(row: Any) -> Slot:
     dtype, shape, (start, stop) = row["dtype"], tuple(row["shape"]), row["data_offsets"]
-    if dtype not in WIDTHS:
+    if dtype not in TYPES:
         raise ValueError(f"{dtype!r} is no type of number")
     if len(shape) > 8 or not all(
         type(number) is int and 0 <= number <= MAX_BYTES for number in (*shape, start, stop)
     ):
         raise ValueError("a tensor has an impossible shape or place")
     if (
-        math.prod(shape) * WIDTHS[dtype] != stop - start
+        math.prod(shape) * TYPES[dtype][0] != stop - start
         or math.prod(max(length, 1) for length in shape) > MAX_BYTES
     ):
-        raise ValueError(
-            f"a tensor of {dtype} and shape {shape} cannot lie in {stop - start} bytes"
-        )
+        what = f"a tensor of {dtype} and shape {shape}"
+        raise ValueError(f"{what} cannot lie in {stop - start} bytes")
     return Slot(dtype, shape, start, stop)
 
 
@@ -188,33 +173,28 @@ def _check_extent(header: Header, available: int) -> None:
     for slot in sorted(header.slots.values(), key=lambda slot: (slot.start, slot.stop)):
         if slot.start != end:
             raise EntryError(
-                f"{header.subject} has a header that cannot be read: its tensors overlap or leave gaps."
+                f"{header.subject} has a header that cannot be read: its tensors overlap or leave "
+                "gaps."
             )
         end = slot.stop
     if end > available:
         raise EntryError(
-            f"{header.subject} is truncated: its tensors claim {end} bytes, and the file has {available} for them."
+            f"{header.subject} is truncated: its tensors claim {end} bytes, and the file has "
+            f"{available} for them."
         )
     if end < available:
         raise EntryError(
-            f"{header.subject} is damaged: its file has {available - end} bytes more than its tensors claim."
+            f"{header.subject} is damaged: its file has {available - end} bytes more than its "
+            "tensors claim."
         )
 
 
 def _seal(header: Header, text: str) -> str:
-    places = sorted(
-        [key, slot.dtype, slot.shape, slot.start, slot.stop] for key, slot in header.slots.items()
-    )
+    slots = header.slots.items()
+    places = sorted([key, at.dtype, at.shape, at.start, at.stop] for key, at in slots)
     return hashlib.sha256(
         canonical_json([header.kind, header.name, text, header.tensors_sha256, places]).encode()
     ).hexdigest()
-
-
-TORCH_TYPES = {
-    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "BOOL": "bool",
-    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8",
-}  # fmt: skip
-TYPE_NAMES = {f"torch.{torch_name}": name for name, torch_name in TORCH_TYPES.items()}
 
 
 def pack(
@@ -232,16 +212,16 @@ def seal(
 ) -> tuple[Header, list[memoryview]]:
     """The header of a record, and its tensors in the one order in which they are written."""
     slots: dict[str, Slot] = {}
-    buffers, start = [], 0
-    for key, tensor in sorted(
-        tensors.items(), key=lambda item: (-item[1].element_size(), item[0])
-    ):  # widest first: all are aligned
+    buffers, start, digest = [], 0, hashlib.sha256()
+    # widest first: all are aligned
+    for key, tensor in sorted(tensors.items(), key=lambda it: (-it[1].element_size(), it[0])):
         buffers.append(_bytes(tensor))
         slots[key] = Slot(
             TYPE_NAMES[str(tensor.dtype)], tuple(tensor.shape), start, start + buffers[-1].nbytes
         )
         start = slots[key].stop
-    return Header("", kind, name, dict(metadata), slots, _sha256(buffers)), buffers
+        digest.update(buffers[-1])
+    return Header("", kind, name, dict(metadata), slots, digest.hexdigest()), buffers
 
 
 def read_tensors(file: BinaryIO, header: Header) -> dict[str, Tensor]:
@@ -254,7 +234,7 @@ def read_tensors(file: BinaryIO, header: Header) -> dict[str, Tensor]:
         filled += len(chunk)
     tensors = {}
     for key, slot in header.slots.items():
-        dtype, count = getattr(torch, TORCH_TYPES[slot.dtype]), math.prod(slot.shape)
+        dtype, count = getattr(torch, TYPES[slot.dtype][1]), math.prod(slot.shape)
         flat = (
             torch.frombuffer(body, dtype=dtype, count=count, offset=slot.start)
             if count
@@ -262,13 +242,6 @@ def read_tensors(file: BinaryIO, header: Header) -> dict[str, Tensor]:
         )
         tensors[key] = flat.reshape(slot.shape)
     return tensors
-
-
-def _sha256(buffers: Sequence[memoryview]) -> str:
-    digest = hashlib.sha256()
-    for buffer in buffers:
-        digest.update(buffer)
-    return digest.hexdigest()
 
 
 def _bytes(tensor: Tensor) -> memoryview:

@@ -173,7 +173,8 @@ class EntryMetadata:
         """From the parsed JSON of a stranger."""
         if values.get("schema") != SCHEMA:
             raise EntryError(
-                f"metadata: it has schema {values.get('schema')!r:.80}, and this version of ditflow reads schema {SCHEMA}. Update ditflow."
+                f"metadata: it has schema {values.get('schema')!r:.80}, and this version of "
+                f"ditflow reads schema {SCHEMA}. Update ditflow."
             )
         with _named():
             check_names(FIELDS, LATER | dict(values))
@@ -196,16 +197,19 @@ class EntryMetadata:
         """
         if not {"parameters"} <= set(shapes) <= {"parameters", "reference_latents"}:
             raise EntryError(
-                f"tensors: an entry holds 'parameters' and perhaps 'reference_latents', not {sorted(shapes)!r:.80}."
+                "tensors: an entry holds 'parameters' and perhaps 'reference_latents', not "
+                f"{sorted(shapes)!r:.80}."
             )
         if len(shapes.get("reference_latents", (0,) * 4)) != 4:
             raise EntryError(
-                f"tensors: the reference latents have shape {shapes['reference_latents']}, not (frames, channels, rows, columns)."
+                f"tensors: the reference latents have shape {shapes['reference_latents']}, not "
+                "(frames, channels, rows, columns)."
             )
         guided, *shape = shapes["parameters"] or (0,)
         if guided != len(self.timesteps):
             raise EntryError(
-                f"tensors: there are parameters of {guided} steps, and metadata of {len(self.timesteps)}."
+                f"tensors: there are parameters of {guided} steps, and metadata of "
+                f"{len(self.timesteps)}."
             )
         layout = LAYOUTS.get(self.variable, (None,) * len(shape))
         wanted = tuple(math.prod(self.grid) if length == "N" else length for length in layout)
@@ -214,7 +218,8 @@ class EntryMetadata:
         ):
             expected = ", ".join("any" if length is None else str(length) for length in wanted)
             raise EntryError(
-                f"tensors: {self.variable} on grid {self.grid} has shape ({expected}) at each step, and the parameters have {tuple(shape)}."
+                f"tensors: {self.variable} on grid {self.grid} has shape ({expected}) at each "
+                f"step, and the parameters have {tuple(shape)}."
             )
 
 

@@ -1,6 +1,4 @@
-"""Shelf: the records of one kind in one subfolder of a bank, by name. No name leads out of the
-folder.
-"""
+"""The records of one kind in one subfolder of a bank, by name. No name leads out of the folder."""
 
 from __future__ import annotations
 
@@ -30,7 +28,7 @@ def is_name(name: object) -> bool:
 
 
 @dataclass(frozen=True)
-class Shelf:
+class Records:
     """Files `<under>/<name>.safetensors` of a folder; a `noun` is what errors call one of them."""
 
     folder: Folder
@@ -74,7 +72,8 @@ class Shelf:
                 if error.errno not in REPLACED:
                     raise
         raise BankStorageError(
-            f"Cannot read {self.noun} {name!r}: it was replaced {ATTEMPTS} times while it was read. Try again."
+            f"Cannot read {self.noun} {name!r}: it was replaced {ATTEMPTS} times while it was "
+            "read. Try again."
         )
 
     def write(self, name: str, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -87,7 +86,7 @@ class Shelf:
         """Write a record unless the name is taken: false then."""
         return self.folder.create(self._path(name), pack(self.kind, name, metadata, tensors))
 
-    def copy(self, name: str, to: Shelf) -> bool:
+    def copy(self, name: str, to: Records) -> bool:
         """A record to another shelf with flat memory, its sum checked on the way; false where the
         name is taken there.
         """
@@ -118,7 +117,8 @@ class Shelf:
     def _path(self, name: str) -> str:
         if not is_name(name):
             raise BankError(
-                f"{name!r:.200} cannot name an entry: take 1 to 128 letters A-Z a-z, digits, '.', '_' and '-', and no '.' first."
+                f"{name!r:.200} cannot name an entry: take 1 to 128 letters A-Z a-z, digits, '.', "
+                "'_' and '-', and no '.' first."
             )
         return f"{self.under}/{name}{SUFFIX}"
 

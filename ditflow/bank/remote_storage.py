@@ -35,7 +35,8 @@ def open_folder(url: str) -> Folder:
     """
     if re.search(r"://[^/]*:[^/]*@", url):
         raise BankError(
-            "The bank's URL carries a password, which logs and saved settings would repeat: give it by the environment of the storage instead."
+            "The bank's URL carries a password, which logs and saved settings would repeat: give "
+            "it by the environment of the storage instead."
         )
     if "://" not in url and "::" not in url:
         return LocalFolder(os.path.expanduser(url))
@@ -155,9 +156,15 @@ class RemoteFolder(Folder):
 def _reason(error: Exception) -> str:
     said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     if "Credentials" in type(error).__name__:
-        return f"{said[:1].lower()}{said[1:]}; give them by the environment, for S3 by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or by AWS_PROFILE"
+        return (
+            f"{said[:1].lower()}{said[1:]}; give them by the environment, for S3 by "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or by AWS_PROFILE"
+        )
     if isinstance(error, PermissionError):
-        return f"access is denied ({said}); check the credentials in the environment and what they allow"
+        return (
+            f"access is denied ({said}); check the credentials in the environment and what they "
+            "allow"
+        )
     if isinstance(error, FileNotFoundError):
         return f"there is no such bucket or folder ({said}); make it first"
     return said

@@ -1,6 +1,4 @@
-"""Asked: which clips were wanted of a bank. The entries say what is done; only this says what "all"
-is.
-"""
+"""Which clips a bank was asked for. Entries say what is done; only this says what "all" is."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ FIELDS: dict[str, Check] = {"clips": many(text(128), 1, 1 << 24)}
 
 
 @dataclass(frozen=True)
-class Asked:
+class Requests:
     """The files `asked/<sum of the names>.json` of a bank: one for each list of clips that a run
     was given, gone when all of them are entries.
     """

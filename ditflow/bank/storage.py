@@ -141,7 +141,8 @@ class LocalFolder(Folder):
             elif self._seen != self._identity():
                 raise OSError(
                     errno.ESTALE,
-                    "its folder has gone or is another one now; mount it again and run the same command again",
+                    "its folder has gone or is another one now; mount it again and run the same "
+                    "command again",
                 )
             make_folder((self.root / path).parent)
 

@@ -106,7 +106,8 @@ def test_what_is_missing_can_be_downloaded(davis, tmp_path):
     more = write_prompts(tmp_path, {"cat-walk": ROW, "deer": ROW, "dog": ROW})
     with pytest.raises(
         ValueError,
-        match=r"lacks 1 of 3 clips: deer. Download DAVIS 2017, the 480p archives of TrainVal and of Test-Dev",
+        match=r"lacks 1 of 3 clips: deer. Download DAVIS 2017, the 480p archives of TrainVal and "
+        "of Test-Dev",
     ):
         DavisBenchmark(root, str(more)).clips()
 

@@ -25,7 +25,8 @@ def write(tmp_path):
 def test_manifest_as_csv(write, tmp_path):
     path = write(
         "clips.csv",
-        'video,prompt,name,negative_prompt,start,stride,seed,tags\na.mp4,"red, blue",first,ugly,3,2,7,x; y\nsub/my clip.mp4,,,,,,,\n',
+        'video,prompt,name,negative_prompt,start,stride,seed,tags\na.mp4,"red, '
+        'blue",first,ugly,3,2,7,x; y\nsub/my clip.mp4,,,,,,,\n',
     )
     first, second = read_manifest(path, negative_prompt="bad", seed=5)
     assert first == MotionTask(

@@ -95,7 +95,8 @@ def test_frames_by_time(references, task):
     assert references.hash_of(timed) != references.hash_of(task) and len(clip.frames) == 6
     with pytest.raises(
         VideoError,
-        match=r"lasts 1.38 s from start=0, but .* need 2.25 s. This backbone takes no clip of fewer than 8 frames",
+        match=r"lasts 1.38 s from start=0, but .* need 2.25 s. This backbone takes no clip of "
+        "fewer than 8 frames",
     ):
         references.clip(timed)
 

@@ -31,7 +31,7 @@ def bank(tmp_path) -> MotionBank:
     minute, one failed, one not begun.
     """
     bank = MotionBank(tmp_path / "bank", create=True)
-    bank.asked.note(ASKED)
+    bank.requests.note(ASKED)
     bank["done"] = make_entry()
     fly(bank, "fast", step=3)
     fly(bank, "slow", step=1)
@@ -134,13 +134,13 @@ def test_what_is_done_may_be_more_or_less_than_the_entries(bank, ranks):
 
 
 def test_lists_are_noted_once_and_forgotten_when_they_are_done(bank, tmp_path):
-    bank.asked.note(reversed(ASKED))
-    bank.asked.note(["done"])
+    bank.requests.note(reversed(ASKED))
+    bank.requests.note(["done"])
     assert len(list((tmp_path / "bank" / "asked").iterdir())) == 2
-    bank.asked.settle({"done"})
-    assert bank.asked.names() == {*ASKED}
-    bank.asked.settle({*ASKED, "more"})
-    assert bank.asked.names() == set()
+    bank.requests.settle({"done"})
+    assert bank.requests.names() == {*ASKED}
+    bank.requests.settle({*ASKED, "more"})
+    assert bank.requests.names() == set()
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_lists_are_noted_once_and_forgotten_when_they_are_done(bank, tmp_path):
 def test_a_list_that_cannot_be_read_asks_for_nothing(bank, tmp_path, text):
     for file in (tmp_path / "bank" / "asked").iterdir():
         file.write_bytes(text.encode(errors="surrogateescape"))
-    assert bank.asked.names() == set()
+    assert bank.requests.names() == set()
     assert Watcher(bank).look().asked == {"done", "fast", "slow", "broken"}, (
         "what the bank knows of counts nevertheless"
     )

@@ -81,10 +81,10 @@ class BankWriter(Checkpoint):
         The next run does so for one that was killed before, even if it has no clip to do.
         """
         bank = trainer.datamodule.bank
-        if trainer.is_global_zero and bank.asked.names():
+        if trainer.is_global_zero and bank.requests.names():
             bank.reindex()
             _, done = trainer.datamodule.outcome()
-            bank.asked.settle({*bank, *bank.failures(), *done})
+            bank.requests.settle({*bank, *bank.failures(), *done})
 
 
 class VideoWriter(Callback):

@@ -138,7 +138,7 @@ class Watcher:
         )
         known = (
             {*done, *failures, *(name for record in begun for name in record.names)}
-            | self.bank.asked.names()
+            | self.bank.requests.names()
             if self.asked is None
             else self.asked
         )

@@ -241,12 +241,14 @@ def damaged_bank(tmp_path) -> MotionBank:
 
 DAMAGES = {
     "bit": "entry 'bit' is damaged: its tensors do not have the sha256 that its header gives.",
-    "cut": "entry 'cut' is truncated: its tensors claim 1728 bytes, and the file has 1628 for them.",
+    "cut": "entry 'cut' is truncated: its tensors claim 1728 bytes, and the file has 1628 for "
+    "them.",
     "one": "entry 'one' was swapped or renamed: its file says it is 'two'.",
     "two": "entry 'two' was swapped or renamed: its file says it is 'one'.",
     "empty": "entry 'empty' is empty.",
     "foreign": "entry 'foreign' is truncated or no safetensors file",
-    "record": "entry 'record' is no ditflow bank entry: its file says it is a 'ditflow in-flight record'.",
+    "record": "entry 'record' is no ditflow bank entry: its file says it is a 'ditflow in-flight "
+    "record'.",
 }
 
 
@@ -419,8 +421,11 @@ def test_the_index_shows_damaged_entries(tmp_path):
 
 def test_importing_and_reading_a_header_needs_no_torch(tmp_path):
     MotionBank(tmp_path, create=True)["kite"] = make_entry()
-    read = f"bank = MotionBank({str(tmp_path)!r}); bank.metadata('kite'); bank.reindex(); assert bank.verify() == []"
-    code = f"import sys; from ditflow.bank import MotionBank; {read}; assert 'torch' not in sys.modules"
+    code = (
+        f"import sys; from ditflow.bank import MotionBank; bank = MotionBank({str(tmp_path)!r}); "
+        "bank.metadata('kite'); bank.reindex(); assert bank.verify() == []; "
+        "assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -429,8 +434,10 @@ def test_readers_never_see_half_an_entry(tmp_path):
     MotionBank(tmp_path, create=True)["kite"] = make_entry(0)
     code = "\n".join(
         [
-            "import sys; from tests.ditflow.bank.entries import make_entry; from ditflow.bank import MotionBank",
-            f"bank, entries = MotionBank({str(tmp_path)!r}), [make_entry(0), make_entry(1, latents=True)]",
+            "import sys; from tests.ditflow.bank.entries import make_entry; from ditflow.bank "
+            "import MotionBank",
+            f"bank, entries = MotionBank({str(tmp_path)!r}), [make_entry(0), make_entry(1, "
+            "latents=True)]",
             "print('ready', flush=True)",
             "while True: [bank.put('kite', entry, overwrite=True) for entry in entries]",
         ]

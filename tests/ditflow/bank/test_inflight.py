@@ -64,7 +64,8 @@ def test_a_damaged_record_is_found(tmp_path):
     with pytest.raises(EntryError, match="in-flight record 'batch' is damaged"):
         bank.load_inflight("batch")
     assert bank.verify() == [
-        "in-flight record 'batch' is damaged: its tensors do not have the sha256 that its header gives."
+        "in-flight record 'batch' is damaged: its tensors do not have the sha256 that its header "
+        "gives."
     ]
 
 
@@ -97,10 +98,12 @@ def test_kill_9_leaves_a_whole_record(tmp_path, delay):
     """
     code = "\n".join(
         [
-            "import torch; from ditflow.bank import MotionBank; from tests.ditflow.bank.entries import make_entry",
+            "import torch; from ditflow.bank import MotionBank; from tests.ditflow.bank.entries "
+            "import make_entry",
             f"bank, step = MotionBank({str(tmp_path)!r}, create=True), 0",
             "while True:",
-            "    bank.save_inflight('batch', {'x': torch.full((100_000,), float(step))}, {'step': step})",
+            "    bank.save_inflight('batch', {'x': torch.full((100_000,), float(step))}, {'step': "
+            "step})",
             "    bank.put('kite', make_entry(step), overwrite=True)",
             "    step += 1; print(step, flush=True)",
         ]

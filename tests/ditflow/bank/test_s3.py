@@ -98,10 +98,13 @@ def test_a_killed_run_goes_on_elsewhere(url):
     """State, failures and leases are all in the bucket: a process on another machine finds them."""
     code = "\n".join(
         [
-            "import os, torch; from ditflow.bank import MotionBank; from ditflow.bank.leases import Leases",
+            "import os, torch; from ditflow.bank import MotionBank; from ditflow.bank.leases "
+            "import Leases",
             f"bank = MotionBank({url!r}, create=True)",
-            "bank.save_inflight('batch', {'latents': torch.arange(4.0)}, {'names': ['kite'], 'step': 3})",
-            "bank.mark_failed('boat', 'it is truncated'); assert Leases(bank, 'one').acquire('kite')",
+            "bank.save_inflight('batch', {'latents': torch.arange(4.0)}, {'names': ['kite'], "
+            "'step': 3})",
+            "bank.mark_failed('boat', 'it is truncated'); assert Leases(bank, "
+            "'one').acquire('kite')",
             "os.kill(os.getpid(), 9)",
         ]
     )
@@ -198,7 +201,8 @@ def test_no_bucket_is_ever_made(url):
     bank = MotionBank(f"s3://misspelt-{uuid.uuid4().hex}/bank", create=True)
     with pytest.raises(
         BankStorageError,
-        match=r"Cannot write s3://misspelt-.*/entries/kite.safetensors: there is no such bucket or folder .*make it first",
+        match=r"Cannot write s3://misspelt-.*/entries/kite.safetensors: there is no such bucket or "
+        "folder .*make it first",
     ):
         bank["kite"] = make_entry()
     with pytest.raises(BankError, match="is not a motion bank: there is nothing of that name"):
@@ -217,8 +221,8 @@ def test_no_credentials(url, monkeypatch, capsys):
         and shown.err.count("\n") == 1
     )
     assert (
-        "unable to locate credentials; give them by the environment, for S3 by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or by AWS_PROFILE"
-        in shown.err
+        "unable to locate credentials; give them by the environment, for S3 by AWS_ACCESS_KEY_ID "
+        "and AWS_SECRET_ACCESS_KEY or by AWS_PROFILE" in shown.err
     )
 
 
@@ -239,7 +243,8 @@ def test_credentials_that_are_refused(url, monkeypatch, capsys, code):
     monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", refuse)
     assert main(["list", url]) == 2
     assert capsys.readouterr().err == (
-        f"ditflow bank: Cannot look at {url}/entries: access is denied (The server's words); check the credentials in the environment and what they allow.\n"
+        f"ditflow bank: Cannot look at {url}/entries: access is denied (The server's words); check "
+        "the credentials in the environment and what they allow.\n"
     )
 
 
@@ -266,6 +271,9 @@ def test_a_password_in_the_url_is_refused_and_not_repeated(place, capsys):
 
 def test_the_bank_commands_still_load_no_torch(url):
     MotionBank(url, create=True)["kite"] = make_entry()
-    code = f"import sys; from trainers.commands.bank.command import main; code = main(['verify', {url!r}]); assert 'torch' not in sys.modules; sys.exit(code)"
+    code = (
+        "import sys; from trainers.commands.bank.command import main; "
+        f"code = main(['verify', {url!r}]); assert 'torch' not in sys.modules; sys.exit(code)"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr

@@ -68,8 +68,10 @@ def test_a_full_disk_in_the_middle_of_a_write(tmp_path):
     MotionBank(tmp_path, create=True)["kite"] = make_entry(1)
     code = "\n".join(
         [
-            "import resource, sys; from ditflow.bank import *; from tests.ditflow.bank.entries import make_entry",
-            "entry = make_entry(2, latents=True); resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))",
+            "import resource, sys; from ditflow.bank import *; from tests.ditflow.bank.entries "
+            "import make_entry",
+            "entry = make_entry(2, latents=True); resource.setrlimit(resource.RLIMIT_FSIZE, (4096, "
+            "4096))",
             f"bank = MotionBank({str(tmp_path)!r})",
             "try: bank['large'] = entry",
             "except BankStorageError as error: sys.exit(str(error))",
@@ -78,7 +80,8 @@ def test_a_full_disk_in_the_middle_of_a_write(tmp_path):
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (
         run.stderr.strip()
-        == f"Cannot write {tmp_path}/entries/large.safetensors: the file would be larger than is allowed here (see `ulimit -f`)."
+        == f"Cannot write {tmp_path}/entries/large.safetensors: the file would be larger than is "
+        "allowed here (see `ulimit -f`)."
     )
     assert files(tmp_path) == ["entries/kite.safetensors"] and MotionBank(tmp_path).verify() == []
 
@@ -93,13 +96,15 @@ def test_a_read_only_folder(tmp_path):
     MotionBank(tmp_path, create=True)["kite"] = make_entry(1)
     code = "\n".join(
         [
-            "import os, sys; from ditflow.bank import *; from tests.ditflow.bank.entries import make_entry",
+            "import os, sys; from ditflow.bank import *; from tests.ditflow.bank.entries import "
+            "make_entry",
             f"os.chdir({str(tmp_path)!r}); bank, entry = MotionBank('.'), make_entry(1)",
             "for folder in ('entries', '.'): os.chmod(folder, 0o555)",
             "bank['kite'], bank.verify()  # imports what it needs while all can be read",
             "if os.geteuid() == 0: os.setgid(65534); os.setuid(65534)",
             "assert bank['kite'].content_hash == entry.content_hash and bank.verify() == []",
-            "for write in (lambda: bank.put('new', entry), lambda: bank.save_inflight('batch', {}, {}), bank.reindex, lambda: bank.__delitem__('kite')):",
+            "for write in (lambda: bank.put('new', entry), lambda: bank.save_inflight('batch', {}, "
+            "{}), bank.reindex, lambda: bank.__delitem__('kite')):",
             "    try: write()",
             "    except BankStorageError as error: print(error)",
         ]

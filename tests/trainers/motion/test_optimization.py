@@ -437,9 +437,9 @@ def test_killed_after_its_last_entry_a_run_is_brought_to_its_end_by_the_next(
         with pytest.raises(ZeroDivisionError):
             run(*arguments("fit", tmp_path / "bank", manifest=clips))
     bank = MotionBank(tmp_path / "bank")
-    assert hashes(tmp_path / "bank") == hashes(whole) and bank.asked.names() == set(NAMES)
+    assert hashes(tmp_path / "bank") == hashes(whole) and bank.requests.names() == set(NAMES)
     assert run(*arguments("fit", tmp_path / "bank", manifest=clips)) == 0
-    assert (tmp_path / "bank" / "index.jsonl").exists() and bank.asked.names() == set()
+    assert (tmp_path / "bank" / "index.jsonl").exists() and bank.requests.names() == set()
 
 
 def test_interrupted_from_the_keyboard(run, clips, tmp_path, monkeypatch, capfd):

@@ -122,7 +122,7 @@ def test_a_video_without_an_entry_counts_as_done(fit, clips, tmp_path, monkeypat
     assert fit(clips, "rotary", *words)[0] == 2 and bank.failures().keys() == {"a", "b"}, "given up"
     code, said = fit(clips, "rotary", *words, "--data.attempts", "2")
     assert code == 0 and "1 of 1 clips done, 1 of them now" in said, said
-    assert (bank.failures().keys(), bank.asked.names()) == ({"b"}, set())
+    assert (bank.failures().keys(), bank.requests.names()) == ({"b"}, set())
     bank.mark_failed("a", "killed before it forgot")
     code, said = fit(clips, "rotary", *words)
     assert code == 0 and "1 of 1 clips done" in said and "now" not in said, said
@@ -133,7 +133,7 @@ def test_videos_without_entries_of_which_one_fails_leave_nothing_to_watch_for(fi
     (tmp_path / "bad.mp4").write_bytes(b"")
     assert fit(manifest, "rotary", "--config", str(SETUPS["backbone"]))[0] == 1
     bank = MotionBank(tmp_path / "bank")
-    assert bank.failures().keys() == {"bad"} and bank.asked.names() == set()
+    assert bank.failures().keys() == {"bad"} and bank.requests.names() == set()
 
 
 @pytest.mark.parametrize("backbone", ["tiny-rope", "tiny-sincos"])
