@@ -26,7 +26,7 @@ from ditflow.sampling.variables import VARIABLES
 
 
 @dataclass(frozen=True)
-class Source:
+class Provenance:
     """Provenance of a bank entry: the clip its motion comes from and how its frames were taken, and
     the prompt and seed used to optimise it.
 
@@ -51,7 +51,7 @@ class Source:
 
 
 def entries_of(
-    recipe: Recipe, size: VideoSize, state: State, sources: Sequence[Source], seconds: float
+    recipe: Recipe, size: VideoSize, state: State, sources: Sequence[Provenance], seconds: float
 ) -> list[BankEntry]:
     """What the guided steps have optimised, an entry for each clip of the batch.
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 from torch import Tensor
 
 from ditflow.bank import BankEntry
-from ditflow.compatibility import Source, check_entry, entries_of, entry_control
+from ditflow.compatibility import Provenance, check_entry, entries_of, entry_control
 from ditflow.core.schedule import GuidanceKind
 from ditflow.core.sizes import VideoSize
 from ditflow.models import Model
@@ -120,7 +120,7 @@ def transfer_motion(
         "caption_subject": caption_subject,
     }
     said |= {"container": clip.container, "reader": clip.reader}
-    source = Source(clip.path.stem, clip.sha256, prompt, negative_prompt, seed, **said)
+    source = Provenance(clip.path.stem, clip.sha256, prompt, negative_prompt, seed, **said)
     words = words_of(backbone, motion_guidance.signal, [source])
     state = motion_guidance.start(backbone, size, [source.clip], [seed])
     seen_with = reference_prompt(motion_guidance.signal, source)

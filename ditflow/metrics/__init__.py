@@ -17,7 +17,7 @@ from ditflow.metrics.appearance import (
     temporal_consistency,
 )
 from ditflow.metrics.base import MetricError, Row, Sample, Tracker, Tracks
-from ditflow.metrics.clip import Clip, load_clip
+from ditflow.metrics.clip import ClipModel, load_clip
 from ditflow.metrics.motion_cosine import (
     flow_cosine,
     measured_flows,
@@ -42,7 +42,7 @@ _LATER = {
 __all__ = [
     "METRICS",
     "TRACKERS",
-    "Clip",
+    "ClipModel",
     "Metric",
     "MetricError",
     "Row",

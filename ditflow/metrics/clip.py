@@ -21,7 +21,7 @@ from ditflow.resources import shipped
 BATCH = 64
 
 
-class Clip:
+class ClipModel:
     """A CLIP that embeds frames and prompts as vectors of length 1 in one space.
 
     `name` is the instrument in the rows that it makes.
@@ -57,7 +57,7 @@ class Clip:
         return _units(self.model.get_image_features(pixel_values=pixels.to(self.model.device)))
 
 
-def load_clip(name: str = "tiny-clip") -> Clip:
+def load_clip(name: str = "tiny-clip") -> ClipModel:
     """Load a frozen CLIP, onto the first GPU if there is one.
 
     `name` is the name of a shipped CLIP, a folder that transformers saved, or a hub id. Raises
@@ -89,7 +89,7 @@ def load_clip(name: str = "tiny-clip") -> Clip:
             "revision, for `hf download ID --revision refs/pr/NUMBER --local-dir FOLDER`."
         ) from error
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Clip(name, model.eval().requires_grad_(False).to(device), *parts)
+    return ClipModel(name, model.eval().requires_grad_(False).to(device), *parts)
 
 
 def _units(features: Any) -> Tensor:

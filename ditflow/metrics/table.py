@@ -26,7 +26,7 @@ from ditflow.metrics.base import (
     check_extent,
     check_videos,
 )
-from ditflow.metrics.clip import Clip, load_clip
+from ditflow.metrics.clip import ClipModel, load_clip
 from ditflow.metrics.motion_cosine import measured_flows, motion_cosine
 from ditflow.metrics.motion_fidelity import motion_fidelity, published_motion_fidelity
 from ditflow.metrics.shell import Measured, Metric
@@ -219,7 +219,7 @@ def make_metrics(
     names: Sequence[str] = tuple(METRICS),
     *,
     tracker: str | Tracker = "lucas-kanade",
-    clip: str | Clip = "tiny-clip",
+    clip: str | ClipModel = "tiny-clip",
 ) -> dict[str, Metric]:
     """Metrics by name, which share one tracker and one CLIP.
 
@@ -237,7 +237,7 @@ def make_metrics(
     return {name: _made(kind, tracker, clip) for name, kind in kinds.items()}
 
 
-def _made(kind: type[Metric], tracker: str | Tracker, clip: str | Clip) -> Metric:
+def _made(kind: type[Metric], tracker: str | Tracker, clip: str | ClipModel) -> Metric:
     if issubclass(kind, TrackMetric):
         return kind(tracker)
     return kind(clip) if issubclass(kind, ClipMetric) else kind()

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from datamodules.synthetic import SyntheticClip, World, obeys
-from ditflow.compatibility import Source, entries_of, entry_control
+from ditflow.compatibility import Provenance, entries_of, entry_control
 from ditflow.metrics import motion_cosine
 from ditflow.models import Model, load_backbone
 from ditflow.models.dtypes import native_dtype
@@ -177,7 +177,7 @@ class Bench:
             self.values[f"{name}/loss last"] += state.losses[-1][-1].tolist()
             self.judge(f"{name}/optimised", part, prompts, state.latents)
             sources = [
-                Source(clip.name, "0" * 64, prompt, "", 0)
+                Provenance(clip.name, "0" * 64, prompt, "", 0)
                 for clip, prompt in zip(part, prompts, strict=True)
             ]
             window = guidance.check(self.backbone, len(self.schedule))

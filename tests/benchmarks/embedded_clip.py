@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from datamodules.synthetic import SPRITE_MOTIONS, SyntheticClip, World
-from ditflow.metrics import Clip, load_clip
+from ditflow.metrics import ClipModel, load_clip
 
 STRIDE = 4
 
@@ -72,7 +72,7 @@ def share(verdicts: list[bool]) -> float:
     return sum(verdicts) / len(verdicts)
 
 
-def scale(clip: Clip, samples: list[tuple[SyntheticClip, Tensor]]) -> None:
+def scale(clip: ClipModel, samples: list[tuple[SyntheticClip, Tensor]]) -> None:
     """Print metrics of the world itself."""
     means = torch.stack([images.mean(0) for _, images in samples])
     looks = torch.nn.functional.normalize(means, dim=-1)

@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ditflow.compatibility import Source, entries_of, entry_control
+from ditflow.compatibility import Provenance, entries_of, entry_control
 from ditflow.core.schedule import GuidanceWindow
 from ditflow.core.sizes import VideoSize
 from ditflow.metrics import Tracks, motion_fidelity
@@ -227,7 +227,7 @@ def test_zero_shot_run(run: str, variable: str) -> None:
         Recipe(backbone, guidance, schedule, GuidanceWindow(0, 3), ""),
         SIZE,
         state,
-        [Source("clip", "", "target", "negative", 1)],
+        [Provenance("clip", "", "target", "negative", 1)],
         0.0,
     )
     entry = replace(entry, reference_latents=inputs["motion_latent"][0])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ditflow.bank import BankEntry, EntryError
-from ditflow.compatibility import Source, check_entry, entries_of, entry_control
+from ditflow.compatibility import Provenance, check_entry, entries_of, entry_control
 from ditflow.core.schedule import GuidanceWindow
 from ditflow.models import ModelError, load_backbone
 from ditflow.motion import AttentionMotionFlow
@@ -355,7 +355,7 @@ def test_seconds_of_a_batch_are_shared_by_its_entries() -> None:
     backbone, guidance, sources = (
         tiny_backbone("rotary"),
         guidance_of("latents"),
-        [Source(name, "", "a cat", "", 0) for name in "abcd"],
+        [Provenance(name, "", "a cat", "", 0) for name in "abcd"],
     )
     latents = torch.zeros(4, *backbone.spec.compression.latent_shape(SIZE))
     state = replace(

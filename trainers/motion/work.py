@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datamodules.batching import MotionBatch
 from datamodules.manifest import WORDS
 from ditflow.bank import BankEntry
-from ditflow.compatibility import Source, entries_of
+from ditflow.compatibility import Provenance, entries_of
 from ditflow.sampling.control import Control, Prompt
 from ditflow.sampling.loop import denoising_step
 from ditflow.sampling.optimise import motion_control
@@ -78,11 +78,11 @@ def advanced(work: Work) -> Work:
     return replace(work, state=state)
 
 
-def sources_of(batch: MotionBatch) -> list[Source]:
+def sources_of(batch: MotionBatch) -> list[Provenance]:
     """Where each entry of a batch comes from."""
     same = ("prompt", "seed", "tags", "start", "stride", *WORDS)
     return [
-        Source(
+        Provenance(
             clip=task.name,
             clip_sha256=sha256,
             container=container,
