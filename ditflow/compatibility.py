@@ -130,7 +130,8 @@ def entry_control(
     """What puts an entry's motion into a generation, on any schedule of its backbone.
 
     `injection_blocks` take their keys and values from the entry's reference latents. `strength` 1
-    is the motion as it was optimised, 0 none of it. Raises EntryError as `check_entry` does.
+    is the motion as it was optimised, 0 none of its positions. Raises EntryError as `check_entry`
+    does.
     """
     optimised, metadata = check_entry(backbone, entry, injection_blocks), entry.metadata
     guided = GuidedSteps(optimised, GuidanceWindow(*metadata.window))

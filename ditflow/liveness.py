@@ -14,14 +14,19 @@ from filelock import FileLock, Timeout
 
 
 class Alive:
-    """A lock that is held for as long as its process lives, and leaves no file behind it."""
+    """A lock that is held for as long as its process lives.
+
+    Its file goes with it, unless the process is killed: then an empty file stays.
+    """
 
     _end: Callable[[], object] | None = None
 
     def begin(self, name: str) -> None:
         if self._end is None:
             lock = lock_of(name)
-            with contextlib.suppress(OSError):  # without a lock, the heartbeat alone tells
+            with contextlib.suppress(
+                OSError, NotImplementedError
+            ):  # without a lock, the heartbeat alone tells
                 lock.acquire()
                 self._end = weakref.finalize(self, _let_go, lock, os.getpid())
 
@@ -54,7 +59,7 @@ def is_gone(name: str) -> bool:
         return False
     try:
         lock.acquire()
-    except (Timeout, OSError):
+    except (Timeout, OSError, NotImplementedError):
         return False
     lock.release()
     return True

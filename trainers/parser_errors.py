@@ -18,6 +18,11 @@ def in_one_sentence(message: str, command: str) -> str:
         name, unknown, option, expected = problem.groups()
         fault = f"{name} has no option {unknown}" if unknown else _fault(name, option, expected)
         return f"--{key[1]}: {fault}. `ditflow {command} --{key[1]}.help {name}` lists its options."
+    if key and (nested := re.search(r"NestedArg\(key='(\w+)'", message)):
+        return (
+            f"--{key[1]}.{nested[1]} belongs to a class: name it first, as in "
+            f"--{key[1]} AttentionMotionFlow. `ditflow {command} --help all` lists the classes."
+        )
     value = re.search(r"(?:Given value|Got value): (.*)", message)
     kinds = re.findall(EXPECTED, message)
     if key and value and value[1].strip() == "None":

@@ -102,7 +102,10 @@ class Model(Parts):
         negative: Tensor,
         position: Tensor | None = None,
     ) -> Tensor:
-        """The output of a step after classifier-free guidance (Ho and Salimans, 2207.12598)."""
+        """The output of a step after classifier-free guidance (Ho and Salimans, 2207.12598).
+
+        It takes as many passes as the spec says: here two.
+        """
         unconditional = self.predict(latents, step.timestep, negative, position)
         conditional = self.predict(latents, step.timestep, text, position)
         assert unconditional is not None and conditional is not None

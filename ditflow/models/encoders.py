@@ -72,9 +72,7 @@ class Encoders:
 
     @torch.no_grad()
     def embed(self, prompts: Sequence[str]) -> Tensor:
-        """(B, L, E), padded to L without a mask: padding is seen by the transformer, as in
-        training.
-        """
+        """(B, L, E), padded to L. The transformer sees the padding; it is zero where `masked`."""
         tokenizer, encoder = self._load_tokenizer(), self._load_text()
         for prompt in prompts:
             if len(tokenizer(prompt, verbose=False).input_ids) > self.text_tokens:

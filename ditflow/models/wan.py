@@ -109,6 +109,11 @@ class Wan(Model):
         self, steps: int, guidance_scale: float = 5.0, guidance: GuidanceKind | None = None
     ) -> DenoisingSchedule:
         self.check_steps(steps)
+        if getattr(self.scheduler.config, "use_flow_sigmas", True) is False:
+            raise ModelError(
+                f"the scheduler of {self.spec.name!r} has use_flow_sigmas false, and Wan is a "
+                "flow. Save it with use_flow_sigmas=True."
+            )
         self.scheduler.set_timesteps(steps)
         timesteps = tuple(self.scheduler.timesteps.tolist())
         levels = tuple(_level(sigma) for sigma in self.scheduler.sigmas[:-1].tolist())

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -27,6 +28,10 @@ class Inject(Control):
     parameters: Tensor
     guided: GuidedSteps
     strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.strength):
+            raise ValueError(f"strength is {self.strength}, but it must be a finite number.")
 
     def before(
         self, model: Model, step: Step, prompt: Prompt, state: State, inputs: Inputs

@@ -87,7 +87,7 @@ class CostWriter(Callback):
             self._write(
                 batch.file.stem,
                 seconds=time.monotonic() - self._began,
-                forward_equivalents=2.0 * steps,
+                forward_equivalents=float(module.backbone.spec.passes * steps),
                 losses=[],
                 machine=machine(1),
             )

@@ -24,7 +24,7 @@ OWN = {
     ),
 }
 """Options of `fit` and `predict` that belong to no class."""
-CONFIG = "YAML file with these options. A shipped one is found by its name."
+CONFIG = "YAML file with these options. A shipped one is found by its file's name."
 MODEL, DATA = "trainers/motion/optimization.py", "datamodules/motion_tasks.py"
 GROUPS = {"model": (MODEL, "MotionOptimization"), "data": (DATA, "MotionTaskModule")}
 

@@ -49,9 +49,10 @@ class MotionOptimization(L.LightningModule):
     Args:
         backbone: The video model: the name of a shipped one, a folder in diffusers format, or a
             hub id.
-        variable: What is optimised: the latents, or the positions of the tokens.
-        signal: The representation of motion: a name such as amf, or a class with its options. With
-            null nothing is optimised, and the clip only gives its keys and values.
+        variable: What is optimised: latents, rotary_positions, rotary_tables or sinusoidal.
+        signal: The representation of motion: amf, smm, moft, motionclone, motionflow, or a class
+            with its options. With null nothing is optimised, and the clip only gives its keys and
+            values.
         signal_arguments: Options of the signal by name, such as '{temperature: 3}'. Options left
             out have their published values.
         block: The transformer block that the signal reads, counted from 0.

@@ -98,14 +98,15 @@ def plan_predict(
     failed = _refused(module, data, left)
     todo = [video for video in left if video.file.stem not in failed]
     steps = sum(module.choices.steps or entries[video.entry].steps for video in todo)
+    passes = module.backbone.spec.passes
     videos = f"{len(data.generations)} asked for, {len(data.generations) - len(left)} there"
     counts = {
         "videos": f"{videos}, {len(todo)} to make{_and_refused(failed)}",
         "steps": f"{steps}",
-        "work": f"{2 * steps} {FORWARDS}",
+        "work": f"{passes * steps} {FORWARDS}",
     }
     rows = [(name, "counted", value) for name, value in counts.items()]
-    print_rows([*rows, pace.row(2.0 * steps), ("folder", "", str(data.video_folder))])
+    print_rows([*rows, pace.row(float(passes * steps)), ("folder", "", str(data.video_folder))])
     return _conclude(failed)
 
 
@@ -143,10 +144,10 @@ def _disjoint(begun: Iterable[InflightBatch], left: set[str]) -> Iterable[Inflig
 
 
 def _forwards_of_a_clip(module: MotionOptimization) -> float:
-    """Forward passes up to the step that `fit` ends at. Each later step would take two."""
+    """Forward passes up to the step that `fit` ends at."""
     recipe = module.recipe
     whole = recipe.guidance.forward_equivalents(recipe.schedule, module.backbone.spec)
-    return whole - 2 * (len(recipe.schedule) - module.iterations)
+    return whole - module.backbone.spec.passes * (len(recipe.schedule) - module.iterations)
 
 
 def _counts(work: Workload) -> Rows:

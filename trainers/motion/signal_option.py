@@ -13,14 +13,20 @@ from typing import Any, Literal
 from jsonargparse import ArgumentError, ArgumentParser
 
 from ditflow.motion import SIGNALS, MotionSignal
-from ditflow.sampling.variables import Variable
+from ditflow.sampling.variables import VARIABLES, Variable
 
-VariableKind = Literal["latents", "rotary_tables", "rotary_positions", "sinusoidal"]
+VariableKind = Literal[
+    *("latents", "rotary_tables", "rotary_positions", "sinusoidal"),
+    *("LatentVariable", "RotaryTables", "RotaryPositions", "SinusoidalTable"),
+]
 
 
 def variable_kind(variable: VariableKind | type[Variable] | None) -> str | None:
     """The kind of a variable that is named by its kind or by its class."""
-    return variable.kind if isinstance(variable, type) else variable
+    if isinstance(variable, type):
+        return variable.kind
+    classes = {kind.__name__: name for name, kind in VARIABLES.items()}
+    return None if variable is None else classes.get(variable, variable)
 
 
 def signal_of(

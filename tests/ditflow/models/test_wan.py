@@ -81,3 +81,14 @@ def test_a_checkpoint_with_unipc_keeps_its_levels() -> None:
     assert schedule.timesteps == tuple(backbone.scheduler.timesteps.tolist())
     sigmas = backbone.scheduler.sigmas[:-1].tolist()
     assert [level.noise for level in schedule.levels] == sigmas
+
+
+def test_a_scheduler_that_is_no_flow_is_refused() -> None:
+    model = tiny_backbone("wan")
+    model.scheduler = UniPCMultistepScheduler(use_flow_sigmas=False)
+    with pytest.raises(ModelError, match="has use_flow_sigmas false"):
+        model.schedule(4)
+    flow = {"prediction_type": "flow_prediction", "flow_shift": 3.0}
+    model.scheduler = UniPCMultistepScheduler(use_flow_sigmas=True, **flow)
+    levels = model.schedule(4).levels
+    assert all(abs(level.signal + level.noise - 1) < 1e-6 for level in levels)

@@ -167,3 +167,10 @@ def test_a_generation_goes_on_from_the_middle_bit_by_bit(kind: str) -> None:
     assert resumed.tensors().keys() == whole.tensors().keys()
     for name, tensor in whole.tensors().items():
         torch.testing.assert_close(resumed.tensors()[name], tensor, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("strength", [float("nan"), float("inf")])
+def test_a_strength_that_is_no_number_is_refused(strength: float) -> None:
+    guided = GuidedSteps(tiny_backbone("rotary").schedule(2), GuidanceWindow(0, 1))
+    with pytest.raises(ValueError, match="strength is .*, but it must be a finite number"):
+        Inject(VARIABLES["latents"], torch.zeros(1, 1), guided, strength)
