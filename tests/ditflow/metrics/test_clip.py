@@ -19,7 +19,7 @@ from datamodules.synthetic import (
     obeys,
 )
 from ditflow.metrics import (
-    Clip,
+    ClipModel,
     MetricError,
     appearance_leakage,
     load_clip,
@@ -34,7 +34,7 @@ BACKGROUNDS = [background_prompt(palette) for palette in PALETTES]
 
 
 @pytest.fixture(scope="module")
-def clip() -> Clip:
+def clip() -> ClipModel:
     return load_clip("tiny-clip")
 
 
@@ -43,7 +43,7 @@ def test_it_ships_and_is_small() -> None:
     assert sum(path.stat().st_size for path in FOLDER.rglob("*")) < 8e6
 
 
-def test_stock_transformers_gives_the_same(clip: Clip) -> None:
+def test_stock_transformers_gives_the_same(clip: ClipModel) -> None:
     """By the processor and the forward pass of the library's own page."""
     model, processor = CLIPModel.from_pretrained(FOLDER), CLIPProcessor.from_pretrained(FOLDER)
     frames, prompts = WORLD.clip(0).frames[:3], ["red clouds", "a blue disc over green clouds"]
@@ -61,7 +61,7 @@ def test_stock_transformers_gives_the_same(clip: Clip) -> None:
     )
 
 
-def test_every_word_of_the_world_is_one_token(clip: Clip) -> None:
+def test_every_word_of_the_world_is_one_token(clip: ClipModel) -> None:
     for word in {word for prompt in WORLD.prompts() for word in prompt.split()}:
         assert len(clip.tokenizer.tokenize(word)) == 1
     assert (
@@ -69,7 +69,7 @@ def test_every_word_of_the_world_is_one_token(clip: Clip) -> None:
     )  # other words are spelt
 
 
-def test_embeddings_have_length_1_whatever_the_size_and_the_padding(clip: Clip) -> None:
+def test_embeddings_have_length_1_whatever_the_size_and_the_padding(clip: ClipModel) -> None:
     large = torch.nn.functional.interpolate(
         WORLD.clip(0).frames[:2].float(), size=(128, 192), mode="nearest"
     ).to(torch.uint8)
@@ -81,7 +81,7 @@ def test_embeddings_have_length_1_whatever_the_size_and_the_padding(clip: Clip) 
     torch.testing.assert_close(alone, together, rtol=0, atol=1e-6)
 
 
-def test_it_knows_the_clouds_of_held_out_clips(clip: Clip) -> None:
+def test_it_knows_the_clouds_of_held_out_clips(clip: ClipModel) -> None:
     """Which of eight colours the clouds have, where chance is 1 in 8."""
     texts = clip.texts(BACKGROUNDS)
     clips = [WORLD.clip(seed, "pan") for seed in range(24)]
@@ -92,7 +92,7 @@ def test_it_knows_the_clouds_of_held_out_clips(clip: Clip) -> None:
     assert sum(right) >= 20
 
 
-def test_it_knows_sprites_of_held_out_clips(clip: Clip) -> None:
+def test_it_knows_sprites_of_held_out_clips(clip: ClipModel) -> None:
     """The right one of 192 prompts is among the best 10 for most clips; chance is 1 in 19."""
     prompts = WORLD.prompts()[len(PALETTES) :]
     texts = clip.texts(prompts)
@@ -110,7 +110,7 @@ def first_clip(start: int, prompt: str) -> SyntheticClip:
     return next(c for c in clips if c.prompt == prompt and obeys(c.frames, prompt))
 
 
-def test_metrics_see_what_they_are_for(clip: Clip) -> None:
+def test_metrics_see_what_they_are_for(clip: ClipModel) -> None:
     red, same = first_clip(0, "red clouds"), first_clip(200, "red clouds")
     other = first_clip(0, "cyan clouds")
     assert red.name != same.name
@@ -150,6 +150,6 @@ def test_a_folder_that_is_no_clip(damage: str, tmp_path: Path) -> None:
         load_clip(str(folder))
 
 
-def test_images_are_embedded_once(clip: Clip) -> None:
+def test_images_are_embedded_once(clip: ClipModel) -> None:
     frames = WORLD.clip(7).frames[:2]
     assert clip.images(frames) is clip.images(frames.clone())
