@@ -12,6 +12,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+NO_LOCKS = (OSError, NotImplementedError)  # raised where the place for files has no locks
+
 
 class Alive:
     """A lock that is held for as long as its process lives.
@@ -24,9 +26,7 @@ class Alive:
     def begin(self, name: str) -> None:
         if self._end is None:
             lock = lock_of(name)
-            with contextlib.suppress(
-                OSError, NotImplementedError
-            ):  # without a lock, the heartbeat alone tells
+            with contextlib.suppress(*NO_LOCKS):  # without a lock, the heartbeat alone tells
                 lock.acquire()
                 self._end = weakref.finalize(self, _let_go, lock, os.getpid())
 
@@ -59,7 +59,7 @@ def is_gone(name: str) -> bool:
         return False
     try:
         lock.acquire()
-    except (Timeout, OSError, NotImplementedError):
+    except (Timeout, *NO_LOCKS):
         return False
     lock.release()
     return True

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 from torch import Tensor
 
 from ditflow.bank import BankEntry
-from ditflow.compatibility import Provenance, check_entry, entries_of, entry_control
+from ditflow.compatibility import Provenance, entries_of, entry_control
 from ditflow.core.schedule import GuidanceKind
 from ditflow.core.sizes import VideoSize
 from ditflow.models import Model
@@ -22,7 +22,6 @@ from ditflow.motion import AttentionMotionFlow
 from ditflow.sampling.control import Prompt
 from ditflow.sampling.guidance import MotionGuidance
 from ditflow.sampling.loop import sample
-from ditflow.sampling.optimise import motion_control
 from ditflow.sampling.recipe import Choices, Recipe
 from ditflow.sampling.reference import reference_motion, reference_prompt, words_of
 from ditflow.sampling.state import clip_generator, initial_noise, start
@@ -106,14 +105,7 @@ def transfer_motion(
     )
     window = motion_guidance.check(backbone, len(schedule))
     recipe = Recipe(backbone, motion_guidance, schedule, window, negative_prompt)
-    if not len(recipe.guided):
-        guided = "motion_guidance has no signal"
-        if motion_guidance.signal is not None:
-            guided = f"window {motion_guidance.window} of {len(schedule)} steps guides none of them"
-        raise ValueError(
-            f"{guided}, so there is no motion to take; for a plain video use "
-            "ditflow.sampling.loop.sample."
-        )
+    _check_guided(recipe)
     said: dict[str, Any] = {
         "caption": caption,
         "subject": subject,
@@ -126,17 +118,8 @@ def transfer_motion(
     seen_with = reference_prompt(motion_guidance.signal, source)
     text, negative, seen = backbone.embed([prompt, negative_prompt, seen_with]).split(1)
     latents = backbone.encode(clip.frames[None])
-    reference = reference_motion(
-        backbone,
-        motion_guidance.signal,
-        latents,
-        seen,
-        [source.clip],
-        noise=state.noise,
-        words=words,
-    )
+    control = recipe.control(latents, seen, [source.clip], state.noise, words)
     backbone.release_encoders()
-    control = motion_control(backbone, motion_guidance, schedule, reference)
     state = sample(backbone, schedule, Prompt(text, negative), state, control)
     video = backbone.decode(state.latents)[0].cpu()
     seconds = time.monotonic() - began
@@ -170,7 +153,8 @@ def inject_motion(
     VAE and text encoder stay loaded for the next video. Where memory is short, free them between
     two videos with `backbone.release_encoders()`.
     """
-    check_entry(backbone, entry, injection_blocks)  # before anything is loaded for it
+    # the entry is checked before anything is loaded for it
+    control = entry_control(backbone, entry, injection_blocks, strength)
     metadata = entry.metadata
     schedule = backbone.schedule(
         _or(steps, metadata.steps),
@@ -179,7 +163,6 @@ def inject_motion(
     )
     negative_prompt = _or(negative_prompt, metadata.negative_prompt)
     text, negative = backbone.embed([prompt, negative_prompt]).split(1)
-    control = entry_control(backbone, entry, injection_blocks, strength)
     state = start(backbone, VideoSize(*metadata.size), [prompt], [seed])
     state = sample(backbone, schedule, Prompt(text, negative), state, control)
     return backbone.decode(state.latents)[0].cpu()
@@ -188,6 +171,19 @@ def inject_motion(
 def recommended_guidance(backbone: Model) -> MotionGuidance:
     """The recommended way to optimise motion on a backbone, as published or measured."""
     return Choices().motion_guidance(backbone)
+
+
+def _check_guided(recipe: Recipe) -> None:
+    if len(recipe.guided):
+        return
+    guided = "motion_guidance has no signal"
+    if recipe.guidance.signal is not None:
+        steps = len(recipe.schedule)
+        guided = f"window {recipe.guidance.window} of {steps} steps guides none of them"
+    raise ValueError(
+        f"{guided}, so there is no motion to take; for a plain video use "
+        "ditflow.sampling.loop.sample."
+    )
 
 
 def _check_given(function: str, given: object, wanted: type, words: str) -> None:

@@ -84,8 +84,8 @@ class GuidedSteps:
     def index(self, step: Step) -> int | None:
         """Which of the guided steps this step is, counted from 0; None outside of the window."""
         index = self.schedule.nearest(step.timestep)
-        inside = self.window.start <= index < self.window.stop
-        return index - self.window.start if inside else None
+        covered = self.window.covers(self.schedule[index])
+        return index - self.window.start if covered else None
 
 
 NOTHING = Control()

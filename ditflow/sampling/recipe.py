@@ -5,14 +5,21 @@ This is the only place where a preset becomes settings. `fit`, `test` and `trans
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from torch import Tensor
 
 from ditflow.core.schedule import DenoisingSchedule, GuidanceKind, GuidanceWindow
 from ditflow.models import Model
 from ditflow.models.presets import recommended
 from ditflow.motion import AttentionMotionFlow, MotionSignal
+from ditflow.motion.base import Words
+from ditflow.sampling.control import Control
 from ditflow.sampling.guidance import MotionGuidance, Update
+from ditflow.sampling.optimise import motion_control
+from ditflow.sampling.reference import reference_motion
 
 T = TypeVar("T")
 
@@ -55,6 +62,25 @@ class Recipe:
             "backbone": spec.name,
             "dtype": str(self.backbone.dtype).removeprefix("torch."),
         }
+
+    def control(
+        self,
+        latents: Tensor,
+        seen_with: Tensor,
+        names: Sequence[str],
+        noise: Tensor,
+        words: Words | None = None,
+    ) -> Control:
+        """What follows the motion of reference clips, which are looked at here.
+
+        `latents` (B, F, C, Hl, Wl) are the clips', clean; `noise` is the generation's own.
+        `seen_with` (b, L, .) is the prompt that the signal looks at them with; `words` says where
+        its words are.
+        """
+        reference = reference_motion(
+            self.backbone, self.guidance.signal, latents, seen_with, names, noise=noise, words=words
+        )
+        return motion_control(self.backbone, self.guidance, self.schedule, reference)
 
     @property
     def settings(self) -> dict[str, Any]:

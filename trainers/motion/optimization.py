@@ -187,7 +187,7 @@ class MotionOptimization(L.LightningModule):
         except FAILS as error:
             failure = error.with_traceback(None)  # whose frames would keep the batch's memory
         else:
-            if self.recipe.guided.start <= step < self.recipe.guided.stop:
+            if self.recipe.guided.covers(self.recipe.schedule[step]):
                 self.log(
                     "loss",
                     self.work.state.losses[-1][-1].mean(),

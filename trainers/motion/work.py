@@ -10,9 +10,7 @@ from ditflow.bank import BankEntry
 from ditflow.compatibility import Provenance, entries_of
 from ditflow.sampling.control import Control, Prompt
 from ditflow.sampling.loop import denoising_step
-from ditflow.sampling.optimise import motion_control
 from ditflow.sampling.recipe import Recipe
-from ditflow.sampling.reference import reference_motion
 from ditflow.sampling.state import State
 from ditflow.video import READER
 
@@ -51,16 +49,7 @@ def begun(
     if state is None:
         seeds = [task.seed for task in batch.tasks]
         state = recipe.guidance.start(recipe.backbone, batch.size, names, seeds)
-    reference = reference_motion(
-        recipe.backbone,
-        recipe.guidance.signal,
-        batch.latents,
-        batch.seen_with,
-        names,
-        noise=state.noise,
-        words=batch.words,
-    )
-    control = motion_control(recipe.backbone, recipe.guidance, recipe.schedule, reference)
+    control = recipe.control(batch.latents, batch.seen_with, names, state.noise, batch.words)
     return Work(recipe, batch, control, state, seconds)
 
 

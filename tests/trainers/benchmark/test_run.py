@@ -400,14 +400,14 @@ def test_a_failing_clip_does_not_lose_the_others(run, words, tmp_path, capfd):
         "latents",
     ]
     with pytest.MonkeyPatch.context() as monkeypatch:
-        from trainers.motion.work import reference_motion
+        from ditflow.sampling.reference import reference_motion
 
         def fails(backbone, signal, latents, text, names, **options):
             if any(name.startswith("nan") for name in names):
                 raise RuntimeError("the clip is cursed")
             return reference_motion(backbone, signal, latents, text, names, **options)
 
-        monkeypatch.setattr("trainers.motion.work.reference_motion", fails)
+        monkeypatch.setattr("ditflow.sampling.recipe.reference_motion", fails)
         code, _ = run(*command)
     assert code == 1
     said = capfd.readouterr().err
