@@ -27,7 +27,7 @@ FLOORS = {
         "ditflow.quiet",
         "ditflow.liveness",
     ),
-    1: ("ditflow.motion", "ditflow.models", "ditflow.video"),
+    1: ("ditflow.motion", "ditflow.models", "ditflow.video", "ditflow.fields"),
     2: ("ditflow.sampling", "ditflow.bank"),
     3: ("ditflow.compatibility", "ditflow.metrics", "ditflow.visual"),
     4: ("ditflow.transfer",),
@@ -47,6 +47,7 @@ FACE = "ditflow"
 # it.
 SHARED = (
     "ditflow.core",
+    "ditflow.fields",
     "ditflow.models",
     "ditflow.sampling",
     "ditflow.bank",

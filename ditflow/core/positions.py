@@ -8,9 +8,30 @@ A table may be the variable that is optimised, so it is built where it is used a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
+
+
+class Positions(NamedTuple):
+    """Where the tokens are in each pass of classifier-free guidance.
+
+    A position is a model's own tensor, as `Model` says; None means where the model puts them
+    itself. With a `motion_scale` the difference that the conditional position makes is scaled by
+    it, in a third pass, instead of by the guidance scale:
+    u + guidance_scale * (c0 - u) + motion_scale * (c - c0), where c0 is the conditional pass with
+    the unconditional position.
+    """
+
+    conditional: Tensor | None = None
+    unconditional: Tensor | None = None
+    motion_scale: float | None = None
+
+    @classmethod
+    def everywhere(cls, position: Tensor | None) -> Self:
+        """The same position in both passes."""
+        return cls(position, position)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -82,6 +82,14 @@ class Compression:
         alone = self.first_alone or latent_frames % 2
         return self.time * latent_frames - (self.time - 1) * bool(alone)
 
+    def latent_times(self, frames: int) -> tuple[float, ...]:
+        """When each latent frame of a video is, as the mean of the frames that it holds."""
+        count = self.latent_frames(frames)
+        alone = int(self.first_alone or count % 2)
+        middle = (self.time - 1) / 2
+        groups = (alone + self.time * group + middle for group in range(count - alone))
+        return (0.0,) * alone + tuple(min(time, frames - 1.0) for time in groups)
+
     def latent_shape(self, size: VideoSize) -> tuple[int, int, int, int]:
         """Shape (F, C, Hl, Wl) of the latents of a video.
 

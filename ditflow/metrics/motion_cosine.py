@@ -14,6 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ditflow.fields.flow import optical_flow
 from ditflow.metrics.base import MetricError
 
 STRIDE = 4
@@ -32,30 +33,6 @@ def motion_pairs(frames: int, stride: int = STRIDE) -> list[tuple[int, int]]:
             f"give one of at least {stride + 1} frames"
         )
     return pairs
-
-
-def optical_flow(first: Tensor, second: Tensor) -> Tensor:
-    """Measured displacement float32 (2, Y, X) in pixels between two frames, uint8 (C, Y, X)."""
-    import cv2
-    import numpy as np
-
-    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    height, width = first.shape[-2:]
-    doubled = [
-        [
-            cv2.resize(c, (2 * width, 2 * height), interpolation=cv2.INTER_CUBIC)
-            for c in frame.cpu().contiguous().numpy()
-        ]
-        for frame in (first, second)
-    ]
-    flows = [dis.calc(before, after, None) for before, after in zip(*doubled, strict=True)]
-    flow = (
-        cv2.resize(
-            np.median(np.stack(flows), axis=0), (width, height), interpolation=cv2.INTER_AREA
-        )
-        / 2
-    )
-    return torch.from_numpy(np.ascontiguousarray(flow.transpose(2, 0, 1))).float()
 
 
 def measured_flows(frames: Tensor, stride: int = STRIDE) -> Tensor:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ditflow.core.noise import NoiseLevel, separate
+from ditflow.core.positions import Positions
 from ditflow.core.schedule import DenoisingSchedule, GuidanceKind, Step
 from ditflow.core.sizes import TokenGrid
 from ditflow.core.tokens import KeyValue, Recording
@@ -94,22 +95,36 @@ class Model(Parts):
         table = self.tables(self.positions(grid))
         return table[None, None].expand(1, 2, *table.shape)
 
+    def position_at(self, positions: Tensor) -> Tensor:
+        """The position that puts tokens at places (b, N, 3) of (t, y, x), for queries and keys."""
+        tables = self.tables(positions)
+        return tables[:, None].expand(-1, 2, *tables.shape[1:])
+
     def guided(
         self,
         latents: Tensor,
         step: Step,
         text: Tensor,
         negative: Tensor,
-        position: Tensor | None = None,
+        positions: Positions = Positions(),  # noqa: B008  a value that nobody changes
     ) -> Tensor:
         """The output of a step after classifier-free guidance (Ho and Salimans, 2207.12598).
 
-        It takes as many passes as the spec says: here two.
+        It takes as many passes as the spec says, here two, and one more for a motion scale.
         """
-        unconditional = self.predict(latents, step.timestep, negative, position)
-        conditional = self.predict(latents, step.timestep, text, position)
-        assert unconditional is not None and conditional is not None
-        return unconditional + step.guidance_scale * (conditional - unconditional)
+
+        def passed(condition: Tensor, position: Tensor | None) -> Tensor:
+            output = self.predict(latents, step.timestep, condition, position)
+            assert output is not None
+            return output
+
+        unconditional = passed(negative, positions.unconditional)
+        conditional = passed(text, positions.conditional)
+        if positions.motion_scale is None:
+            return unconditional + step.guidance_scale * (conditional - unconditional)
+        still = passed(text, positions.unconditional)
+        prompted = unconditional + step.guidance_scale * (still - unconditional)
+        return prompted + positions.motion_scale * (conditional - still)
 
     def advance(
         self,

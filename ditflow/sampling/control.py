@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from ditflow.core.positions import Positions
 from ditflow.core.schedule import DenoisingSchedule, GuidanceWindow, Step
 from ditflow.core.tokens import KeyValue
 from ditflow.models.base import Model
@@ -31,12 +32,12 @@ class Prompt(NamedTuple):
 class Inputs:
     """What one step denoises with.
 
-    `latents` are (B, F, C, Hl, Wl). `position` None means the model's own; it and `key_value` act
-    on all passes. `correction` is added to the latents after the scheduler's step.
+    `latents` are (B, F, C, Hl, Wl). `positions` say where the tokens are in each pass; `key_value`
+    acts on all passes. `correction` is added to the latents after the scheduler's step.
     """
 
     latents: Tensor
-    position: Tensor | None = None
+    positions: Positions = Positions()
     key_value: KeyValue = field(default_factory=dict)
     correction: Tensor | None = None
 

@@ -25,7 +25,7 @@ def denoising_step(
     state, inputs = control.before(model, step, prompt, state, Inputs(state.latents))
     generators = generators_of(state.generators)
     with model.tapped(key_value=inputs.key_value):
-        output = model.guided(inputs.latents, step, *prompt, inputs.position)
+        output = model.guided(inputs.latents, step, *prompt, inputs.positions)
     latents, x0 = model.advance(output, step, inputs.latents, state.previous_x0, generators)
     if inputs.correction is not None:
         latents = latents + inputs.correction

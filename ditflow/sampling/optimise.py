@@ -79,7 +79,7 @@ class Optimise(Control):
         return state, replace(
             inputs,
             latents=variable.latents(inputs.latents),
-            position=variable.position,
+            positions=Positions.everywhere(variable.position),
             correction=correction,
         )
 
