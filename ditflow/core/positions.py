@@ -1,4 +1,4 @@
-"""Rotary position embeddings: tables from positions, and rotation out of place.
+"""Position embeddings: tables from positions, and rotation out of place.
 
 A table may be the variable that is optimised, so it is built where it is used and never written to.
 """
@@ -67,3 +67,12 @@ def rotary_tables(positions: Tensor, frequencies: Sequence[Tensor]) -> Tensor:
     angles = torch.cat([axis[..., None] * frequency for axis, frequency in axes], dim=-1)
     tables = torch.stack([angles.cos(), angles.sin()], dim=-3).repeat_interleave(2, dim=-1)
     return tables.to(torch.promote_types(positions.dtype, torch.float32))
+
+
+def sinusoids(positions: Tensor, frequencies: Tensor) -> Tensor:
+    """Sinusoidal embeddings (..., E) of positions (...) along one axis: all sines, then cosines.
+
+    `frequencies` are (E / 2,) in radians. Differentiable.
+    """
+    angles = positions[..., None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=-1).to(positions.dtype)

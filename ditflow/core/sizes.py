@@ -46,6 +46,11 @@ class TokenGrid:
         """Number of tokens of the video, N."""
         return self.frames * self.tokens_per_frame
 
+    def places(self, device: torch.device | str | None = None) -> Tensor:
+        """Places (t, y, x) of all tokens, float32 (N, 3), in tokens."""
+        axes = (self.frames, self.height, self.width)
+        return torch.cartesian_prod(*(torch.arange(n, device=device).float() for n in axes))
+
     def coordinates(self, device: torch.device | str | None = None) -> Tensor:
         """Places (x, y) of the tokens of one frame, float32 (S, 2), in tokens."""
         axes = (torch.arange(side, device=device) for side in (self.height, self.width))

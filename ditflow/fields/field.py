@@ -115,7 +115,7 @@ def looked_up(values: Tensor, displacement: Tensor, *, border: bool = True) -> T
 
     Interpolated between cells. Beyond the frame they are those of its border, or 0.
     """
-    places = cell_places(*values.shape[-2:], device=values.device) + displacement
+    places = cell_places(values.shape[-2], values.shape[-1], values.device) + displacement
     look = (places * 2 - 1).permute(0, 2, 3, 1).to(values)
     mode = "border" if border else "zeros"
     return functional.grid_sample(values, look, padding_mode=mode, align_corners=False)

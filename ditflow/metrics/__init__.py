@@ -10,6 +10,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ditflow.fields.flow import optical_flow
 from ditflow.metrics.appearance import (
     appearance_leakage,
     diversity,
@@ -23,7 +24,6 @@ from ditflow.metrics.motion_cosine import (
     measured_flows,
     motion_cosine,
     motion_pairs,
-    optical_flow,
 )
 from ditflow.metrics.motion_fidelity import motion_fidelity
 from ditflow.metrics.trackers import TRACKERS, load_tracker

@@ -67,3 +67,13 @@ def motion_cosine(reference: Tensor, frames: Tensor, stride: int = STRIDE) -> fl
     the video is too short or does not fit them.
     """
     return float(flow_cosine(reference, measured_flows(frames, stride)))
+
+
+def flow_speed(reference: Tensor, generated: Tensor) -> float:
+    """How fast a video moves along its reference's motion: 1 is as fast, 0 not at all.
+
+    The projection of generated displacements (P, 2, Y, X) on the reference's, over all pairs. It is
+    0 where the reference does not move.
+    """
+    asked = float(reference.square().sum())
+    return float((reference * generated).sum()) / asked if asked else 0.0

@@ -90,15 +90,17 @@ class Model(Parts):
         `text` is (b, L, .) as `embed` makes it. Runs in the transformer's dtype.
         """
 
-    def stock_position(self, grid: TokenGrid) -> Tensor:
-        """The model's own position, b = 1."""
-        table = self.tables(self.positions(grid))
-        return table[None, None].expand(1, 2, *table.shape)
-
     def position_at(self, positions: Tensor) -> Tensor:
-        """The position that puts tokens at places (b, N, 3) of (t, y, x), for queries and keys."""
+        """The position that puts tokens at places (b, N, 3) of (t, y, x), for queries and keys.
+
+        Differentiable. The model's own places give its own position, bit by bit.
+        """
         tables = self.tables(positions)
         return tables[:, None].expand(-1, 2, *tables.shape[1:])
+
+    def stock_position(self, grid: TokenGrid) -> Tensor:
+        """The model's own position, b = 1."""
+        return self.position_at(self.positions(grid)[None])
 
     def guided(
         self,

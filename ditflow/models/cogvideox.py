@@ -9,21 +9,22 @@ run unchanged.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from diffusers import CogVideoXTransformer3DModel
 from diffusers.pipelines.cogvideo.pipeline_cogvideox import get_resize_crop_region_for_grid
-from torch import Tensor, nn
+from torch import Tensor
 
 from ditflow.core.noise import NoiseLevel
-from ditflow.core.positions import rotary_frequencies, rotary_tables
+from ditflow.core.positions import rotary_frequencies, rotary_tables, sinusoids
 from ditflow.core.schedule import DenoisingSchedule, GuidanceKind, Step
 from ditflow.core.sizes import Compression, TokenGrid, VideoSize
 from ditflow.models.base import Model, ModelError, ModelSpec
 from ditflow.models.encoders import Encoders
+from ditflow.models.hooks import added_position
 from ditflow.models.spec import fingerprint
 from ditflow.models.taps import Layout, StopForward
 
@@ -141,23 +142,33 @@ class CogVideoX(Model):
             following, x0 = self.scheduler.step(output, step.timestep, latents, return_dict=False)
         return following, x0
 
-    def stock_position(self, grid: TokenGrid) -> Tensor:
+    def position_at(self, positions: Tensor) -> Tensor:
+        """Of sinusoidal positions a quarter of the channels is of time, three eighths each of
+        columns and rows.
+        """
         if self.spec.position == "rotary":
-            return super().stock_position(grid)
-        compression = self.spec.compression
-        joint: Tensor = self.transformer.patch_embed._get_positional_embeddings(
-            grid.height * compression.patch,
-            grid.width * compression.patch,
-            (grid.frames - 1) * compression.time + 1,
-            self.device,
+            return super().position_at(positions)
+        time, config = self.spec.hidden // 4, self.transformer.config
+        space, scale = time * 3 // 2, config.spatial_interpolation_scale
+        axes = (
+            (0, time, config.temporal_interpolation_scale),
+            (2, space, scale),
+            (1, space, scale),
         )
-        return joint[:, -grid.tokens :].float()  # (1, N, E)
+        options: Any = {"dtype": torch.float64, "device": positions.device}
+        parts = [
+            sinusoids(positions[..., axis] / stretch, rotary_frequencies(channels, **options))
+            for axis, channels, stretch in axes
+        ]
+        return torch.cat(parts, dim=-1)
 
     def positions(self, grid: TokenGrid) -> Tensor:
-        """A grid of another size than the trained one is stretched into its middle.
+        """A rotary grid of another size than the trained one is stretched into its middle.
 
-        Its borders are whole tokens.
+        Its borders are whole tokens. Sinusoidal ones count tokens.
         """
+        if self.spec.position == "sinusoidal":
+            return grid.places(self.device)
         trained = self.spec.compression.grid(self.spec.size)
         start, stop = get_resize_crop_region_for_grid(
             (grid.height, grid.width), trained.width, trained.height
@@ -208,30 +219,12 @@ class CogVideoX(Model):
                     f" text tokens, not {text.shape[1]}. Make them with embed()."
                 )
             embed = self.transformer.patch_embed
-            return None, nullcontext() if position is None else _added(embed, position)
+            return None, nullcontext() if position is None else added_position(embed, position)
         if position is None:
             cos, sin = self.tables(self.positions(self.spec.compression.grid_of(latents)))
             return (cos, sin), nullcontext()
         self.check_tapped()
         return position, nullcontext()
-
-
-@contextmanager
-def _added(patch_embed: Any, position: Tensor) -> Iterator[None]:
-    """Let the patch embedding add `position` (b, N, E) to the video tokens instead of its table."""
-
-    def add(_: nn.Module, __: Any, embeds: Tensor) -> Tensor:
-        text, video = embeds[:, : -position.shape[1]], embeds[:, -position.shape[1] :]
-        return torch.cat([text, video + position.to(embeds)], dim=1)
-
-    own = bool(patch_embed.use_positional_embeddings)
-    handle = patch_embed.register_forward_hook(add)
-    try:
-        patch_embed.use_positional_embeddings = False
-        yield
-    finally:
-        patch_embed.use_positional_embeddings = own
-        handle.remove()
 
 
 def _check_supported(name: str, transformer: Mapping[str, Any], scheduler: str) -> None:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import torch
 from diffusers.hooks.hooks import HookRegistry, ModelHook
-from torch import nn
+from torch import Tensor, nn
 
 
 class _Hook(ModelHook):
@@ -63,3 +64,21 @@ def replaced_output(module: nn.Module, output: Any) -> Iterator[None]:
         if output is not None:
             hook(stack, module, after=lambda _: output)
         yield
+
+
+@contextmanager
+def added_position(patch_embed: Any, position: Tensor) -> Iterator[None]:
+    """Let the patch embedding add `position` (b, N, E) to the video tokens instead of its table."""
+
+    def add(_: nn.Module, __: Any, embeds: Tensor) -> Tensor:
+        text, video = embeds[:, : -position.shape[1]], embeds[:, -position.shape[1] :]
+        return torch.cat([text, video + position.to(embeds)], dim=1)
+
+    own = bool(patch_embed.use_positional_embeddings)
+    handle = patch_embed.register_forward_hook(add)
+    try:
+        patch_embed.use_positional_embeddings = False
+        yield
+    finally:
+        patch_embed.use_positional_embeddings = own
+        handle.remove()

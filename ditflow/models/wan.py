@@ -131,10 +131,7 @@ class Wan(Model):
 
     def positions(self, grid: TokenGrid) -> Tensor:
         """A token's place in the grid, whatever its size."""
-        axes = (grid.frames, grid.height, grid.width)
-        return torch.cartesian_prod(
-            *(torch.arange(n, dtype=torch.float32, device=self.device) for n in axes)
-        )
+        return grid.places(self.device)
 
     def tables(self, positions: Tensor) -> Tensor:
         """A third of the channels turns with rows, one with columns, and the rest with time.

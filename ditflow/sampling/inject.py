@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from ditflow.core.positions import Positions
 from ditflow.core.schedule import Step
 from ditflow.models.base import Model
 from ditflow.sampling.control import Control, GuidedSteps, Inputs, Prompt
@@ -46,4 +47,6 @@ class Inject(Control):
             parameter = own + self.strength * (parameter - own)
         variable = self.variable.at(model, parameter)
         latents = variable.latents(inputs.latents)
-        return state, replace(inputs, latents=latents, position=variable.position)
+        return state, replace(
+            inputs, latents=latents, positions=Positions.everywhere(variable.position)
+        )

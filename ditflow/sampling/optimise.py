@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ditflow.core.positions import Positions
 from ditflow.core.schedule import DenoisingSchedule, Step
 from ditflow.models.base import Model
 from ditflow.sampling.control import Control, Controls, GuidedSteps, Inputs, Prompt

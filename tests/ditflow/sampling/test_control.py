@@ -118,7 +118,7 @@ def test_full_strength_is_the_entry(kind: str, name: str) -> None:
             continue
         variable = VARIABLES[name].at(model, parameters[step.index, None])
         torch.testing.assert_close(given.latents, variable.latents(inputs.latents), rtol=0, atol=0)
-        torch.testing.assert_close(given.position, variable.position, rtol=0, atol=0)
+        torch.testing.assert_close(given.positions.conditional, variable.position, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(("kind", "name"), PAIRS)
@@ -137,7 +137,7 @@ def test_strength_goes_from_plain_to_the_entry(kind: str, name: str) -> None:
     middle = VARIABLES[name].at(model, own + 0.5 * (parameters_of(model, name)[:1] - own))
     given = injected(model, name, 0.5).before(model, step, PROMPT, state, Inputs(state.latents))[1]
     torch.testing.assert_close(given.latents, middle.latents(state.latents), rtol=0, atol=0)
-    torch.testing.assert_close(given.position, middle.position, rtol=0, atol=0)
+    torch.testing.assert_close(given.positions.conditional, middle.position, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("kind", ["rotary", "wan"])
