@@ -64,16 +64,19 @@ class MotionBatch:
 class Batching:
     """Makes the batches of one signal (None: nothing is guided) from one encoding cache."""
 
-    cache: EncodingCache
+    clips: EncodingCache
     signal: MotionSignal[Any] | None
 
-    def encode(
-        self,
-        tasks: Sequence[MotionTask],
-        fail: Fail,
-        between: Callable[[], None] = lambda: None,
-        *,
-        bar: bool = True,
+    @property
+    def makes_entries(self) -> bool:
+        return self.signal is not None
+
+    @property
+    def reads_words(self) -> bool:
+        return self.signal is not None and self.signal.subjects is not None
+
+    def prepare(
+        self, tasks: Sequence[MotionTask], fail: Fail, between: Callable[[], None], *, bar: bool
     ) -> None:
         """Fill the cache for these clips, and free the encoders. Clips that cannot be read fail.
         `between` is called before each clip.
@@ -85,40 +88,40 @@ class Batching:
             for task in it:
                 between()
                 with reported(task.name, fail):
-                    self.cache.clip(task)
-                    self.cache.text(self._texts(task))
-        self.cache.backbone.release_encoders()
+                    self.clips.clip(task)
+                    self.clips.text(self._texts(task))
+        self.clips.backbone.release_encoders()
 
     def check(self, tasks: Sequence[MotionTask], fail: Fail) -> None:
-        """Report the clips that would fail in `encode`, by reading them. Nothing is encoded."""
+        """Report the clips that would fail in `prepare`, by reading them. Nothing is encoded."""
         for task in tqdm(tasks, desc="Reading", unit="clip", leave=False, disable=not tasks):
             with reported(task.name, fail):
-                if not self.cache.has(task):
-                    self.cache.read(task)
+                if not self.clips.has(task):
+                    self.clips.read(task)
                 self._texts(task)
 
     def batch(self, leg: Leg, tasks: Sequence[MotionTask], settings: str) -> MotionBatch:
         """The batch of a leg. What the cache lacks is encoded now, and the encoders are freed."""
-        clips = [self.cache.clip(task) for task in tasks]
+        encoded = [self.clips.clip(task) for task in tasks]
         batch = MotionBatch(
             leg=leg,
             tasks=tuple(tasks),
             settings=settings,
-            size=self.cache.size_of(tasks[0]),
-            sha256=tuple(clip.sha256 for clip in clips),
-            containers=tuple(clip.container for clip in clips),
-            latents=torch.stack([clip.latents for clip in clips]),
-            text=self.cache.text([task.prompt for task in tasks]),
-            negative=self.cache.text([task.negative_prompt or "" for task in tasks]),
-            seen_with=self.cache.text([reference_prompt(self.signal, task) for task in tasks]),
-            words=words_of(self.cache.backbone, self.signal, tasks),
+            size=self.clips.size_of(tasks[0]),
+            sha256=tuple(clip.sha256 for clip in encoded),
+            containers=tuple(clip.container for clip in encoded),
+            latents=torch.stack([clip.latents for clip in encoded]),
+            text=self.clips.text([task.prompt for task in tasks]),
+            negative=self.clips.text([task.negative_prompt or "" for task in tasks]),
+            seen_with=self.clips.text([reference_prompt(self.signal, task) for task in tasks]),
+            words=words_of(self.clips.backbone, self.signal, tasks),
         )
-        self.cache.backbone.release_encoders()
+        self.clips.backbone.release_encoders()
         return batch
 
     def _texts(self, task: MotionTask) -> list[str]:
         """The texts that are embedded for a clip. Raises ValueError for a text without the words
         that the signal reads.
         """
-        words_of(self.cache.backbone, self.signal, [task])
+        words_of(self.clips.backbone, self.signal, [task])
         return [task.prompt, task.negative_prompt or "", reference_prompt(self.signal, task)]

@@ -10,11 +10,9 @@ their size, the encoders and their dtype.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,20 +22,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from datamodules.frames import ClipReader, hash_of_json
 from datamodules.manifest import MotionTask
 from ditflow.core.sizes import VideoSize
 from ditflow.files import atomic_file, make_folder
 from ditflow.models import Model
 from ditflow.resources import shipped
-from ditflow.video import (
-    READER,
-    Clip,
-    TooShortError,
-    VideoError,
-    read_video,
-    video_length,
-    video_sha256,
-)
 
 Notes = dict[str, str]
 T = TypeVar("T")
@@ -54,22 +44,16 @@ class EncodedClip:
     container: str
 
 
-class EncodingCache:
-    """The encoded clips and prompts of one backbone at one video size, kept in one folder.
-
-    With `auto`, a clip that is shorter than that gives as many frames as it has and the backbone
-    takes. Raises ValueError for a size that cannot be.
+class EncodingCache(ClipReader):
+    """The encoded clips and prompts of one backbone at one video size, kept in one folder. Clips
+    are read as `ClipReader` says.
     """
 
     def __init__(
         self, folder: str | Path, backbone: Model, size: VideoSize, *, auto: bool = False
     ) -> None:
-        backbone.spec.compression.check_motion(size)
-        self.folder, self.backbone, self.size, self.auto = Path(folder), backbone, size, auto
-        self._frames: dict[str, int] = {}  # of each clip, by what they depend on
-        self._seen: dict[
-            str, tuple[list[list[Any]], str]
-        ] = {}  # of each clip's files, and the sha256 that they had then
+        super().__init__(backbone.spec.compression, size, auto=auto)
+        self.folder, self.backbone = Path(folder), backbone
         self._encoders = [
             backbone.spec.name,
             backbone.spec.fingerprint,
@@ -77,50 +61,11 @@ class EncodingCache:
             _files_of(backbone.spec.name),
         ]
 
-    def sha256(self, task: MotionTask) -> str:
-        """Of the clip's bytes, which are read again only where they may have changed. Raises
-        VideoError for a clip that is not there.
-        """
-        stamps = _stamps(Path(task.video))
-        if not stamps or self._seen.get(task.video, ([], ""))[0] != stamps:
-            self._seen[task.video] = stamps, video_sha256(task.video)
-        return self._seen[task.video][1]
-
-    def hash_of(self, task: MotionTask) -> str:
-        """Of the clip's bytes and the frames that the task takes from it."""
-        return _hash(
-            [READER, self.sha256(task), task.start, task.stride, task.fps, str(self.size_of(task))]
-        )
-
-    def size_of(self, task: MotionTask) -> VideoSize:
-        """The size at which a clip is taken. Raises VideoError for a clip that cannot be read or is
-        too short.
-        """
-        if not self.auto:
-            return self.size
-        key = _hash([self.sha256(task), task.start, task.stride, task.fps])
-        if key not in self._frames:
-            self._frames[key] = self._longest(task)
-        return replace(self.size, frames=self._frames[key])
-
     def has(self, task: MotionTask) -> bool:
         """Whether the clip is encoded already, so that it need not be read. Raises VideoError for a
         clip that is not there.
         """
         return self._file("clip", self.hash_of(task)).exists()
-
-    def read(self, task: MotionTask) -> Clip:
-        """The frames that are taken from a clip. Raises VideoError for a clip that cannot be read
-        or is too short.
-        """
-        size = self.size_of(task)
-        where: Any = {"start": task.start, "stride": task.stride, "fps": task.fps}
-        try:
-            return read_video(
-                task.video, frames=size.frames, size=(size.height, size.width), **where
-            )
-        except TooShortError as error:
-            raise VideoError(f"{error.words} {self._advice(error.fit)}") from error
 
     def clip(self, task: MotionTask) -> EncodedClip:
         """Raises VideoError for a clip that cannot be read or is too short."""
@@ -131,7 +76,7 @@ class EncodingCache:
         """Prompt embeddings (B, L, E), made one by one, so that none depends on its neighbours."""
         return torch.stack(
             [
-                self._kept("text", _hash([prompt]), partial(self._embed, prompt))[0]
+                self._kept("text", hash_of_json([prompt]), partial(self._embed, prompt))[0]
                 for prompt in prompts
             ]
         )
@@ -143,27 +88,8 @@ class EncodingCache:
     def _embed(self, prompt: str) -> tuple[Tensor, Notes]:
         return self.backbone.embed([prompt])[0], {}
 
-    def _longest(self, task: MotionTask) -> int:
-        """The most frames that the clip has and the backbone takes.
-
-        Raises VideoError where it takes none so short.
-        """
-        frames = video_length(task.video, start=task.start, stride=task.stride, fps=task.fps)
-        longest = self.backbone.spec.compression.longest(min(frames, self.size.frames))
-        if longest is None:
-            raise VideoError(f"{task.video} gives {frames} frames. {self._advice(frames)}")
-        return longest
-
-    def _advice(self, frames: int) -> str:
-        """What to do with a clip that has so many frames, but not as many as asked for."""
-        compression = self.backbone.spec.compression
-        if (fitting := compression.longest(frames)) is None:
-            least = compression.decoded_frames(2)
-            return f"This backbone takes no clip of fewer than {least} frames."
-        return f"Use --data.frames {fitting}, or auto."
-
     def _file(self, kind: str, content: str) -> Path:
-        return self.folder / f"{kind}-{_hash([content, *self._encoders])}.safetensors"
+        return self.folder / f"{kind}-{hash_of_json([content, *self._encoders])}.safetensors"
 
     def _kept(
         self, kind: str, content: str, make: Callable[[], tuple[Tensor, Notes]]
@@ -184,22 +110,6 @@ class EncodingCache:
             return make()
         self.backbone.release_encoders()
         return make()
-
-
-def _hash(content: list[Any]) -> str:
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
-
-
-def _stamps(path: Path) -> list[list[Any]]:
-    """Tells a file, or a folder of pictures, from one that was written since, by names, sizes and
-    times; empty where they cannot be told.
-    """
-    with suppress(OSError):
-        files = sorted(path.iterdir()) if path.is_dir() else [path]
-        return [
-            [file.name, stat.st_size, stat.st_mtime_ns] for file in files for stat in [file.stat()]
-        ]
-    return []
 
 
 def _files_of(backbone: str) -> list[list[Any]]:

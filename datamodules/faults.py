@@ -14,6 +14,8 @@ from ditflow.models import ModelError
 
 # The disk, the backbone or the device, not the clip: everything else would fail too
 BROKEN = (StorageError, ModelError, getattr(torch, "AcceleratorError", StorageError))
+# but for what is BROKEN: these concern a clip or a video, and the others go on
+FAILS = (RuntimeError, ValueError, ArithmeticError, MemoryError)
 Fail = Callable[[str, Exception], None]
 T = TypeVar("T")
 

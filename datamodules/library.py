@@ -11,22 +11,39 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tqdm import tqdm
 
 from datamodules.batching import Batching, MotionBatch
-from datamodules.encoding_cache import EncodingCache
 from datamodules.faults import one_line, reported
+from datamodules.frames import FrameBatch, FrameBatching
 from datamodules.manifest import WORDS, MotionTask
 from datamodules.queue import inflight
 from datamodules.queue.inflight import InflightBatch
 from datamodules.queue.work_queue import Leg, Plan
 from ditflow.bank import Failure, MotionBank
 from ditflow.core.sizes import VideoSize
-from ditflow.sampling.recipe import Recipe
 
 SLOW = 2.0  # seconds of planning after which a bar is shown
+
+
+class Making(Protocol):
+    """How motion is taken from clips; `ditflow.sampling.recipe.Recipe` is one way.
+
+    `provenance` are fields of an entry's metadata that do not depend on the clip, and `settings`
+    all that a result depends on besides, as JSON values. `negative_prompt` is for clips that name
+    none.
+    """
+
+    @property
+    def provenance(self) -> Mapping[str, Any]: ...
+
+    @property
+    def settings(self) -> Mapping[str, Any]: ...
+
+    @property
+    def negative_prompt(self) -> str: ...
 
 
 class Library:
@@ -41,21 +58,20 @@ class Library:
         self,
         tasks: Sequence[MotionTask],
         bank: MotionBank,
-        recipe: Recipe,
-        cache: EncodingCache,
+        recipe: Making,
+        batching: Batching | FrameBatching,
         *,
         video_of: Callable[[str], Path] | None,
         keep_reference: bool = False,
     ) -> None:
-        self.bank, self.recipe, self.cache, self.video_of = bank, recipe, cache, video_of
-        self.signal, self.keep_reference = recipe.guidance.signal, keep_reference
+        self.bank, self.recipe, self.batching, self.video_of = bank, recipe, batching, video_of
+        self.clips, self.keep_reference = batching.clips, keep_reference
         self.tasks = {task.name: self._completed(task) for task in tasks}
-        self.batching = Batching(cache, self.signal)
 
     def pick(self, names: Iterable[str]) -> list[MotionTask]:
         return [self.tasks[name] for name in names]
 
-    def batch(self, leg: Leg) -> MotionBatch:
+    def batch(self, leg: Leg) -> MotionBatch | FrameBatch:
         return self.batching.batch(leg, self.pick(leg.names), self._settings(leg.names))
 
     def plan(self, limit: int) -> Plan:
@@ -85,14 +101,15 @@ class Library:
                 inflight.drop(self.bank, batch.key)
 
     def is_done(self, name: str) -> bool:
-        """Whether the clip is in the bank, with its video if one is wanted. Without a signal there
-        are no entries, and the video alone counts.
+        """Whether the clip is in the bank, with its video if one is wanted. Where no
+        entries are made, the video alone counts.
         """
-        return (self.signal is None or name in self.bank) and self._has_video(name)
+        made = not self.batching.makes_entries or name in self.bank
+        return made and self._has_video(name)
 
     def done(self) -> set[str]:
         """All clips that are done, by one listing of the bank."""
-        entries = set(self.bank) if self.signal is not None else self.tasks.keys()
+        entries = set(self.bank) if self.batching.makes_entries else self.tasks.keys()
         return {name for name in self.tasks if name in entries and self._has_video(name)}
 
     def check_same(self, name: str) -> None:
@@ -100,6 +117,11 @@ class Library:
         recipe.
         """
         metadata = asdict(self.bank.metadata(name))
+        if strange := self.recipe.provenance.keys() - metadata.keys():
+            raise ValueError(
+                f"the bank has an entry {name!r} of another kind, without {min(strange)}: it was "
+                "made by another --method. Give the clip another name, or name another bank."
+            )
         other = [
             f"{key} {metadata[key]!r} instead of {value!r}"
             for key, value in self._wanted(name).items()
@@ -122,7 +144,7 @@ class Library:
         optimised together.
         """
         with suppress(ValueError, OSError):
-            return self.cache.size_of(self.tasks[name])
+            return self.clips.size_of(self.tasks[name])
         return None
 
     def begun(self) -> list[InflightBatch]:
@@ -143,11 +165,10 @@ class Library:
         return None if step is None else Leg(batch.names, step, batch.key)
 
     def _completed(self, task: MotionTask) -> MotionTask:
-        """The task with its negative prompt, and without words that the signal does not read."""
+        """The task with its negative prompt, and without words that nothing reads."""
         recommended = self.recipe.negative_prompt
         negative = recommended if task.negative_prompt is None else task.negative_prompt
-        reads = self.signal is not None and self.signal.subjects is not None
-        unread: dict[str, Any] = {} if reads else dict.fromkeys(WORDS, "")
+        unread: dict[str, Any] = {} if self.batching.reads_words else dict.fromkeys(WORDS, "")
         return replace(task, negative_prompt=negative, **unread)
 
     def _wanted(self, name: str) -> dict[str, Any]:
@@ -165,7 +186,7 @@ class Library:
         if (size := self.alike(name)) is not None:
             wanted["size"] = (size.frames, size.height, size.width)
         if Path(task.video).exists():
-            wanted["clip_sha256"] = self.cache.sha256(task)
+            wanted["clip_sha256"] = self.clips.sha256(task)
         return wanted
 
     def _has_video(self, name: str) -> bool:
@@ -175,7 +196,7 @@ class Library:
         """Whether nothing is left to do for a clip. Raises ValueError where the bank uses its name
         for something else.
         """
-        if self.signal is not None and name in self.bank:
+        if self.batching.makes_entries and name in self.bank:
             self.check_same(name)
         return self.is_done(name)
 
@@ -186,6 +207,6 @@ class Library:
             return False
 
     def _settings(self, names: Iterable[str]) -> str:
-        tasks = [{**asdict(task), "video": self.cache.hash_of(task)} for task in self.pick(names)]
+        tasks = [{**asdict(task), "video": self.clips.hash_of(task)} for task in self.pick(names)]
         content = [self.recipe.settings, self.video_of is not None, tasks]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -15,8 +15,8 @@ import lightning as L
 import torch
 
 from datamodules.batching import MotionBatch
-from datamodules.encoding_cache import EncodingCache
 from datamodules.faults import one_line, reported, say_failed
+from datamodules.frames import FrameBatch
 from datamodules.library import Library
 from datamodules.manifest import MotionTask, read_manifest, tasks_of_videos
 from datamodules.outcomes import Outcomes
@@ -32,7 +32,7 @@ from ditflow.core.sizes import VideoSize
 
 
 class MotionTaskModule(L.LightningDataModule):
-    """The clips to optimise (`fit`) or the prompts to render (`predict`), and their motion bank.
+    """The clips to take motion from (`fit`) or the prompts to render (`predict`), and their bank.
 
     Args:
         bank: Folder or URL of the motion bank; `fit` makes it where it is missing.
@@ -129,7 +129,7 @@ class MotionTaskModule(L.LightningDataModule):
             self.tasks,
             self.bank,
             module.recipe,
-            self.encoding_cache(),
+            module.batching(self),
             video_of=self.video_of if module.finish else None,
             keep_reference=module.keep_reference,
         )
@@ -139,7 +139,7 @@ class MotionTaskModule(L.LightningDataModule):
         then those of clips that other processes leave.
         """
         steps, todo = self.trainer.lightning_module.iterations, self.queue.plan.todo
-        self.library.batching.encode(
+        self.library.batching.prepare(
             self.library.pick(share(todo, *self._deal)),
             self.outcomes.fail,
             self.job.stop_if_told,
@@ -196,20 +196,20 @@ class MotionTaskModule(L.LightningDataModule):
             say_failed(name, reason)
         return plan
 
-    def _batch(self, leg: Leg) -> MotionBatch | None:
+    def _batch(self, leg: Leg) -> MotionBatch | FrameBatch | None:
         with reported(leg, self.outcomes.halve):
             return self.library.batch(leg)
         return None
 
-    def encoding_cache(self) -> EncodingCache:
-        """The cache of encoded clips and prompts, at the requested size."""
-        backbone = self.trainer.lightning_module.backbone
-        stock = backbone.spec.size
+    def size_on(self, stock: VideoSize) -> VideoSize:
+        """The size that was asked for; what was not asked for is that of `stock`."""
         height, width = self.size if self.size is not None else (stock.height, stock.width)
         frames = self.frames if isinstance(self.frames, int) else stock.frames
-        folder = self.cache if self.cache is not None else self._beside("cache", "--data.cache")
-        size = VideoSize(frames, height, width)
-        return EncodingCache(folder, backbone, size, auto=self.frames == "auto")
+        return VideoSize(frames, height, width)
+
+    @property
+    def cache_folder(self) -> str:
+        return self.cache if self.cache is not None else self._beside("cache", "--data.cache")
 
     def video_of(self, name: str) -> Path:
         """Path of a clip's video, for runs that denoise to the end."""

@@ -10,6 +10,7 @@ import torch
 
 from datamodules.batching import MotionBatch
 from datamodules.faults import one_line, reported, say_failed
+from datamodules.frames import FrameBatch
 from datamodules.library import Library
 from datamodules.queue import inflight
 from datamodules.queue.work_queue import Leg, WorkQueue
@@ -28,7 +29,7 @@ class Outcomes:
         """The clips that are done, by this process or by others."""
         return self.library.tasks.keys() - self.queue.left.keys() - self.queue.failed.keys()
 
-    def publish(self, batch: MotionBatch, entries: Mapping[str, BankEntry]) -> None:
+    def publish(self, batch: MotionBatch | FrameBatch, entries: Mapping[str, BankEntry]) -> None:
         """Put the entries of a batch into the bank, and forget its state and earlier failures of
         its clips.
         """
@@ -48,7 +49,7 @@ class Outcomes:
             self.bank.mark_failed(name, reason)
         self.queue.settle([name])
 
-    def give_up(self, batch: MotionBatch, error: Exception) -> None:
+    def give_up(self, batch: MotionBatch | FrameBatch, error: Exception) -> None:
         """Try a failed batch in another way: from its first step if its saved state is damaged,
         otherwise in halves. A single clip fails.
         """
@@ -78,7 +79,7 @@ class Outcomes:
                 raise
             self.library.check_same(name)
 
-    def _drop(self, batch: MotionBatch) -> None:
+    def _drop(self, batch: MotionBatch | FrameBatch) -> None:
         inflight.drop(self.bank, inflight.key_of(batch.leg.names, batch.settings))
 
 

@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from datamodules.batching import Batching
 from datamodules.encoding_cache import EncodingCache
 from datamodules.manifest import MotionTask, read_manifest
 from datamodules.motion_tasks import MotionTaskModule
@@ -148,7 +149,7 @@ def test_what_is_encoded_need_not_be_read(references, task, monkeypatch):
     assert not references.has(task)
     container = references.clip(task).container
     assert references.has(task) and container == "mov"
-    monkeypatch.setattr("datamodules.encoding_cache.read_video", None)
+    monkeypatch.setattr("datamodules.frames.read_video", None)
     assert references.clip(task).container == container
 
 
@@ -184,7 +185,7 @@ def test_a_clip_is_read_again_only_where_it_was_written_since(
 ):
     read = []
     monkeypatch.setattr(
-        "datamodules.encoding_cache.video_sha256",
+        "datamodules.frames.video_sha256",
         lambda path: read.append(path) or video_sha256(path),
     )
     (tmp_path / "pictures").mkdir()
@@ -236,6 +237,9 @@ def module(clips, tmp_path):
         guidance=MotionGuidance(AttentionMotionFlow(2), "rotary_tables"),
     )
 
+    def batching(data: MotionTaskModule) -> Batching:
+        return Batching(EncodingCache(data.cache_folder, backbone, SIZE), recipe.guidance.signal)
+
     def module(rank: int = 0, world_size: int = 1, **options) -> MotionTaskModule:
         place = {"bank": str(tmp_path / "bank"), "manifest": str(clips)}
         data = MotionTaskModule(
@@ -249,7 +253,7 @@ def module(clips, tmp_path):
             received_sigterm=False,
             callbacks=[],
             lightning_module=SimpleNamespace(
-                backbone=backbone, recipe=recipe, finish=False, keep_reference=False, iterations=2
+                recipe=recipe, batching=batching, finish=False, keep_reference=False, iterations=2
             ),
         )
         modules.append(data)
@@ -293,9 +297,9 @@ def test_a_batch_holds_all_that_its_clips_need(module):
 def test_a_batch_that_another_rank_was_to_encode_leaves_no_encoder_behind(module):
     data = module(batch_size=3)
     items = iter(data.train_dataloader())
-    shutil.rmtree(data.library.cache.folder)
+    shutil.rmtree(data.library.clips.folder)
     batch, _ = next(items)
-    encoders = data.library.cache.backbone.encoders
+    encoders = data.library.clips.backbone.encoders
     assert batch.leg.names == NAMES and (encoders._vae, encoders._text) == (None, None)
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from lightning.pytorch.cli import LightningArgumentParser
+
+from trainers.commands.methods import MethodName
 from trainers.commands.motion_cli import GIVEN, MotionCLI
-from trainers.motion.plan import plan_fit
+from trainers.commands.short_help import OWN
 from trainers.progress.summary import print_summary
 
 
@@ -15,9 +18,13 @@ class Fit(MotionCLI):
     def subcommands() -> dict[str, set[str]]:
         return {"fit": GIVEN | {"train_dataloaders", "val_dataloaders"}}
 
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        super().add_arguments_to_parser(parser)
+        parser.add_argument("--method", type=MethodName, default="optimise", help=OWN["method"])
+
     def fit(self, **arguments: Any) -> None:
         if self.is_dry_run:
-            self.code = plan_fit(*self.parts)
+            self.code = self.method.plan(*self.parts)
             return
         began = time.monotonic()
         self.trainer.fit(**arguments)

@@ -1,4 +1,4 @@
-"""What `ditflow fit` and `ditflow predict` share: LightningCLI over MotionOptimization and
+"""What `ditflow fit` and `ditflow predict` share: LightningCLI over the module of a method and
 MotionTaskModule, and the exit code.
 """
 
@@ -17,10 +17,9 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from datamodules.motion_tasks import MotionTaskModule
 from trainers.commands.config_files import with_shipped_configs
+from trainers.commands.methods import METHODS, FitMethod, method_of, with_own_options
 from trainers.commands.short_help import OWN
-from trainers.motion.callbacks import BankWriter, PreviewWriter, VideoWriter
-from trainers.motion.loggers import ClipLosses
-from trainers.motion.optimization import MotionOptimization
+from trainers.motion.callbacks import PreviewWriter
 from trainers.motion.progress_bar import LibraryBar
 from trainers.motion.strategy import IndependentStrategy
 from trainers.parser_errors import cause_of, in_one_sentence
@@ -36,6 +35,7 @@ QUIET = (  # warnings that say nothing here
     ".*predict returned None.*",
     ".*`local_dir_use_symlinks` argument is deprecated.*",
     ".*no pre-optimization state was saved.*",
+    ".*LightningCLI's args parameter is intended.*",
 )
 GIVEN = {"model", "datamodule", "weights_only"}
 """Arguments of the Trainer's methods that are no options, because the command sets them."""
@@ -56,17 +56,19 @@ class MotionCLI(LightningCLI):
 
     code: int | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, method: FitMethod, words: Sequence[str]) -> None:
+        self.method = method
+        callbacks = [*(callback() for callback in method.callbacks), LibraryBar()]
         super().__init__(
-            MotionOptimization,
+            method.module,
             MotionTaskModule,
             save_config_callback=None,
-            trainer_defaults=DEFAULTS
-            | {"callbacks": [VideoWriter(), BankWriter(), ClipLosses(), LibraryBar()]},
+            trainer_defaults=DEFAULTS | {"callbacks": callbacks},
             seed_everything_default=False,
             parser_kwargs={"prog": "ditflow", "exit_on_error": False, "allow_abbrev": False},
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
+            args=list(words),
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -103,7 +105,7 @@ class MotionCLI(LightningCLI):
         return bool(self._get(self.config, "dry_run"))
 
     @property
-    def parts(self) -> tuple[Trainer, MotionOptimization, MotionTaskModule, bool]:
+    def parts(self) -> tuple[Trainer, Any, MotionTaskModule, bool]:
         """What a plan is made of. The last tells whether to measure."""
         return self.trainer, self.model, self.datamodule, self._get(self.config, "measure")
 
@@ -114,10 +116,12 @@ def run(command: type[MotionCLI], arguments: Sequence[str]) -> int:
     """
     _check_places(arguments)
     # A rank that is launched again reads its arguments from sys.argv.
-    sys.argv[1:] = with_shipped_configs(arguments)
+    sys.argv[1:] = words = with_shipped_configs(arguments)
     _silence()
+    fits = arguments[0] == "fit"
+    method = method_of(words) if fits else METHODS["optimise"]
     try:
-        cli = command()
+        cli = command(method, with_own_options(words, method, fits=fits))
     except ArgumentError as error:
         raise ValueError(in_one_sentence(str(error), arguments[0])) from error
     return conclude(cli.datamodule, cli.trainer) if cli.code is None else cli.code

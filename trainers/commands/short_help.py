@@ -17,6 +17,11 @@ ROOT = Path(__file__).resolve().parents[2]
 OWN = {
     "bank": "Folder or URL of the motion bank; `fit` makes it where it is missing.",
     "out": "Folder for videos; by default `videos` in the bank.",
+    "method": (
+        "How motion is taken. `optimise` fits positions or latents of the backbone to each clip; "
+        "`instant` follows the clip's pixels by the optical flow of --model.flow, dis or raft, in "
+        "a second or less on a CPU, for any backbone."
+    ),
     "dry_run": "Print what would be done and what it would cost, and write nothing.",
     "measure": (
         "With --dry_run: time one block of the backbone on this device, for about a minute at "
@@ -80,9 +85,11 @@ HELP = {
             "ditflow fit --config configs/tiny-rope.yaml --bank bank/ --data.manifest clips.csv",
             "ditflow fit --config configs/cogvideox-5b.yaml --bank bank/ --data.manifest clips.csv "
             "--dry_run",
+            "ditflow fit --method instant --bank bank/ --data.videos 'clips/*.mp4'",
         ),
         (
-            *("bank", "data.manifest", "data.videos", "data.prompt", "data.frames", "data.size"),
+            *("method", "bank", "data.manifest", "data.videos", "data.prompt"),
+            *("data.frames", "data.size"),
             *("data.batch_size", "model.backbone", "model.variable", "model.signal"),
             *("model.steps", "model.inner_steps", "model.dtype", "model.finish"),
             *("out", "dry_run", "measure"),

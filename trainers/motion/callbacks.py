@@ -15,11 +15,39 @@ from ditflow.bank import EntryError
 from ditflow.files import make_folder
 from ditflow.sampling.state import State
 from ditflow.video import write_video
+from trainers.motion.instant import InstantMotion
 from trainers.motion.optimization import MotionOptimization
 from trainers.motion.work import Work
 
 
-class BankWriter(Checkpoint):
+class Conclusion(Checkpoint):
+    """Brings the bank's index up to date at the end of `fit`, and keeps Lightning from writing
+    checkpoints that nobody has asked for.
+    """
+
+    def on_fit_end(self, trainer: Trainer, module: MotionOptimization | InstantMotion) -> None:
+        """Write the index and settle the requests, on rank 0, which stays to the end.
+
+        The next run does so for one that was killed before, even if it has no clip to do.
+        """
+        bank = trainer.datamodule.bank
+        if trainer.is_global_zero and bank.requests.names():
+            bank.reindex()
+            _, done = trainer.datamodule.outcome()
+            bank.requests.settle({*bank, *bank.failures(), *done})
+
+
+class FieldWriter(Conclusion):
+    """Puts the fields of a batch into the bank."""
+
+    def on_train_batch_end(
+        self, trainer: Trainer, module: InstantMotion, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if outputs:
+            trainer.datamodule.outcomes.publish(outputs["batch"], outputs["entries"])
+
+
+class BankWriter(Conclusion):
     """Saves the batch in flight after each step, and puts its entries into the bank after the last.
 
     The last step saves no batch. A run that is killed between that step and the last entry repeats
@@ -74,17 +102,6 @@ class BankWriter(Checkpoint):
             inflight.restore(
                 trainer.datamodule.bank, state=state, steps=module.iterations, **checkpoint["batch"]
             )
-
-    def on_fit_end(self, trainer: Trainer, module: MotionOptimization) -> None:
-        """Write the index and settle the requests, on rank 0, which stays to the end.
-
-        The next run does so for one that was killed before, even if it has no clip to do.
-        """
-        bank = trainer.datamodule.bank
-        if trainer.is_global_zero and bank.requests.names():
-            bank.reindex()
-            _, done = trainer.datamodule.outcome()
-            bank.requests.settle({*bank, *bank.failures(), *done})
 
 
 class VideoWriter(Callback):

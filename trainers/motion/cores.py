@@ -27,6 +27,13 @@ def settle(backbone: Model) -> None:
         torch.set_num_threads(1)
 
 
+def settle_flow() -> None:
+    """Give optical flow as many threads as PyTorch has in this process."""
+    import cv2
+
+    cv2.setNumThreads(torch.get_num_threads())
+
+
 def divide(processes: int) -> None:
     """Split the cores among `processes`. A process that is alone keeps its threads."""
     if processes > 1 and not set_by_hand():

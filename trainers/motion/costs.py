@@ -7,11 +7,18 @@ Both follow from the sizes of the backbone and of the video.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
+from ditflow.bank import EntryMetadata
 from ditflow.core.sizes import VideoSize
 from ditflow.models import Model
+from ditflow.models.presets import recommended
 from ditflow.sampling.guidance import MotionGuidance
+
+if TYPE_CHECKING:
+    from ditflow.bank import FieldMetadata
 
 # tensors (n, E) that a block keeps for its backward pass; counted on the embedded backbones: 12.5
 # to 12.7, in float32 as in 16 bits
@@ -56,6 +63,17 @@ def memory(
         weights(backbone)
         + float(batch_size) * kept * _tokens(backbone, size) * backbone.spec.hidden
     )
+
+
+def steps_of(
+    entry: EntryMetadata | FieldMetadata, backbone: Model, chosen: int | None = None
+) -> int:
+    """Denoising steps of a video with an entry's motion: those chosen, else those that the entry
+    was optimised on, else those recommended for the backbone.
+    """
+    if chosen is not None:
+        return chosen
+    return entry.steps if isinstance(entry, EntryMetadata) else recommended(backbone.spec).steps
 
 
 def _tokens(backbone: Model, size: VideoSize) -> int:

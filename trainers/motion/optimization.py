@@ -19,9 +19,10 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from datamodules.batching import MotionBatch
-from datamodules.faults import BROKEN
-from datamodules.queue import inflight
+from datamodules.batching import Batching, MotionBatch
+from datamodules.encoding_cache import EncodingCache
+from datamodules.faults import BROKEN, FAILS
+from datamodules.motion_tasks import MotionTaskModule
 from datamodules.queue.generation_queue import Generation
 from ditflow.core.schedule import GuidanceKind
 from ditflow.models import Model, load_backbone
@@ -33,11 +34,8 @@ from ditflow.sampling.variables import Variable
 from ditflow.transfer import inject_motion
 from trainers.motion import cores
 from trainers.motion.signal_option import VariableKind, signal_of, variable_kind
-from trainers.motion.strategy import IndependentStrategy
-from trainers.motion.work import Work, advanced, begun
-
-# but for what is BROKEN: these concern a clip or a video, and the others go on
-FAILS = (RuntimeError, ValueError, ArithmeticError, MemoryError)
+from trainers.motion.strategy import check_precision, check_strategy
+from trainers.motion.work import Work, advanced, resumed
 
 
 class MotionOptimization(L.LightningModule):
@@ -147,20 +145,20 @@ class MotionOptimization(L.LightningModule):
         """
         return len(self.recipe.schedule) if self.finish else self.recipe.window.stop
 
+    @property
+    def at(self) -> str:
+        """What this process is at, in words."""
+        return "" if self.work is None else self.work.at(self.iterations)
+
+    def batching(self, data: MotionTaskModule) -> Batching:
+        """What a batch is made of: encoded clips and prompts."""
+        size = data.size_on(self.backbone.spec.size)
+        cache = EncodingCache(data.cache_folder, self.backbone, size, auto=data.frames == "auto")
+        return Batching(cache, self.recipe.guidance.signal)
+
     def setup(self, stage: str) -> None:
-        if self.trainer.precision != "32-true":
-            raise ValueError(
-                f"--trainer.precision {self.trainer.precision} would round what is optimised, "
-                "whose updates are too small for 16 bits: leave it out, and choose the backbone's "
-                "number format by --model.dtype bfloat16."
-            )
-        if self.trainer.world_size > 1 and not isinstance(
-            self.trainer.strategy, IndependentStrategy
-        ):
-            raise ValueError(
-                "clips are independent of each other: leave --trainer.strategy out, whose default "
-                "shares them out over devices and nodes."
-            )
+        check_precision(self.trainer)
+        check_strategy(self.trainer)
         if stage == "fit":
             self.trainer.datamodule.share_out()
 
@@ -233,11 +231,7 @@ class MotionOptimization(L.LightningModule):
         """The work on a batch: that in hand, or that of its record, or new work."""
         if self.work is not None and self.work.batch.leg is batch.leg:
             return self.work
-        batch, record = batch.to(self.device), batch.leg.record
-        if record is None:
-            return begun(self.recipe, batch)
-        state, seconds = inflight.load(self.trainer.datamodule.bank, record, self.device)
-        return begun(self.recipe, batch, state, seconds)
+        return resumed(self.recipe, batch, self.trainer.datamodule.bank, self.device)
 
     def _videos(self, state: State) -> Tensor | None:
         """The videos of a batch, uint8 (B, T, C, Y, X), where they are wanted."""

@@ -10,7 +10,8 @@ import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING
 
 from lightning import Trainer
 from lightning.pytorch.utilities import rank_zero_only
@@ -25,9 +26,14 @@ from ditflow.compatibility import check_entry
 from ditflow.core.sizes import VideoSize
 from ditflow.models import sketch_backbone
 from ditflow.models.dtypes import default_dtype
+from trainers.motion import costs
+from trainers.motion.instant import InstantMotion
 from trainers.motion.optimization import MotionOptimization
 from trainers.motion.probe import Rows, cost_rows, pace_of, print_rows
 from trainers.progress.view import plain
+
+if TYPE_CHECKING:
+    from ditflow.bank import FieldMetadata
 
 FORWARDS = "forward passes of one sample through the whole transformer"
 
@@ -71,7 +77,7 @@ def plan_fit(
     """Print the plan of `fit` and each clip that it would refuse; 1 where there is one."""
     _sketch(trainer, module, data)
     data.setup("fit")
-    backbone, recipe, size = module.backbone, module.recipe, data.library.cache.size
+    backbone, recipe, size = module.backbone, module.recipe, data.library.clips.size
     print_rows(
         [("method", "", str(recipe)), *cost_rows(backbone, size, data.batch_size, recipe.guidance)]
     )
@@ -84,6 +90,20 @@ def plan_fit(
     return _conclude(work.failed)
 
 
+def plan_fields(
+    trainer: Trainer, module: InstantMotion, data: MotionTaskModule, measure: bool
+) -> int:
+    """Print the plan of `fit --method instant` and each clip that it would refuse; 1 where there
+    is one. There is no pass of a model to `measure`.
+    """
+    _connect(trainer, module, data)
+    data.setup("fit")
+    print_rows([("method", "", str(module.recipe))])
+    work = _workload(module, data)
+    print_rows([*_counts(work)[:1], ("bank", "", data.path)])
+    return _conclude(work.failed)
+
+
 def plan_predict(
     trainer: Trainer, module: MotionOptimization, data: MotionTaskModule, measure: bool
 ) -> int:
@@ -92,12 +112,15 @@ def plan_predict(
     data.setup("predict")
     left = [video for video in data.generations if not video.file.exists()]
     entries = _entries(data, left)
-    size = _largest(data, entries.values())
+    size = _largest(module, data, entries.values())
     print_rows(cost_rows(module.backbone, size, 1, None))
     pace = pace_of(trainer, module.backbone, size, measure)
     failed = _refused(module, data, left)
     todo = [video for video in left if video.file.stem not in failed]
-    steps = sum(module.choices.steps or entries[video.entry].steps for video in todo)
+    steps = sum(
+        costs.steps_of(entries[video.entry], module.backbone, module.choices.steps)
+        for video in todo
+    )
     passes = module.backbone.spec.passes
     videos = f"{len(data.generations)} asked for, {len(data.generations) - len(left)} there"
     counts = {
@@ -111,15 +134,22 @@ def plan_predict(
 
 
 def _sketch(trainer: Trainer, module: MotionOptimization, data: MotionTaskModule) -> None:
-    """Connect the module and the data as the Trainer does, with a backbone that has no weights."""
-    module.trainer = data.trainer = trainer
-    trainer.strategy.connect(module)
-    module.setup("")
+    """Connect them, with a backbone that has no weights."""
+    _connect(trainer, module, data)
     dtype = module.number_format or default_dtype(trainer.strategy.root_device)
     module.backbone = sketch_backbone(module.name, dtype=dtype)
 
 
-def _workload(module: MotionOptimization, data: MotionTaskModule) -> Workload:
+def _connect(
+    trainer: Trainer, module: MotionOptimization | InstantMotion, data: MotionTaskModule
+) -> None:
+    """Connect the module and the data as the Trainer does."""
+    module.trainer = data.trainer = trainer
+    trainer.strategy.connect(module)
+    module.setup("")
+
+
+def _workload(module: MotionOptimization | InstantMotion, data: MotionTaskModule) -> Workload:
     """Read every clip that `fit` would read, and find what is left."""
     library, plan = data.library, data.library.plan(data.attempts)
     failed = dict(plan.failed)
@@ -166,7 +196,9 @@ def _and_refused(failed: Mapping[str, str]) -> str:
     return f", {len(failed)} refused" if failed else ""
 
 
-def _entries(data: MotionTaskModule, left: Sequence[Generation]) -> dict[str, EntryMetadata]:
+def _entries(
+    data: MotionTaskModule, left: Sequence[Generation]
+) -> dict[str, EntryMetadata | FieldMetadata]:
     """The metadata of the entries that videos are made from, without damaged entries."""
     found = {}
     for name in dict.fromkeys(generation.entry for generation in left):
@@ -175,11 +207,17 @@ def _entries(data: MotionTaskModule, left: Sequence[Generation]) -> dict[str, En
     return found
 
 
-def _largest(data: MotionTaskModule, entries: Iterable[EntryMetadata]) -> VideoSize:
-    """The size of the largest video that will be made; the backbone's where there is none."""
-    sizes = (entry.size for entry in entries)
-    largest = max(sizes, key=math.prod, default=None)
-    return data.encoding_cache().size if largest is None else VideoSize(*largest)
+def _largest(
+    module: MotionOptimization,
+    data: MotionTaskModule,
+    entries: Iterable[EntryMetadata | FieldMetadata],
+) -> VideoSize:
+    """The size of the largest video that will be made. A field has none: its videos have the
+    backbone's.
+    """
+    stock = data.size_on(module.backbone.spec.size)
+    sizes = [VideoSize(*entry.size) for entry in entries if isinstance(entry, EntryMetadata)]
+    return max(sizes, key=lambda size: math.prod(astuple(size)), default=stock)
 
 
 def _refused(

@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 from datamodules.queue.generation_queue import Generation
 from ditflow.bank import BankError
+from trainers.motion.instant import InstantMotion
 from trainers.motion.optimization import MotionOptimization
 from trainers.progress.progress import Progress, Watcher
 from trainers.progress.view import words
@@ -25,8 +26,8 @@ EVERY, SHARE = 2.0, 0.01
 
 
 class LibraryBar(TQDMProgressBar):
-    """Counts clips. A batch in flight counts in part, by its steps. Beside the bar stand the clip,
-    step and loss of this rank.
+    """Counts clips. A batch in flight counts in part, by its steps. Beside the bar stands
+    what this rank is at.
 
     A thread draws it, because a step may take minutes and rank 0 may only wait for the others.
     """
@@ -44,7 +45,9 @@ class LibraryBar(TQDMProgressBar):
             bar_format="{percentage:3.0f}%|{bar:20}| {desc}{postfix}",
         )
 
-    def on_train_epoch_start(self, trainer: Trainer, module: MotionOptimization) -> None:
+    def on_train_epoch_start(
+        self, trainer: Trainer, module: MotionOptimization | InstantMotion
+    ) -> None:
         if self.is_enabled:
             library = trainer.datamodule.library
             watcher = Watcher(library.bank, library.tasks, library.done)
@@ -64,12 +67,17 @@ class LibraryBar(TQDMProgressBar):
         self._stop()
 
     def on_predict_batch_start(
-        self, trainer: Trainer, module: MotionOptimization, batch: Generation, *_: Any, **__: Any
+        self,
+        trainer: Trainer,
+        module: MotionOptimization | InstantMotion,
+        batch: Generation,
+        *_: Any,
+        **__: Any,
     ) -> None:
         super().on_predict_batch_start(trainer, module, batch, *_, **__)
         self.predict_progress_bar.set_description(f"{batch.entry}: {batch.prompt}"[:60])
 
-    def _keep_drawing(self, watcher: Watcher, module: MotionOptimization) -> None:
+    def _keep_drawing(self, watcher: Watcher, module: MotionOptimization | InstantMotion) -> None:
         """Draw until the bar is stopped, and once more then. Try again where the bank cannot be
         read.
         """
@@ -77,7 +85,7 @@ class LibraryBar(TQDMProgressBar):
         while not last:
             last, began = self._stopped.is_set(), time.monotonic()
             with suppress(BankError):
-                _draw(self.train_progress_bar, watcher.look(), "" if last else _at(module))
+                _draw(self.train_progress_bar, watcher.look(), "" if last else module.at)
             self._stopped.wait(max(EVERY, (time.monotonic() - began) / SHARE))
 
     def _stop(self) -> None:
@@ -90,14 +98,3 @@ def _draw(bar: Tqdm, progress: Progress, beside: str) -> None:
     bar.total, bar.n = max(len(progress.asked), 1), len(progress.asked) - progress.work_left
     bar.set_postfix_str(beside, refresh=False)
     bar.set_description_str(words(progress))
-
-
-def _at(module: MotionOptimization) -> str:
-    """The clip that this rank is at, its step and its loss."""
-    work = module.work
-    if work is None:
-        return ""
-    names, state = work.batch.leg.names, work.state
-    clip = names[0] if len(names) == 1 else f"{names[0]}+{len(names) - 1}"
-    loss = f" loss {state.losses[-1][-1].mean():.4g}" if state.losses else ""
-    return f"{clip} {state.step}/{module.iterations}{loss}"

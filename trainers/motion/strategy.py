@@ -91,6 +91,25 @@ class Launcher(_SubprocessScriptLauncher):
                 os._exit(1)
 
 
+def check_precision(trainer: Trainer) -> None:
+    """Raise ValueError for a precision that the Trainer would cast the module to."""
+    if trainer.precision != "32-true":
+        raise ValueError(
+            f"--trainer.precision {trainer.precision} would round what is optimised, whose updates "
+            "are too small for 16 bits: leave it out, and choose the backbone's number format by "
+            "--model.dtype bfloat16."
+        )
+
+
+def check_strategy(trainer: Trainer) -> None:
+    """Raise ValueError for several processes that would do more together than share the bank."""
+    if trainer.world_size > 1 and not isinstance(trainer.strategy, IndependentStrategy):
+        raise ValueError(
+            "clips are independent of each other: leave --trainer.strategy out, whose default "
+            "shares them out over devices and nodes."
+        )
+
+
 class IndependentStrategy(DDPStrategy):
     strategy_name = "independent"
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
+
 from datamodules.batching import MotionBatch
+from datamodules.frames import FrameBatch
 from datamodules.manifest import WORDS
-from ditflow.bank import BankEntry
+from datamodules.queue import inflight
+from ditflow.bank import BankEntry, MotionBank
 from ditflow.compatibility import Provenance, entries_of
 from ditflow.sampling.control import Control, Prompt
 from ditflow.sampling.loop import denoising_step
@@ -24,6 +28,13 @@ class Work:
     control: Control
     state: State
     seconds: float = 0.0
+
+    def at(self, steps: int) -> str:
+        """The first clip, how many others there are, the step and the loss, in words."""
+        names, state = self.batch.leg.names, self.state
+        clip = names[0] if len(names) == 1 else f"{names[0]}+{len(names) - 1}"
+        loss = f" loss {state.losses[-1][-1].mean():.4g}" if state.losses else ""
+        return f"{clip} {state.step}/{steps}{loss}"
 
     def entries(self, *, keep_reference: bool = False) -> dict[str, BankEntry]:
         """The bank entries of a batch whose window is behind it, by name; none without a signal.
@@ -53,6 +64,14 @@ def begun(
     return Work(recipe, batch, control, state, seconds)
 
 
+def resumed(recipe: Recipe, batch: MotionBatch, bank: MotionBank, device: torch.device) -> Work:
+    """Work on a batch from its record in the bank, or new work where it has none."""
+    batch, record = batch.to(device), batch.leg.record
+    if record is None:
+        return begun(recipe, batch)
+    return begun(recipe, batch, *inflight.load(bank, record, device))
+
+
 def advanced(work: Work) -> Work:
     """The work after one more denoising step. Raises ArithmeticError where numbers overflow."""
     step = work.recipe.schedule[work.state.step]
@@ -67,7 +86,7 @@ def advanced(work: Work) -> Work:
     return replace(work, state=state)
 
 
-def sources_of(batch: MotionBatch) -> list[Provenance]:
+def sources_of(batch: MotionBatch | FrameBatch) -> list[Provenance]:
     """Where each entry of a batch comes from."""
     same = ("prompt", "seed", "tags", "start", "stride", *WORDS)
     return [

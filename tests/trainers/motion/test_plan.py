@@ -243,7 +243,7 @@ def test_what_no_clip_can_be_done_with_is_refused_in_the_same_words(run, clips, 
 def test_a_clip_that_is_encoded_is_not_read_again(run, clips, tmp_path, monkeypatch):
     fit = arguments("fit", tmp_path / "bank", manifest=clips)
     assert run(*fit, "--trainer.max_steps", "1")[0] == 1
-    monkeypatch.setattr("datamodules.encoding_cache.read_video", None)
+    monkeypatch.setattr("datamodules.frames.read_video", None)
     assert run(*fit, "--dry_run")[0] == 0
     assert "Reading" in run.errors
 
