@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.rows import ManifestError, Row, check_name, check_values, integer, rate, read_rows
-from ditflow.bank.metadata import FIELDS
+from ditflow.bank.kinds.metadata import FIELDS
 from ditflow.files import expanded
 
 WORDS = ("caption", "subject", "caption_subject")

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ditflow.bank.metadata import FIELDS
+from ditflow.bank.kinds.metadata import FIELDS
 from ditflow.bank.records import is_name
 
 Row = dict[str, Any]

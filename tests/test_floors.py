@@ -276,7 +276,7 @@ def test_imports_are_read_as_python_reads_them(source, module, is_package, expec
         ("ditflow.motion.amf", "ditflow.motion.base", True),
         ("ditflow.motion.amf", "ditflow.motion.smm", False),
         ("trainers.report.page", "trainers.commands.report", False),
-        ("ditflow.bank.bank", "ditflow.bank.entry", True),
+        ("ditflow.bank.bank", "ditflow.bank.kinds.entry", True),
         ("ditflow.sampling.optimise", "ditflow.bank", False),
         ("ditflow.metrics.tracks", "ditflow.visual.grids", False),
         ("ditflow.visual.page", "ditflow.visual.grids", False),

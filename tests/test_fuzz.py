@@ -22,10 +22,10 @@ from datamodules.manifest import read_manifest
 from datamodules.prompts import read_prompts
 from datamodules.rows import ManifestError
 from ditflow.bank import BankEntry, BankError, EntryError, MotionBank
-from ditflow.bank.entry import KIND
 from ditflow.bank.file_format import Header, Slot, read_header, write_header
+from ditflow.bank.kinds.entry import KIND
+from ditflow.bank.kinds.metadata import FIELDS
 from ditflow.bank.leases import Leases
-from ditflow.bank.metadata import FIELDS
 from ditflow.bank.records import is_name
 from ditflow.bank.upkeep import find_garbage
 from tests.ditflow.bank.entries import make_entry, make_metadata

@@ -1,13 +1,12 @@
-"""The motion bank: entries, each the optimised positions of one reference clip, in a folder or
-object storage. Importing it loads no torch.
+"""The motion bank: entries, each what was optimised for one reference clip or the clip's motion
+itself, in a folder or object storage. Importing it loads no torch.
 """
 
 from ditflow.bank.bank import MotionBank
-from ditflow.bank.entry import BankEntry
 from ditflow.bank.errors import BankError, BankStorageError, EntryError, UnknownEntryError
 from ditflow.bank.failures import Failure
 from ditflow.bank.index import IndexRow
-from ditflow.bank.metadata import EntryMetadata
+from ditflow.bank.kinds import BankEntry, EntryMetadata, FieldEntry, FieldMetadata
 
 __all__ = [
     "BankEntry",
@@ -16,6 +15,8 @@ __all__ = [
     "EntryError",
     "EntryMetadata",
     "Failure",
+    "FieldEntry",
+    "FieldMetadata",
     "IndexRow",
     "MotionBank",
     "UnknownEntryError",

@@ -18,12 +18,11 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ditflow.bank.entry import KIND, BankEntry, checked_metadata, content_hash
 from ditflow.bank.errors import BankError, BankStorageError, EntryError, UnknownEntryError
 from ditflow.bank.failures import Failure, Failures
 from ditflow.bank.file_format import Header, checked_chunks, read_tensors
 from ditflow.bank.index import FILE, IndexRow, current, index_lines, parse_index
-from ditflow.bank.metadata import EntryMetadata
+from ditflow.bank.kinds import KINDS, AnyEntry, AnyMetadata, content_hash, metadata_of, read_entry
 from ditflow.bank.records import Records
 from ditflow.bank.remote_storage import open_folder
 from ditflow.bank.requests import Requests
@@ -35,8 +34,8 @@ INFLIGHT = "ditflow in-flight record"
 MARKS = ("entries", "inflight", "failed", "asked", FILE)
 
 
-class MotionBank(MutableMapping[str, BankEntry]):
-    """Entries by name, in a local folder or at any fsspec URL.
+class MotionBank(MutableMapping[str, AnyEntry]):
+    """Entries of every kind by name, in a local folder or at any fsspec URL.
 
     Args:
         path: the bank's folder or URL.
@@ -49,8 +48,8 @@ class MotionBank(MutableMapping[str, BankEntry]):
     def __init__(self, path: str | os.PathLike[str], *, create: bool = False) -> None:
         self.path = os.fspath(path)
         self._folder = open_folder(self.path)
-        self._entries = Records(self._folder, "entries", "entry", KIND)
-        self._inflight = Records(self._folder, "inflight", "in-flight record", INFLIGHT)
+        self._entries = Records(self._folder, "entries", "entry", tuple(KINDS))
+        self._inflight = Records(self._folder, "inflight", "in-flight record", (INFLIGHT,))
         self._failures = Failures(self._folder)
         self.requests = Requests(self._folder)
         if not create and not any(self._folder.exists(mark) for mark in MARKS):
@@ -67,10 +66,10 @@ class MotionBank(MutableMapping[str, BankEntry]):
     def __repr__(self) -> str:
         return f"MotionBank({self.path!r})"
 
-    def __getitem__(self, name: str) -> BankEntry:
-        return self._entries.read(name, BankEntry.read)
+    def __getitem__(self, name: str) -> AnyEntry:
+        return self._entries.read(name, read_entry)
 
-    def __setitem__(self, name: str, entry: BankEntry) -> None:
+    def __setitem__(self, name: str, entry: AnyEntry) -> None:
         self.put(name, entry)
 
     def __delitem__(self, name: str) -> None:
@@ -85,14 +84,14 @@ class MotionBank(MutableMapping[str, BankEntry]):
     def __contains__(self, name: object) -> bool:
         return name in self._entries
 
-    def put(self, name: str, entry: BankEntry, *, overwrite: bool = False) -> None:
+    def put(self, name: str, entry: AnyEntry, *, overwrite: bool = False) -> None:
         """Publish an entry, and forget that its clip ever failed. Another entry of that name is
         refused unless overwrite is true.
 
         Of several processes that publish different entries under one name at the same time, one
         succeeds.
         """
-        record = name, entry.metadata.as_dict(), entry.tensors()
+        record = name, entry.KIND, entry.metadata.as_dict(), entry.tensors()
         if overwrite:
             self._entries.write(*record)
         elif name in self or not self._entries.create(*record):
@@ -114,14 +113,12 @@ class MotionBank(MutableMapping[str, BankEntry]):
         return True
 
     def content_hash(self, name: str) -> str:
-        """As `BankEntry.content_hash`, by the header alone."""
-        return self._entries.read(
-            name, lambda _, header: content_hash(checked_metadata(header), header)
-        )
+        """As `content_hash` of the entry, by the header alone."""
+        return self._entries.read(name, lambda _, header: content_hash(header))
 
-    def metadata(self, name: str) -> EntryMetadata:
+    def metadata(self, name: str) -> AnyMetadata:
         """Provenance of an entry, by its header alone."""
-        return self._entries.read(name, lambda _, header: checked_metadata(header))
+        return self._entries.read(name, lambda _, header: metadata_of(header))
 
     def keeps_reference(self, name: str) -> bool:
         """Whether an entry has the clip's latents, for key and value injection; by its header
@@ -165,7 +162,7 @@ class MotionBank(MutableMapping[str, BankEntry]):
         """Write or replace the state of an unfinished batch. The key is formed like an entry's
         name; metadata are plain JSON values.
         """
-        self._inflight.write(key, metadata, tensors)
+        self._inflight.write(key, INFLIGHT, metadata, tensors)
 
     def load_inflight(self, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Tensors and metadata of an unfinished batch, or None if there are none. Raises EntryError
@@ -213,7 +210,7 @@ class MotionBank(MutableMapping[str, BankEntry]):
 
     def _row(self, name: str, size: int, mark: str) -> IndexRow | None:
         try:
-            return IndexRow.of(name, self.metadata(name), size, mark)
+            return self._entries.read(name, lambda _, header: IndexRow.of(header, size, mark))
         except EntryError as error:
             return IndexRow(name, size, mark, problem=str(error))
         except UnknownEntryError:  # removed by another process since it was listed
@@ -228,7 +225,7 @@ class MotionBank(MutableMapping[str, BankEntry]):
 
 
 def _check_entry(file: BinaryIO, header: Header) -> None:
-    checked_metadata(header)
+    metadata_of(header)
     _read_all(file, header)
 
 

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
-from ditflow.bank.metadata import EntryMetadata
+from ditflow.bank.file_format import Header
+from ditflow.bank.kinds import metadata_of
+from ditflow.bank.kinds.base import shapes_of
 from ditflow.bank.validation import (
     Check,
     canonical_json,
@@ -47,8 +49,10 @@ class IndexRow:
     """An entry at a glance.
 
     Attributes:
-        size: bytes of its file. mark: changes when the file does, or "". guided: number of guided
-            steps. loss: the last one.
+        size: bytes of its file. mark: changes when the file does, or "".
+        variable: what was optimised, or "instant" for a motion field, which has no backbone, guided
+            steps or loss.
+        grid: tokens, or cells of a field. guided: number of guided steps. loss: the last one.
         problem: why the entry's header cannot be read, or "".
     """
 
@@ -66,13 +70,11 @@ class IndexRow:
     problem: str = ""
 
     @classmethod
-    def of(cls, name: str, metadata: EntryMetadata, size: int, mark: str) -> IndexRow:
-        loss = next((curve[-1] for curve in reversed(metadata.losses) if curve), 0.0)
-        same = {
-            field: getattr(metadata, field)
-            for field in ("backbone", "variable", "grid", "clip", "prompt", "date")
-        }
-        return cls(name, size, mark, guided=len(metadata.timesteps), loss=loss, **same)
+    def of(cls, header: Header, size: int, mark: str) -> IndexRow:
+        """Raises EntryError where the header does not describe an entry."""
+        metadata = metadata_of(header)
+        same = {field: getattr(metadata, field) for field in ("clip", "prompt", "date")}
+        return cls(header.name, size, mark, **same, **metadata.glance(shapes_of(header)))
 
 
 def parse_index(file: BinaryIO) -> Iterator[IndexRow]:

@@ -1,4 +1,4 @@
-"""The records of one kind in one subfolder of a bank, by name. No name leads out of the folder."""
+"""The records in one subfolder of a bank, by name. No name leads out of the folder."""
 
 from __future__ import annotations
 
@@ -29,12 +29,14 @@ def is_name(name: object) -> bool:
 
 @dataclass(frozen=True)
 class Records:
-    """Files `<under>/<name>.safetensors` of a folder; a `noun` is what errors call one of them."""
+    """Files `<under>/<name>.safetensors` of a folder; a `noun` is what errors call one of them, and
+    their `kinds` are those that their headers may name.
+    """
 
     folder: Folder
     under: str
     noun: str
-    kind: str
+    kinds: tuple[str, ...]
 
     def listing(self) -> dict[str, tuple[int, str]]:
         """Sorted names, each with its file's bytes and mark. What has another kind of name is not
@@ -76,15 +78,19 @@ class Records:
             "read. Try again."
         )
 
-    def write(self, name: str, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    def write(
+        self, name: str, kind: str, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    ) -> None:
         """Write or replace a record. Raises BankError for what cannot be a name: no name leads out
         of the folder.
         """
-        self.folder.write(self._path(name), pack(self.kind, name, metadata, tensors))
+        self.folder.write(self._path(name), pack(kind, name, metadata, tensors))
 
-    def create(self, name: str, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bool:
+    def create(
+        self, name: str, kind: str, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    ) -> bool:
         """Write a record unless the name is taken: false then."""
-        return self.folder.create(self._path(name), pack(self.kind, name, metadata, tensors))
+        return self.folder.create(self._path(name), pack(kind, name, metadata, tensors))
 
     def copy(self, name: str, to: Records) -> bool:
         """A record to another shelf with flat memory, its sum checked on the way; false where the
@@ -104,9 +110,10 @@ class Records:
     def _header(self, file: BinaryIO, size: int, name: str) -> Header:
         subject = f"{self.noun} {name!r:.200}"
         header = read_header(file, size, subject)
-        if header.kind != self.kind:
+        if header.kind not in self.kinds:
+            wanted = " or ".join(self.kinds)
             raise EntryError(
-                f"{subject} is no {self.kind}: its file says it is a {header.kind!r:.80}."
+                f"{subject} is no {wanted}: its file says it is a {header.kind!r:.80}."
             )
         if header.name != name:
             raise EntryError(

@@ -14,9 +14,9 @@ from safetensors import safe_open
 from safetensors.torch import load, save
 
 from ditflow.bank import BankEntry, EntryError
-from ditflow.bank.entry import KIND
 from ditflow.bank.file_format import MAX_HEADER, Header, Slot, pack, write_header
-from ditflow.bank.metadata import FIELDS
+from ditflow.bank.kinds.entry import KIND
+from ditflow.bank.kinds.metadata import FIELDS
 from ditflow.bank.validation import canonical_json
 from tests.ditflow.bank.entries import SHAPES, assert_same, make_entry, make_metadata, replaced
 
@@ -264,7 +264,8 @@ def test_random_claims_with_sums_that_fit_are_refused_or_sound():
 def test_claims_are_compared_before_memory_is_taken(monkeypatch):
     """The grid and the tensors agree with each other on 8 GiB, and the file has none of them."""
     monkeypatch.setattr(
-        "ditflow.bank.entry.read_tensors", lambda *_: pytest.fail("memory for tensors was taken")
+        "ditflow.bank.kinds.base.read_tensors",
+        lambda *_: pytest.fail("memory for tensors was taken"),
     )
     slots = {"parameters": Slot("F32", (3, 2, 1 << 24, 3), 0, 3 * 2 * 3 * 4 << 24)}
     with pytest.raises(EntryError, match="truncated"):

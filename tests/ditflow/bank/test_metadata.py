@@ -10,7 +10,7 @@ import json
 import pytest
 
 from ditflow.bank import EntryError, EntryMetadata
-from ditflow.bank.metadata import FIELDS
+from ditflow.bank.kinds.metadata import FIELDS
 from ditflow.bank.validation import canonical_json, strict_json
 from tests.ditflow.bank.entries import make_metadata
 

@@ -1,0 +1,143 @@
+"""FieldEntry: a clip's motion itself, as a field, with its provenance. It fits any backbone."""
+
+# F times, H W rows and columns of cells, T Y X frames and pixels of the clip
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ditflow.bank.errors import EntryError
+from ditflow.bank.kinds.base import CLIP_FIELDS, ClipMetadata, Entry
+from ditflow.bank.validation import Check, many, number, text
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ditflow.fields.field import MotionField
+
+MOST_CELLS = 1 << 16  # rows, and columns
+
+FIELDS: dict[str, Check] = CLIP_FIELDS | {
+    "method": text(256),
+    "times": many(number(0, 1 << 20), 1, 1 << 16),
+    "words": text(1 << 16),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldMetadata(ClipMetadata):
+    """Provenance of a motion field.
+
+    Attributes:
+        method: how the motion was measured, such as "dis". times: when each field of the clip was,
+            in its frames as taken. words: the motion in plain words.
+    """
+
+    checks = FIELDS
+
+    method: str
+    times: tuple[float, ...]
+    words: str = ""
+
+    def check_fields(self) -> None:
+        rising = all(a < b for a, b in zip(self.times, self.times[1:], strict=False))
+        if not rising or self.times[-1] > self.size[0] - 1:
+            raise EntryError(
+                f"metadata: the times of a field of {self.size[0]} frames rise from 0 to at most "
+                f"{self.size[0] - 1}, not as {str(self.times):.80}."
+            )
+
+    def check_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """`displacement` (F, 2, H, W) and `confidence` (F, H, W)."""
+        if set(shapes) != {"displacement", "confidence"}:
+            raise EntryError(
+                "tensors: a motion field holds 'displacement' and 'confidence', not "
+                f"{sorted(shapes)!r:.80}."
+            )
+        moved, trusted = shapes["displacement"], shapes["confidence"]
+        if len(trusted) != 3 or moved != (trusted[0], 2, *trusted[1:]):
+            raise EntryError(
+                "tensors: a motion field has displacement (F, 2, H, W) and confidence (F, H, W), "
+                f"not {moved} and {trusted}."
+            )
+        if trusted[0] != len(self.times):
+            raise EntryError(
+                f"tensors: there is a field of {trusted[0]} times, and metadata of "
+                f"{len(self.times)}."
+            )
+        if not all(1 <= length <= MOST_CELLS for length in trusted[1:]):
+            raise EntryError(
+                f"tensors: a motion field has 1 to {MOST_CELLS} rows and columns, not "
+                f"{trusted[1:]}."
+            )
+
+    def glance(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+        return {"variable": "instant", "grid": shapes["confidence"]}
+
+
+@dataclass(frozen=True, eq=False)
+class FieldEntry(Entry[FieldMetadata]):
+    """The motion of a clip: where the content of each cell was in its first frame.
+
+    Attributes:
+        displacement: float16 (F, 2, H, W), finite, in shares of the frame's width and height.
+        confidence: float16 (F, H, W) from 0 to 1.
+    Raises: EntryError when tensors and metadata do not fit each other.
+    """
+
+    KIND = "ditflow motion field"
+    NUMBERS = "F16"
+    METADATA = FieldMetadata
+
+    displacement: Tensor
+    confidence: Tensor
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not ((self.confidence >= 0) & (self.confidence <= 1)).all():
+            raise EntryError("tensors: confidence lies between 0 and 1 everywhere.")
+
+    @classmethod
+    def of(cls, field: MotionField, **provenance: Any) -> FieldEntry:
+        """An entry of a field.
+
+        `provenance` are the fields of `FieldMetadata` but for `times` and `method`, and for `clip`
+        where it is named as the field names it.
+        Raises EntryError for displacements beyond float16, and for a clip of another size.
+        """
+        told = {"clip": field.source.clip} | provenance
+        metadata = FieldMetadata(times=field.times, method=field.source.method, **told)
+        frames, height, width = metadata.size
+        if frames != field.frames or not math.isclose(width / height, field.aspect, rel_tol=1e-6):
+            raise EntryError(
+                f"metadata: size {metadata.size} is not that of the field, which has "
+                f"{field.frames} frames of width / height {field.aspect:g}."
+            )
+        displacement = field.displacement.half()
+        if not displacement.isfinite().all():
+            raise EntryError(
+                f"tensors: displacement reaches {field.displacement.abs().max():g} frames, more "
+                "than a float16 holds: no clip moves as far."
+            )
+        return cls(metadata, displacement, field.confidence.half())
+
+    @property
+    def field(self) -> MotionField:
+        """The motion, in float32."""
+        from ditflow.fields.field import FieldSource, MotionField
+
+        frames, height, width = self.metadata.size
+        return MotionField(
+            displacement=self.displacement.float(),
+            confidence=self.confidence.float(),
+            times=self.metadata.times,
+            frames=frames,
+            aspect=width / height,
+            source=FieldSource(self.metadata.method, self.metadata.clip),
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"displacement": self.displacement, "confidence": self.confidence}
