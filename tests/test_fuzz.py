@@ -21,18 +21,37 @@ from hypothesis import strategies as st
 from datamodules.manifest import read_manifest
 from datamodules.prompts import read_prompts
 from datamodules.rows import ManifestError
-from ditflow.bank import BankEntry, BankError, EntryError, MotionBank
+from ditflow.bank import BankError, EntryError, FieldEntry, MotionBank
 from ditflow.bank.file_format import Header, Slot, read_header, write_header
+from ditflow.bank.kinds import KINDS
 from ditflow.bank.kinds.entry import KIND
+from ditflow.bank.kinds.field_entry import FIELDS as FIELD_FIELDS
 from ditflow.bank.kinds.metadata import FIELDS
 from ditflow.bank.leases import Leases
 from ditflow.bank.records import is_name
 from ditflow.bank.upkeep import find_garbage
-from tests.ditflow.bank.entries import make_entry, make_metadata
+from tests.ditflow.bank.entries import (
+    make_entry,
+    make_field_entry,
+    make_field_metadata,
+    make_metadata,
+)
 
 INPUTS, TARGETS, SECONDS = int(os.environ.get("DITFLOW_FUZZ", "500")), 6, 60
-ENTRY = make_entry(1).to_bytes("kite")
+ENTRIES = (make_entry(1), make_field_entry(1))
+# a body that every kind of entry can have, and where its tensors then lie
 BODY = bytes(1728)
+METADATA = {
+    KIND: make_metadata().as_dict(),
+    FieldEntry.KIND: make_field_metadata(times=(0.0, 2.0, 4.0)).as_dict(),
+}
+PLACES = {
+    KIND: {"parameters": Slot("F32", (3, 2, 24, 3), 0, 1728)},
+    FieldEntry.KIND: {
+        "displacement": Slot("F16", (3, 2, 6, 16), 0, 1152),
+        "confidence": Slot("F16", (3, 6, 16), 1152, 1728),
+    },
+}
 
 fuzzed = settings(
     max_examples=-(-INPUTS // TARGETS),
@@ -119,16 +138,15 @@ def copy_all(folder: Path, target: Path) -> None:
 
 
 @fuzzed
-@given(changes=edits, length=st.integers(0, 2 * len(ENTRY)))
-def test_damaged_entries(tmp_path_factory, changes, length):
-    data = edited(ENTRY, changes, length)
+@given(entry=st.sampled_from(ENTRIES), changes=edits, length=st.integers(0, 8192))
+def test_damaged_entries(tmp_path_factory, entry, changes, length):
+    sound = entry.to_bytes("kite")
+    data = edited(sound, changes, length)
     with no_hang():
-        try:
-            assert (
-                BankEntry.from_bytes(data).content_hash == make_entry(1).content_hash
-            )  # only what is not damaged passes
+        try:  # only what is not damaged passes
+            assert type(entry).from_bytes(data).content_hash == entry.content_hash
         except EntryError:
-            assert data != ENTRY
+            assert data != sound
         folder = tmp_path_factory.mktemp("bank")
         (folder / "entries").mkdir()
         (folder / "entries" / "kite.safetensors").write_bytes(data)
@@ -139,12 +157,14 @@ def test_damaged_entries(tmp_path_factory, changes, length):
 @fuzzed
 @given(
     changes=st.dictionaries(
-        st.sampled_from(sorted(FIELDS)) | st.text(max_size=9), json_values, max_size=3
+        st.sampled_from(sorted(FIELDS | FIELD_FIELDS)) | st.text(max_size=9),
+        json_values,
+        max_size=3,
     ),
     table=st.dictionaries(
-        st.sampled_from(["parameters", "reference_latents", "x"]), slots, max_size=2
+        st.sampled_from(["parameters", "reference_latents", "confidence", "x"]), slots, max_size=2
     ),
-    kind=st.sampled_from([KIND, KIND, KIND, "ditflow in-flight record", ""]),
+    kind=st.sampled_from([*KINDS, *KINDS, "ditflow in-flight record", ""]),
     name=st.sampled_from(["kite", "kite", "../kite", ""]),
 )
 def test_forged_entries(tmp_path_factory, changes, table, kind, name):
@@ -153,7 +173,8 @@ def test_forged_entries(tmp_path_factory, changes, table, kind, name):
         key: Slot(dtype, tuple(shape), start, stop)
         for key, (dtype, shape, start, stop) in table.items()
     }
-    places = places or {"parameters": Slot("F32", (3, 2, 24, 3), 0, 1728)}
+    places = places or PLACES.get(kind, PLACES[KIND])
+    metadata = METADATA.get(kind, METADATA[KIND]) | changes
     try:
         data = (
             write_header(
@@ -161,7 +182,7 @@ def test_forged_entries(tmp_path_factory, changes, table, kind, name):
                     "",
                     kind,
                     name,
-                    make_metadata().as_dict() | changes,
+                    metadata,
                     places,
                     hashlib.sha256(BODY).hexdigest(),
                 )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
-from ditflow.bank import BankEntry, EntryMetadata
+from ditflow.bank import BankEntry, EntryMetadata, FieldEntry, FieldMetadata
 
 SHAPES = {
     "latents": (2, 4, 6, 8),
@@ -64,11 +64,45 @@ def make_entry(
     )
 
 
-def replaced(entry: BankEntry, **changes: Any) -> BankEntry:
+def make_field_metadata(**changes: Any) -> FieldMetadata:
+    return FieldMetadata(
+        **{
+            "ditflow": "0.2.0",
+            "size": (9, 24, 32),
+            "method": "dis",
+            "times": (0.0, 2.0, 6.0),
+            "words": "pans left slowly",
+            "prompt": "a red kite, ½ as high as the clouds",
+            "negative_prompt": "",
+            "seed": 7,
+            "clip": "kite.mp4",
+            "clip_sha256": "01" * 32,
+            "start": 0,
+            "stride": 1,
+            "seconds": 0.5,
+            "date": "2026-01-31T12:00:00+00:00",
+            "tags": ("pan",),
+        }
+        | changes
+    )
+
+
+def make_field_entry(seed: int = 0, **changes: Any) -> FieldEntry:
+    generator = torch.Generator().manual_seed(seed)
+    displacement = torch.randn(3, 2, 4, 5, generator=generator)
+    confidence = torch.rand(3, 4, 5, generator=generator)
+    metadata = make_field_metadata(**{"seed": seed} | changes)
+    return FieldEntry(metadata, displacement.half(), confidence.half())
+
+
+AnyEntry = TypeVar("AnyEntry", BankEntry, FieldEntry)
+
+
+def replaced(entry: AnyEntry, **changes: Any) -> AnyEntry:
     return dataclasses.replace(entry, metadata=dataclasses.replace(entry.metadata, **changes))
 
 
-def assert_same(one: BankEntry, other: BankEntry) -> None:
+def assert_same(one: AnyEntry, other: AnyEntry) -> None:
     assert one.metadata == other.metadata
     assert one.content_hash == other.content_hash
     for mine, theirs in zip(one.tensors().items(), other.tensors().items(), strict=True):

@@ -17,7 +17,7 @@ from collections.abc import MutableMapping
 import pytest
 import torch
 
-from ditflow.bank import BankError, EntryError, IndexRow, MotionBank, UnknownEntryError
+from ditflow.bank import BankEntry, BankError, EntryError, IndexRow, MotionBank, UnknownEntryError
 from tests.ditflow.bank.entries import assert_same, make_entry
 
 BAD_NAMES = [
@@ -247,8 +247,8 @@ DAMAGES = {
     "two": "entry 'two' was swapped or renamed: its file says it is 'one'.",
     "empty": "entry 'empty' is empty.",
     "foreign": "entry 'foreign' is truncated or no safetensors file",
-    "record": "entry 'record' is no ditflow bank entry: its file says it is a 'ditflow in-flight "
-    "record'.",
+    "record": "entry 'record' is no ditflow bank entry or ditflow motion field: its file says it "
+    "is a 'ditflow in-flight record'.",
 }
 
 
@@ -273,12 +273,10 @@ def test_verify_names_metadata_that_do_not_match_their_tensors(tmp_path):
         "losses": ((0.1,),),
     }
     for field, value in wrong.items():
-        bank._entries.write(field, make_entry().metadata.as_dict() | {field: value}, tensors)
-    bank._entries.write(
-        "type",
-        make_entry().metadata.as_dict(),
-        {"parameters": torch.zeros(3, 2, 24, 3, dtype=torch.float16)},
-    )
+        told = make_entry().metadata.as_dict() | {field: value}
+        bank._entries.write(field, BankEntry.KIND, told, tensors)
+    halves = {"parameters": torch.zeros(3, 2, 24, 3, dtype=torch.float16)}
+    bank._entries.write("type", BankEntry.KIND, make_entry().metadata.as_dict(), halves)
     bank["fine"] = make_entry()
     problems = bank.verify()
     assert [problem.split(":")[0] for problem in problems] == [

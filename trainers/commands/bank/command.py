@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def show_entry(bank: MotionBank, arguments: argparse.Namespace, console: Console) -> int:
-    """One entry's metadata and its loss curve."""
+    """One entry's metadata, and the loss curve of what was optimised."""
     if arguments.entry not in bank:
         near = difflib.get_close_matches(arguments.entry, list(bank), n=3, cutoff=0.5)
         hint = (
@@ -55,7 +55,8 @@ def show_entry(bank: MotionBank, arguments: argparse.Namespace, console: Console
         raise BankError(f"{bank.path} holds no entry {arguments.entry!r}.{hint}")
     metadata = bank.metadata(arguments.entry)
     table = Table(show_header=False, box=None)
-    for field, value in metadata.as_dict().items():
+    facts = metadata.as_dict()
+    for field, value in facts.items():
         if field != "losses":
             table.add_row(
                 Text(field, style="bold"),
@@ -64,15 +65,11 @@ def show_entry(bank: MotionBank, arguments: argparse.Namespace, console: Console
     console.print(table)
     if not metadata.reader:
         console.print(Text(f"\n{UNKNOWN_FRAMES}"))
-    losses = list(chain.from_iterable(metadata.losses))
+    losses = list(chain.from_iterable(facts.get("losses", ())))
     if losses:
-        console.print(
-            Text(
-                f"\nloss of {len(losses)} updates in steps {metadata.window[0]} to "
-                f"{metadata.window[1] - 1}",
-                style="bold",
-            )
-        )
+        start, stop = facts["window"]
+        title = f"\nloss of {len(losses)} updates in steps {start} to {stop - 1}"
+        console.print(Text(title, style="bold"))
         console.print(Text("\n".join(loss_curve(losses))))
     return 0
 
@@ -147,7 +144,7 @@ def _parser() -> argparse.ArgumentParser:
 
 COMMANDS: dict[str, tuple[Callable[[MotionBank, argparse.Namespace, Console], int], str]] = {
     "list": (list_entries, "a table of all entries"),
-    "show": (show_entry, "one entry's metadata and loss curve"),
+    "show": (show_entry, "one entry's metadata and loss curve, or the words of a motion field"),
     "status": (bank_status.status, "how far the runs that build it have come"),
     "verify": (verify_bank, "read every entry and compare its sums"),
     "reindex": (bank_upkeep.reindex, "write the index anew from the entries"),

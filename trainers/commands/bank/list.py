@@ -24,7 +24,7 @@ WIDTHS = {
     "clip": 20,
     "size": 9,
     "date": 16,
-}  # cells of a terminal; the prompt takes the rest
+}  # cells of a terminal; the prompt takes the rest. A motion field is the variable "instant".
 
 
 def list_entries(bank: MotionBank, arguments: argparse.Namespace, console: Console) -> int:
@@ -65,14 +65,10 @@ def _facts(row: IndexRow) -> dict[str, str]:
     if row.problem:
         return known | {"variable": "damaged"}
     grid = "x".join(map(str, row.grid))
-    return known | {
-        "variable": row.variable,
-        "grid": grid,
-        "steps": str(row.guided),
-        "loss": f"{row.loss:.4g}",
-        "clip": row.clip,
-        "prompt": row.prompt,
-    }
+    known |= {"variable": row.variable, "grid": grid, "clip": row.clip, "prompt": row.prompt}
+    if row.guided:  # a motion field is guided at no step
+        known |= {"steps": str(row.guided), "loss": f"{row.loss:.4g}"}
+    return known
 
 
 def _line(facts: Mapping[str, str], widths: Mapping[str, int]) -> str:

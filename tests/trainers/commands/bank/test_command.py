@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from ditflow.bank import MotionBank
-from tests.ditflow.bank.entries import make_entry, replaced
+from tests.ditflow.bank.entries import make_entry, make_field_entry, replaced
 from trainers.commands.bank.command import loss_curve, main
 
 
@@ -48,6 +48,23 @@ def test_list(bank, capsys):
         "2 entries, 1 batch in flight, 1 clip failed" in shown
         and "failed: boat, 1 time: boat.mp4 is truncated." in shown
     )
+
+
+def test_list_marks_a_motion_field(bank, capsys):
+    bank["sail"] = make_field_entry()
+    assert main(["list", bank.path]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert lines["sail"].split()[1:4] == ["instant", "3x4x5", "kite.mp4"]  # no steps, no loss
+    assert "rotary_positions" in lines["kite"]
+
+
+def test_show_a_motion_field(bank, capsys):
+    bank["sail"] = make_field_entry()
+    assert main(["show", bank.path, "sail"]) == 0
+    shown = capsys.readouterr().out
+    for told in ("pans left slowly", "dis", "(0.0, 2.0, 6.0)", "(9, 24, 32)"):
+        assert told in shown
+    assert "loss" not in shown
 
 
 def test_list_of_an_empty_bank(tmp_path, capsys):
