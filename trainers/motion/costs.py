@@ -7,18 +7,13 @@ Both follow from the sizes of the backbone and of the video.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
-from ditflow.bank import EntryMetadata
+from ditflow.bank import EntryMetadata, FieldMetadata
 from ditflow.core.sizes import VideoSize
 from ditflow.models import Model
 from ditflow.models.presets import recommended
 from ditflow.sampling.guidance import MotionGuidance
-
-if TYPE_CHECKING:
-    from ditflow.bank import FieldMetadata
 
 # tensors (n, E) that a block keeps for its backward pass; counted on the embedded backbones: 12.5
 # to 12.7, in float32 as in 16 bits

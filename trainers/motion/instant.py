@@ -10,22 +10,22 @@ import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import lightning as L
 
 from datamodules.faults import BROKEN, FAILS
 from datamodules.frames import ClipReader, FrameBatch, FrameBatching
 from datamodules.motion_tasks import MotionTaskModule
+from ditflow import __version__
+from ditflow.bank import FieldEntry
 from ditflow.compatibility import Provenance
+from ditflow.fields.sources import field_of
 from ditflow.models import ModelSpec, sketch_backbone
 from ditflow.video import Clip
 from trainers.motion import cores
 from trainers.motion.strategy import check_strategy
 from trainers.motion.work import sources_of
-
-if TYPE_CHECKING:
-    from ditflow.bank import FieldEntry
 
 FlowSource = Literal["dis", "raft"]
 
@@ -110,20 +110,13 @@ class InstantMotion(L.LightningModule):
 
 def field_entry(clip: Clip, flow: FlowSource, source: Provenance) -> FieldEntry:
     """The entry of a clip. Raises FieldError for a clip that holds no motion to follow."""
-    from ditflow import __version__
-    from ditflow.bank import FieldEntry, FieldMetadata
-    from ditflow.fields.sources import field_of
-
     began = time.monotonic()
     field = field_of(clip.frames, source=flow, clip=source.clip)
-    metadata = FieldMetadata(
+    return FieldEntry.of(
+        field,
         ditflow=__version__,
         size=(len(clip.frames), *clip.frames.shape[-2:]),
-        method=field.source.method,
-        times=field.times,
-        words="",
         seconds=time.monotonic() - began,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         **asdict(source),
     )
-    return FieldEntry(metadata, field.displacement.half(), field.confidence.half())

@@ -11,7 +11,7 @@ from typing import Any
 
 from lightning import Callback, Trainer
 
-from ditflow.bank import BankError
+from ditflow.bank import BankError, EntryMetadata
 from trainers.motion.optimization import MotionOptimization
 from trainers.motion.work import Work
 
@@ -65,7 +65,9 @@ class ClipLosses(Callback):
                 metadata = bank.metadata(name)
             except BankError:  # damaged or removed since: whoever reads the bank is told
                 continue
-            self._log(trainer, name, [losses[-1] for losses in metadata.losses], metadata.window[0])
+            if isinstance(metadata, EntryMetadata):
+                curve = [losses[-1] for losses in metadata.losses]
+                self._log(trainer, name, curve, metadata.window[0])
 
     def _log(self, trainer: Trainer, name: str, curve: Sequence[float], first: int) -> None:
         known = self._logged.get(name, 0)

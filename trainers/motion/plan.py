@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass
-from typing import TYPE_CHECKING
 
 from lightning import Trainer
 from lightning.pytorch.utilities import rank_zero_only
@@ -21,7 +20,7 @@ from datamodules.faults import one_line, reported
 from datamodules.motion_tasks import MotionTaskModule
 from datamodules.queue.generation_queue import Generation
 from datamodules.queue.inflight import InflightBatch
-from ditflow.bank import EntryError, EntryMetadata
+from ditflow.bank import EntryError, EntryMetadata, FieldMetadata
 from ditflow.compatibility import check_entry
 from ditflow.core.sizes import VideoSize
 from ditflow.models import sketch_backbone
@@ -31,9 +30,6 @@ from trainers.motion.instant import InstantMotion
 from trainers.motion.optimization import MotionOptimization
 from trainers.motion.probe import Rows, cost_rows, pace_of, print_rows
 from trainers.progress.view import plain
-
-if TYPE_CHECKING:
-    from ditflow.bank import FieldMetadata
 
 FORWARDS = "forward passes of one sample through the whole transformer"
 

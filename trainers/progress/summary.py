@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from datamodules.library import Library
-from ditflow.bank import BankError, MotionBank, UnknownEntryError
+from ditflow.bank import BankError, FieldMetadata, MotionBank, UnknownEntryError
 from trainers.progress.progress import Progress, Watcher
 from trainers.progress.view import ROWS, console_of, duration, words
 
@@ -34,7 +34,7 @@ def summary(
         if new
         else ""
     )
-    table = Table("clip", "", "loss", "took", header_style="bold", box=None)
+    table = Table("clip", "", "loss or motion", "took", header_style="bold", box=None)
     for row in [*_failed(progress), *(_done(bank, name) for name in new)][:ROWS]:
         table.add_row(*(Text(cell, overflow="ellipsis", no_wrap=True) for cell in row))
     hidden = len(progress.failed) + len(new) - table.row_count
@@ -55,13 +55,15 @@ def _failed(progress: Progress) -> Iterator[tuple[str, ...]]:
 
 
 def _done(bank: MotionBank, name: str) -> tuple[str, ...]:
-    """With the loss before the first update and before the last."""
+    """With the loss before the first update and before the last, or a motion in words."""
     try:
         metadata = bank.metadata(name)
     except UnknownEntryError:  # without a signal there is none
         return name, "done", "", ""
     except BankError as error:  # damaged since it was published
         return name, str(error), "", ""
+    if isinstance(metadata, FieldMetadata):
+        return name, "done", metadata.words, duration(metadata.seconds)
     curve = [loss for losses in metadata.losses for loss in losses]
     return (
         name,

@@ -1,0 +1,174 @@
+"""`fit --method instant`: a bank of fields without a model, by the queue, the faults and the plan
+of every `fit`. Besides, which method and options a command line asks for.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from datamodules.synthetic import World
+from ditflow.bank import FieldEntry, MotionBank
+from ditflow.core.sizes import VideoSize
+from ditflow.fields.sources import field_of
+from ditflow.video import read_video, write_video
+from tests.clips import SMALL, arguments, ditflow, hashes
+from tests.registry import SIZE, tiny_folder
+from trainers.commands.methods import METHODS, method_of, with_own_options
+from trainers.motion.instant import InstantMotion
+from trainers.motion.optimization import MotionOptimization
+
+ROOT = Path(__file__).parents[3]
+NAMES = ("one", "three", "two")
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """The folder of three clips that move, with a manifest."""
+    folder = tmp_path_factory.mktemp("clips")
+    world = World(VideoSize(SIZE.frames, SIZE.height, SIZE.width))
+    for seed, name in enumerate(NAMES):
+        write_video(folder / f"{name}.mp4", world.clip(seed).frames, 8)
+    rows = [f"{name}.mp4,a cat,red;{name}\n" for name in NAMES]
+    (folder / "clips.csv").write_text("video,prompt,tags\n" + "".join(rows))
+    return folder
+
+
+def instant(bank, clips, *words: object) -> list[str]:
+    """The words of a run over the clips' manifest."""
+    names = ["--model.backbone", tiny_folder("rotary"), "--bank", bank, *SMALL]
+    manifest = ["--data.manifest", clips / "clips.csv"]
+    return [str(word) for word in ("fit", "--method", "instant", *names, *manifest, *words)]
+
+
+@pytest.fixture
+def run(monkeypatch, capfd):
+    """Run a command here: its exit code and what it said."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        with monkeypatch.context() as undone:
+            code = ditflow(undone, *words)
+        return code, *capfd.readouterr()
+
+    return run
+
+
+def test_entries_are_the_fields_of_the_clips_and_no_model_is_loaded(
+    run, clips, tmp_path, monkeypatch
+):
+    for name in ("load", "encode", "embed"):
+        monkeypatch.setattr(f"ditflow.models.cogvideox.CogVideoX.{name}", None)
+    code, said, errors = run(*instant(tmp_path / "bank", clips))
+    assert (code, "3 of 3 done" in said) == (0, True), errors
+    bank = MotionBank(tmp_path / "bank")
+    assert sorted(bank) == sorted(NAMES)
+    for name in NAMES:
+        clip = read_video(clips / f"{name}.mp4", frames=SIZE.frames, size=(SIZE.height, SIZE.width))
+        entry, field = bank[name], field_of(clip.frames, source="dis", clip=name)
+        assert isinstance(entry, FieldEntry)
+        assert torch.equal(entry.displacement, field.displacement.half())
+        assert entry.metadata.times == field.times
+        assert entry.metadata.tags == ("red", name)
+        assert entry.metadata.clip_sha256 == clip.sha256
+        assert tuple(entry.metadata.size) == tuple(clip.frames[:, 0].shape)
+
+
+def test_run_again_it_keeps_what_is_there_and_goes_on(run, clips, tmp_path):
+    run(*instant(tmp_path / "bank", clips))
+    before = hashes(tmp_path / "bank")
+    files = sorted((tmp_path / "bank" / "entries").glob("*.safetensors"))
+    files[0].unlink()
+    times = [file.stat().st_mtime_ns for file in files[1:]]
+    code, said, _ = run(*instant(tmp_path / "bank", clips))
+    assert (code, "3 of 3 done" in said) == (0, True)
+    assert [file.stat().st_mtime_ns for file in files[1:]] == times
+    assert hashes(tmp_path / "bank") == before
+
+
+def test_two_processes_make_the_same_bank(run, clips, tmp_path):
+    run(*instant(tmp_path / "one", clips))
+    devices = ("--trainer.devices", "2", "--trainer.accelerator", "cpu")
+    # not forked from here, where OpenCV has threads
+    command = [sys.executable, "-m", "trainers.cli", *instant(tmp_path / "two", clips, *devices)]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    assert hashes(tmp_path / "one") == hashes(tmp_path / "two")
+
+
+def test_a_clip_that_cannot_be_read_is_named_and_the_others_go_on(run, clips, tmp_path):
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    rows = [f"{clips / 'one.mp4'},\n", f"{tmp_path / 'bad.mp4'},\n"]
+    (tmp_path / "clips.csv").write_text("video,prompt\n" + "".join(rows))
+    words = instant(tmp_path / "bank", tmp_path, "--data.batch_size", "2")
+    plan = run(*words, "--dry_run")
+    assert plan[0] == 1 and "cannot be done: bad: " in plan[1]
+    assert not (tmp_path / "bank").exists()
+    code, said, errors = run(*words)
+    assert (code, "1 of 2 done" in said, "1 failed: bad" in errors) == (1, True, True)
+    assert list(MotionBank(tmp_path / "bank")) == ["one"]
+    assert list(MotionBank(tmp_path / "bank").failures()) == ["bad"]
+
+
+def test_the_plan_counts_the_clips_and_writes_nothing(run, clips, tmp_path):
+    code, said, _ = run(*instant(tmp_path / "bank", clips, "--dry_run"))
+    assert (code, "3 asked for, 0 done" in said) == (0, True)
+    assert "pixels followed by dis" in said and not (tmp_path / "bank").exists()
+
+
+def test_auto_takes_the_frames_that_a_short_clip_has(run, clips, tmp_path):
+    words = instant(tmp_path / "bank", clips, "--data.fps", "6", "--data.frames", "auto")
+    code, _, errors = run(*words)
+    sizes = (
+        {MotionBank(tmp_path / "bank").metadata(name).size[0] for name in NAMES}
+        if not code
+        else errors
+    )
+    assert sizes == {8} or "fewer than" in str(sizes)
+
+
+def test_a_bank_does_not_take_one_method_for_another(run, clips, tmp_path):
+    assert run(*instant(tmp_path / "bank", clips))[0] == 0
+    fit = arguments("fit", tmp_path / "bank", manifest=clips / "clips.csv")
+    code, _, errors = run(*fit)
+    assert code == 2 and "made by another --method" in errors
+
+
+def test_one_yaml_file_serves_all_methods_and_both_commands(tmp_path):
+    file = tmp_path / "all.yaml"
+    model = {"backbone": "tiny-rope", "flow": "dis", "steps": 4, "typo": 1}
+    file.write_text(yaml.safe_dump({"method": "instant", "model": model}))
+    words = ["fit", "--config", str(file)]
+    method = method_of(words)
+    assert method.module is InstantMotion
+    assert method_of([*words, "--method=optimise"]).module is MotionOptimization
+    assert method_of(["fit"]).module is MotionOptimization
+
+    def read(method, *, fits):
+        return json.loads(with_own_options(words, method, fits=fits)[-1])
+
+    own = {"backbone": "tiny-rope", "flow": "dis", "typo": 1}
+    assert read(method, fits=True) == {"method": "instant", "model": own}
+    own = {"backbone": "tiny-rope", "steps": 4, "typo": 1}
+    assert read(METHODS["optimise"], fits=False) == {"model": own}
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--method", "other"], "method"),
+        (["--method", "instant", "--model.steps", "4"], "steps"),
+        (["--method", "instant", "--model.flow", "other"], "flow"),
+        (["--model.flow", "dis"], "flow"),
+    ],
+)
+def test_options_of_another_method_are_refused_in_a_sentence(run, clips, tmp_path, words, sentence):
+    bank = ["--bank", str(tmp_path / "bank"), "--data.manifest", str(clips / "clips.csv")]
+    code, _, errors = run("fit", *bank, *words)
+    assert code == 2 and sentence in errors and len(errors.strip().splitlines()) == 1
+    assert not (tmp_path / "bank").exists()
