@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from trainers.extras import missing
 
 TOP_HELP = """\
-usage: ditflow [-h] [--version] {fit,predict,bank,test,ablate,report,demo} ...
+usage: ditflow [-h] [--version] {fit,predict,motion,bank,test,ablate,report,demo} ...
 
 Motion transfer with video diffusion transformers: reference clips -> motion bank -> new videos.
 
@@ -24,6 +24,8 @@ commands:
               ditflow fit --config configs/tiny-rope.yaml --data.manifest clips.csv --bank bank/
   predict   make videos from a bank's motions and new prompts, without the clips
               ditflow predict --config configs/tiny-rope.yaml --bank bank/ --data.prompts new.txt
+  motion    draw the motion of a clip, as a picture and as a page
+              ditflow motion clip.mp4
   bank      look into a bank (list, show, status, verify) and keep it in order (reindex, merge,
             export, rm, gc)
               ditflow bank list bank/
@@ -149,6 +151,12 @@ def _predict(arguments: list[str]) -> int:
     return run(Predict, arguments)
 
 
+def _motion(arguments: list[str]) -> int:
+    from trainers.commands.motion import main as motion
+
+    return motion(arguments[1:])
+
+
 def _bank(arguments: list[str]) -> int:
     from trainers.commands.bank.command import main as bank
 
@@ -177,6 +185,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "fit": _fit,
     "predict": _predict,
     **dict.fromkeys(("test", "ablate"), _benchmark),
+    "motion": _motion,
     "bank": _bank,
     "report": _report,
     "demo": _demo,

@@ -92,7 +92,9 @@ def arrows_on(
     for row in range(cells[0]):
         for column in range(cells[1]):
             dx, dy, trust = grid[:, row, column].tolist()
-            middle = numpy.array([(column + 0.5) / cells[1] * columns, (row + 0.5) / cells[0] * rows])
+            middle = numpy.array(
+                [(column + 0.5) / cells[1] * columns, (row + 0.5) / cells[0] * rows]
+            )
             half = numpy.array([dx, dy]) / reach * step * 0.45
             colour = (255, 255, 255) if trust >= TRUSTED else (120, 120, 128)
             _arrow(canvas, middle - half, middle + half, colour, thick)
@@ -179,14 +181,23 @@ def _arrow(
         side, tail = across * (thick / 2 + rim), start - along * rim
         wing, tip = across * (head * 0.55 + 1.4 * rim), end + along * 2 * rim
         base = neck - along * rim
-        outline = [tail + side, base + side, base + wing, tip, base - wing, base - side, tail - side]
+        outline = [
+            tail + side,
+            base + side,
+            base + wing,
+            tip,
+            base - wing,
+            base - side,
+            tail - side,
+        ]
         shape = [_fraction(numpy.array(outline))]
         cv2.fillPoly(canvas, shape, tint, cv2.LINE_AA, SHIFT)
 
 
 def _fraction(places: numpy.ndarray) -> numpy.ndarray:
     """Pixels as OpenCV takes them: whole numbers of 2 ** -SHIFT pixels."""
-    return numpy.round((places - 0.5) * 2**SHIFT).astype(numpy.int32)
+    pixels: numpy.ndarray = numpy.round((places - 0.5) * 2**SHIFT).astype(numpy.int32)
+    return pixels
 
 
 def _canvas(picture: Tensor) -> numpy.ndarray:

@@ -112,10 +112,8 @@ def picture_of(
     return png(torch.from_numpy(numpy.array(sheet)).permute(2, 0, 1))
 
 
-def page_of(
-    field: MotionField, frames: Tensor | None, title: str, words: str, fps: float, picture: bytes
-) -> Page:
-    """One page: the words, the videos that play together, and the picture."""
+def page_of(field: MotionField, frames: Tensor | None, title: str, words: str, fps: float) -> Page:
+    """One page: the words, and videos of each of ROWS that play together beside the clip."""
     drawn = views(field, frames, tuple(map(float, range(field.frames))), FILM)
     shape = _shape(field.aspect, FILM)
     panels = [
@@ -128,9 +126,6 @@ def page_of(
         clip = torch.stack([_resized(frame, shape) for frame in frames])
         reference = Panel("Clip", encode_video(clip, fps, crf=20), shape)
     disc = Picture("directions", png(wheel(95)))
-    sheet = Section(
-        "All at once", "picture", Panel("Moments", pictures=(Picture("", picture),)), ()
-    )
     return Page(
         title=title,
         paragraphs=(words,),
@@ -144,7 +139,7 @@ def page_of(
             Panel("Movement", pictures=(disc,), notes=(MOVEMENT, _full(drawn.reach))),
             Panel("Paths and confidence", notes=(PATHS, CONFIDENCE)),
         ),
-        sections=(Section("Motion", "motion", reference, (Group(tuple(panels)),)), sheet),
+        sections=(Section("Motion", "motion", reference, (Group(tuple(panels)),)),),
     )
 
 

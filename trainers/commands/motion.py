@@ -1,0 +1,153 @@
+"""`ditflow motion CLIP`: the motion of a clip, as a picture and as a page.
+
+Nothing heavy is imported before the options are understood.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainers.extras import missing
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ditflow.fields.field import MotionField
+
+LONGER, FRAMES = 512, 49  # pixels of the longer side and frames, at most, if not asked for
+LEAST = 16  # pixels of a side
+ENTRY_FPS = 8.0  # frames per second of an entry whose clip's rate is not known
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draw a field, and print how much of it was followed and where the files are.
+
+    Raises ValueError, in one sentence, for a clip without motion to follow, and for an entry that
+    is no motion field.
+    """
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if options.entry is not None and _reads_clip(options):
+        parser.error("an entry holds its frames already: leave out what chooses those of a clip")
+    from rich.filesize import decimal
+
+    from ditflow.files import atomic_file, expanded
+    from trainers.report.motion import page_of, picture_of
+
+    field, frames, fps, name = _entry(options) if options.entry is not None else _clip(options)
+    words = _followed(field)
+    print(words)
+    out = expanded(options.out) if options.out else Path(f"{name}-motion")
+    out.mkdir(parents=True, exist_ok=True)
+    picture = picture_of(field, frames, name, words, fps)
+    with atomic_file(out / "motion.png") as file:
+        file.write(picture)
+    print(out / "motion.png")
+    if find_spec("jinja2") is None:
+        absent = ModuleNotFoundError("No module named 'jinja2'", name="jinja2")
+        print(f"ditflow: the page is left out. {missing(absent)}", file=sys.stderr)
+        return 0
+    from ditflow.visual import write_page
+
+    weight = write_page(out / "index.html", page_of(field, frames, f"Motion of {name}", words, fps))
+    print(f"{out / 'index.html'} ({decimal(weight)})")
+    return 0
+
+
+def _clip(options: argparse.Namespace) -> tuple[MotionField, Tensor | None, float, str]:
+    """The field of a clip, its frames, their rate, and the clip's name."""
+    from ditflow.fields.sources import field_of
+    from ditflow.video import read_video, video_length
+
+    if options.size and min(options.size) < LEAST:
+        raise ValueError(
+            f"--size {options.size[0]} {options.size[1]} is too small to follow anything in: give "
+            f"at least {LEAST} pixels for each side, or leave it out."
+        )
+    chosen = {"start": options.start, "stride": options.stride, "fps": options.fps}
+    frames = options.frames
+    with warnings.catch_warnings(record=True) as raised:
+        warnings.simplefilter("always", UserWarning)
+        if frames is None and (length := video_length(options.clip, **chosen)) > FRAMES:
+            print(f"The first {FRAMES} of {length} frames are shown; --frames chooses another.")
+            frames = FRAMES
+        size = options.size or _fitting(options.clip, options.start)
+        clip = read_video(options.clip, frames=frames, size=tuple(size), **chosen)
+        name = Path(options.clip).resolve().stem
+        field = field_of(clip.frames, source=options.flow, clip=name)
+    for sentence in dict.fromkeys(str(warning.message) for warning in raised):
+        print(f"ditflow: {' '.join(sentence.split())}", file=sys.stderr)
+    return field, clip.frames, clip.fps or ENTRY_FPS, name
+
+
+def _entry(options: argparse.Namespace) -> tuple[MotionField, Tensor | None, float, str]:
+    """The field of a bank's entry, without frames."""
+    from ditflow.bank import FieldEntry, MotionBank
+
+    entry = MotionBank(options.clip)[options.entry]
+    if not isinstance(entry, FieldEntry):
+        raise ValueError(
+            f"entry {options.entry!r} of {options.clip} holds optimised positions, and no motion "
+            "field to draw: give the clip itself, or fit it with --method instant."
+        )
+    return entry.field, None, entry.metadata.fps or ENTRY_FPS, options.entry
+
+
+def _fitting(path: str, start: int) -> tuple[int, int]:
+    """Height and width of the clip, even, and at most LONGER pixels on the longer side."""
+    from ditflow.video import read_video
+
+    sides = read_video(path, frames=1, start=start).frames.shape[2:]
+    shrink = min(1.0, LONGER / max(sides))
+    height, width = (max(LEAST, 2 * round(side * shrink / 2)) for side in sides)
+    return height, width
+
+
+def _followed(field: MotionField) -> str:
+    from ditflow.visual.fields import followed_share
+
+    return f"{followed_share(field):.0%} of the picture was followed with confidence."
+
+
+def _reads_clip(options: argparse.Namespace) -> bool:
+    changed = options.frames, options.size, options.fps
+    return any(value is not None for value in changed) or bool(
+        options.start or options.stride != 1 or options.flow != "dis"
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ditflow motion",
+        description="Draw the motion of a clip: a picture motion.png, and a page index.html.",
+        epilog="examples: ditflow motion clip.mp4    ditflow motion bank/ entry",
+    )
+    parser.add_argument("clip", metavar="CLIP", help="a video, or a bank's folder before ENTRY")
+    parser.add_argument("entry", metavar="ENTRY", nargs="?", help="a motion field of that bank")
+    parser.add_argument("--out", metavar="FOLDER", help="where to write (default: CLIP-motion)")
+    parser.add_argument(
+        "--frames", type=int, metavar="N", help=f"number of frames (default: at most {FRAMES})"
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        metavar=("H", "W"),
+        help=f"height and width in pixels (default: the clip's, at most {LONGER})",
+    )
+    parser.add_argument("--start", type=int, default=0, metavar="N", help="the first frame")
+    parser.add_argument("--stride", type=int, default=1, metavar="N", help="take every N-th frame")
+    parser.add_argument("--fps", type=float, metavar="X", help="frames a second, not a stride")
+    parser.add_argument(
+        "--flow",
+        choices=("dis", "raft"),
+        default="dis",
+        help="optical flow: dis (OpenCV), or raft, which needs torchvision (default: dis)",
+    )
+    return parser
