@@ -9,7 +9,9 @@ path leaves the frame, confidence falls, and the displacement is filled in from 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -23,29 +25,62 @@ CELL = 4  # pixels a cell, in a small video
 LONGEST = 64  # cells of the longer side
 
 
+@dataclass(frozen=True)
+class Step:
+    """From one time of a video back to the one before: `back` (2, Y, X) in shares of the frame, and
+    how far it is trusted (Y, X), from 0 to 1.
+    """
+
+    before: int
+    now: int
+    back: Tensor
+    trust: Tensor
+
+
 def followed(
-    frames: Tensor, times: Sequence[int], flow: Flow = optical_flow, clip: str = ""
+    frames: Tensor,
+    times: Sequence[int],
+    flow: Flow = optical_flow,
+    clip: str = "",
+    method: str = "dis",
 ) -> MotionField:
     """The field of a video uint8 (T, C, Y, X) at some of its frames, the first being the anchor."""
+    return chained(frames, times, steps(frames, times, flow), FieldSource(method, clip))
+
+
+def steps(frames: Tensor, times: Sequence[int], flow: Flow) -> Iterator[Step]:
+    """The flow between neighbouring times of a video uint8 (T, C, Y, X), measured both ways."""
     scale = torch.tensor([1 / frames.shape[-1], 1 / frames.shape[-2]])[:, None, None]
-    displacement = [torch.zeros(2, *frames.shape[-2:])]
-    confidence = [torch.ones(frames.shape[-2:])]
-    for before, now in zip(times, times[1:], strict=False):
+    for before, now in pairwise(times):
         back = flow(frames[now], frames[before]) * scale
         there = flow(frames[before], frames[now]) * scale
-        trust = agreement(back, there, scale)
-        displacement.append(back + looked_up(displacement[-1][None], back[None])[0])
-        confidence.append(trust * looked_up(confidence[-1][None, None], back[None])[0, 0])
-    cells = cells_of(frames.shape[-2], frames.shape[-1])
-    moved, trusted = torch.stack(displacement), torch.stack(confidence)
-    moved = filled(moved, trusted)
+        yield Step(before, now, back, agreement(back, there, scale))
+
+
+def chained(
+    frames: Tensor, times: Sequence[int], path: Iterable[Step], source: FieldSource
+) -> MotionField:
+    """The field of a video uint8 (T, C, Y, X) whose steps from time to time are given."""
+    size = height, width = frames.shape[-2], frames.shape[-1]
+    shrink = min(1, LONGEST / max(size))
+    fine = max(1, round(height * shrink)), max(1, round(width * shrink))
+    moved, trusted = torch.zeros(2, *size), torch.ones(size)
+    displacement, confidence = [torch.zeros(2, *fine)], [torch.ones(fine)]
+    for step in path:
+        moved = step.back + looked_up(moved[None], step.back[None])[0]
+        trusted = step.trust * looked_up(trusted[None, None], step.back[None])[0, 0]
+        trust = resized(trusted[None, None], fine)[0].clamp(0, 1)
+        weight = trusted + 1e-4
+        displacement.append(resized((moved * weight)[None], fine)[0] / (trust + 1e-4))
+        confidence.append(trust[0])
+    cells, sure = cells_of(height, width), torch.stack(confidence)
     return MotionField(
-        resized(moved, cells),
-        resized(trusted[:, None], cells)[:, 0].clamp(0, 1),
+        resized(filled(torch.stack(displacement), sure), cells),
+        resized(sure[:, None], cells)[:, 0].clamp(0, 1),
         tuple(map(float, times)),
         len(frames),
-        frames.shape[-1] / frames.shape[-2],
-        FieldSource("dis", clip),
+        width / height,
+        source,
     )
 
 

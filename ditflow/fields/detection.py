@@ -1,0 +1,86 @@
+"""Is there a motion to follow? What a clip must not have: cuts, no motion, changing brightness.
+
+A cut shows in two ways at once: hardly a pixel has a path, and what the flow finds looks different.
+"""
+
+# T frames, C channels, Y X pixel rows and columns
+
+from __future__ import annotations
+
+import warnings
+
+from torch import Tensor
+
+from ditflow.fields.field import FieldError, MotionField, looked_up
+from ditflow.fields.following import Step
+
+LOST = 0.75  # share of pixels without a path at a cut
+UNLIKE = 0.35  # mean error of colours at a cut, as a share of their spread
+FLICKER = 3.0  # levels of 255: a change of brightness that no motion explains
+STILL = 0.25  # pixels: content that moves less does not move
+UNSURE = 0.3  # share of the picture
+STACK = 4  # the caller of field_of
+
+
+class Watch:
+    """Looks at the steps of a video uint8 (T, C, Y, X) as they are measured."""
+
+    def __init__(self, frames: Tensor, clip: str) -> None:
+        if frames.ndim != 4 or 0 in frames.shape:
+            raise FieldError(
+                f"{_named(clip)} has shape {tuple(frames.shape)}; frames are (T, C, Y, X)."
+            )
+        if len(frames) < 2:
+            raise FieldError(
+                f"{_named(clip)} has one frame, which holds no motion: wanted at least 2 frames. "
+                "Take a longer clip."
+            )
+        self.frames, self.clip = frames, clip
+        self.jumps: list[int] = []
+
+    def passed(self, step: Step) -> Step:
+        """The same step. Raises FieldError if there is a cut in it."""
+        before, now = self.frames[step.before].float(), self.frames[step.now].float()
+        change = now - looked_up(before[None], step.back[None])[0]
+        lost = float(1 - step.trust.mean())
+        if lost > LOST and float(change.abs().mean()) > UNLIKE * float(now.std()) + FLICKER:
+            raise FieldError(
+                f"{_named(self.clip)} has a cut at frame {self._cut(step)}: motion cannot be "
+                "followed across it. Take the frames on one side of it, by the start column of "
+                "the manifest or by --data.start."
+            )
+        followed = change[:, step.trust > 0.5]
+        if followed.numel() and float(followed.median(1).values.mean().abs()) > FLICKER:
+            self.jumps.append(step.now)
+        return step
+
+    def warn(self, field: MotionField) -> None:
+        """Warn where the field holds no motion, where brightness changes, and where trust ends."""
+        height, width = self.frames.shape[-2:]
+        pixels = field.displacement * field.displacement.new_tensor([width, height])[:, None, None]
+        clip = _named(self.clip)
+        if float(pixels.norm(dim=1).max()) < STILL:
+            warnings.warn(f"{clip} is still: its field holds no motion.", stacklevel=STACK)
+        if self.jumps:
+            warnings.warn(
+                f"{clip} changes its brightness at frame {self.jumps[0]}, which can look like "
+                "motion: take frames of even light.",
+                stacklevel=STACK,
+            )
+        unsure = (field.confidence < 0.5).float().mean((1, 2))
+        if float(unsure.max()) > UNSURE:
+            worst = int(unsure.argmax())
+            warnings.warn(
+                f"{clip} can be followed in part only: at frame {field.times[worst]:.0f}, "
+                f"{float(unsure[worst]):.0%} of the picture is filled in from the rest.",
+                stacklevel=STACK,
+            )
+
+    def _cut(self, step: Step) -> int:
+        """The first frame after the cut: the largest change from one frame to the next."""
+        near = self.frames[step.before : step.now + 1].float()
+        return step.before + 1 + int((near[1:] - near[:-1]).abs().mean((1, 2, 3)).argmax())
+
+
+def _named(clip: str) -> str:
+    return f"clip {clip!r}" if clip else "the clip"

@@ -1,0 +1,66 @@
+"""Optical flow by RAFT (Teed and Deng, ECCV 2020), from torchvision, which is not required."""
+
+# C channels, Y X pixel rows and columns; displacements are (dx, dy) in pixels, x right, y down
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ditflow.fields.field import FieldError, resized
+from ditflow.fields.following import Flow
+
+LEAST, MULTIPLE = 128, 8  # pixels of a side that the model reads
+
+
+def raft_flow(size: str = "small", weights: Path | None = None) -> Flow:
+    """A flow between two frames uint8 (C, Y, X); `size` is small or large.
+
+    `weights` are a file of torchvision's; None takes what its cache has. Nothing is downloaded.
+    Raises FieldError where torchvision or the weights are missing.
+    """
+    if size not in ("small", "large"):
+        raise FieldError(f"unknown RAFT {size!r}; there are small and large.")
+    try:
+        library: Any = import_module("torchvision.models.optical_flow")
+    except ImportError as error:
+        raise FieldError(
+            "source 'raft' needs torchvision, which is not installed: pip install "
+            "torchvision, or use source 'dis'."
+        ) from error
+    path = weights or _cached(getattr(library, f"Raft_{size.capitalize()}_Weights").DEFAULT.url)
+    if not path.is_file():
+        raise FieldError(
+            f"the weights of raft_{size} are missing at {path}. Put torchvision's file there, or "
+            "use source 'dis'."
+        )
+    model = getattr(library, f"raft_{size}")(weights=None, progress=False)
+    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    return flow_of(model.eval())
+
+
+def flow_of(model: Any) -> Flow:
+    """The flow that a model of torchvision measures, between frames of any size."""
+
+    @torch.no_grad()
+    def flow(first: Tensor, second: Tensor) -> Tensor:
+        height, width = first.shape[-2:]
+        sides = _side(height), _side(width)
+        before, after = (resized(f[None].float() / 127.5 - 1, sides) for f in (first, second))
+        measured = resized(model(before, after)[-1].float(), (height, width))[0]
+        ratio = torch.tensor([width / sides[1], height / sides[0]])
+        return measured.cpu() * ratio[:, None, None]
+
+    return flow
+
+
+def _side(pixels: int) -> int:
+    return max(LEAST, -(-pixels // MULTIPLE) * MULTIPLE)
+
+
+def _cached(url: str) -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
