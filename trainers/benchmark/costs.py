@@ -1,8 +1,9 @@
 """The cost of each video, written by the `fit` or `predict` that makes it, just before the video.
 
 Seconds run from reading the reference's motion (`fit`) or the prompt (`predict`) to the decoded
-video. They leave out what the videos of a clip share: its latents, and the embeddings of prompts
-that `fit` keeps.
+video. They leave out what the videos of a clip share: its latents, the embeddings of prompts that
+`fit` keeps, and an optimised entry that `predict` injects. The seconds of a field are counted with
+each of its videos.
 """
 
 # K inner steps, B batch, G guided steps
@@ -22,7 +23,9 @@ from lightning import Callback, Trainer
 from torch import Tensor
 
 from datamodules.queue.generation_queue import Generation
+from ditflow.bank import EntryMetadata
 from ditflow.files import make_folder, write_json
+from trainers.motion.costs import steps_of
 from trainers.motion.optimization import MotionOptimization
 from trainers.motion.work import Work
 
@@ -83,10 +86,12 @@ class CostWriter(Callback):
         if outputs is not None:
             if module.device.type == "cuda":
                 torch.cuda.synchronize(module.device)
-            steps = module.choices.steps or trainer.datamodule.bank.metadata(batch.entry).steps
+            metadata = trainer.datamodule.bank.metadata(batch.entry)
+            steps = steps_of(metadata, module.backbone, module.choices.steps)
+            of_entry = 0.0 if isinstance(metadata, EntryMetadata) else metadata.seconds
             self._write(
                 batch.file.stem,
-                seconds=time.monotonic() - self._began,
+                seconds=time.monotonic() - self._began + of_entry,
                 forward_equivalents=float(module.backbone.spec.passes * steps),
                 losses=[],
                 machine=machine(1),

@@ -147,7 +147,7 @@ class Measurer:
         errors: Iterable[str],
     ) -> dict[str, Any]:
         video = self.folder.video(item)
-        source = f"{clip.name}--{method.zero_shot_from or item.kind}"
+        source = method.entry(clip.name, item.kind)
         entry = self.folder.bank(method.bank) / "entries" / f"{source}.safetensors"
         flow = video.with_suffix(".safetensors")
         cost = {key: value for key, value in self.folder.cost(item).items() if key != "error"}

@@ -7,7 +7,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,17 @@ from ditflow.models.presets import recommended
 from ditflow.resources import home, shipped
 
 ZERO_SHOT = "-zero-shot"
+FIELD_OPTIONS = ("backbone", "flow")
+"""What `fit --method instant` takes; the other options of an instant setup are for `predict`."""
 
 
 @dataclass(frozen=True)
 class Method:
     """One row of the table.
 
-    `model` holds options of `fit` beyond the setup's. `only` are the kinds of prompts that it makes
-    videos of, None all. A zero-shot method injects entries that were optimised with the kind
-    `zero_shot_from`.
+    `model` holds options beyond the setup's. `only` are the kinds of prompts that it makes videos
+    of, None all. A zero-shot method injects entries that were optimised with the kind
+    `zero_shot_from`. An instant method has one entry a clip, a field, and injects it too.
     """
 
     name: str
@@ -35,6 +38,14 @@ class Method:
     model: Mapping[str, Any] = field(default_factory=dict)
     only: tuple[str, ...] | None = None
     zero_shot_from: str | None = None
+
+    @cached_property
+    def is_instant(self) -> bool:
+        return setup_content(self.config).get("method") == "instant"
+
+    def entry(self, clip: str, kind: str) -> str:
+        """Name of the entry behind a clip's video of that kind of prompt."""
+        return clip if self.is_instant else f"{clip}--{self.zero_shot_from or kind}"
 
     @property
     def bank(self) -> str:
@@ -60,6 +71,8 @@ class Method:
         }
 
     def _variable(self, spec: ModelSpec) -> str | None:
+        if self.is_instant:
+            return "field"
         chosen = setup_options(self.config) | dict(self.model)
         if chosen.get("signal", "amf") is None:
             return None
@@ -73,15 +86,16 @@ def methods_of(
     only: Sequence[str] | None = None,
 ) -> list[Method]:
     """The setups in their order, then the zero-shot methods. `only` are the kinds of prompts that
-    the setups make videos of, None all. Raises ValueError for an unknown setup, and for one that is
-    named twice.
+    the setups make videos of, None all; instant ones make all. Raises ValueError for an unknown
+    setup, and for one that is named twice.
     """
     if not setups:
         raise ValueError(
             f"no setup is given: name some in `setups`, of {', '.join(known_setups())}."
         )
     kinds = None if only is None else tuple(only)
-    optimised = [Method(Path(name).stem, name, setup_file(name), only=kinds) for name in setups]
+    made = [Method(Path(name).stem, name, setup_file(name), only=kinds) for name in setups]
+    made = [replace(method, only=None) if method.is_instant else method for method in made]
     if strangers := sorted(set(zero_shot) - set(setups)):
         raise ValueError(
             f"zero_shot names {', '.join(strangers)}, which setups does not. "
@@ -90,7 +104,7 @@ def methods_of(
     names = [Path(setup).stem for setup in setups]
     if repeated := sorted(name for name, count in Counter(names).items() if count > 1):
         raise ValueError(f"setups names {', '.join(repeated)} more than once.")
-    return optimised + [
+    return made + [
         Method(
             f"{Path(name).stem}{ZERO_SHOT}", name, setup_file(name), zero_shot_from=zero_shot_from
         )
@@ -131,6 +145,11 @@ def setup_file(name: str) -> Path:
 
 def setup_options(file: Path) -> dict[str, Any]:
     """The options under `model:` of a setup. Raises ValueError for a file that is no setup."""
+    return dict(setup_content(file).get("model") or {})
+
+
+def setup_content(file: Path) -> dict[str, Any]:
+    """All options of a setup. Raises ValueError for a file that is no setup."""
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -142,7 +161,7 @@ def setup_options(file: Path) -> dict[str, Any]:
             f"the setup {file} is no mapping: "
             "it should hold `model:` with options of `ditflow fit`."
         )
-    return dict((content or {}).get("model") or {})
+    return content or {}
 
 
 def options_of(group: str, values: Mapping[str, Any]) -> list[str]:

@@ -14,7 +14,8 @@ from datamodules.benchmark import BenchmarkData
 from ditflow.metrics import METRICS, Metric, make_metrics
 from ditflow.models import Model
 from ditflow.models.dtypes import native_dtype
-from trainers.benchmark.methods import Method, setup_options
+from trainers.benchmark.methods import FIELD_OPTIONS, Method, setup_options
+from trainers.motion.instant import InstantMotion
 from trainers.motion.optimization import MotionOptimization
 from trainers.parser_errors import cause_of, in_one_sentence
 
@@ -80,13 +81,19 @@ def shared_options(model: Mapping[str, Any], trainer: Mapping[str, Any]) -> dict
 
 
 def check_options(methods: Sequence[Method], settings: Settings, backbone: Model) -> None:
-    """Raises ValueError, which names the method, where `fit` would refuse one."""
+    """Raises ValueError, which names the method, where `fit` or `predict` would refuse one."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(MotionOptimization, "model")
+    parser.add_class_arguments(InstantMotion, "field")
     parser.add_class_arguments(Trainer, "trainer", instantiate=False)
     for method in methods:
         model = {**setup_options(method.config), **settings.model, **method.model, "finish": True}
-        options = {"model": model, "trainer": dict(settings.trainer)}
+        field = {}
+        if method.is_instant:  # `fit` takes these, and `predict` the others
+            field = {key: model[key] for key in FIELD_OPTIONS if key in model}
+            model = {"signal": None} | model
+            model.pop("flow", None)
+        options = {"model": model, "field": field, "trainer": dict(settings.trainer)}
         try:
             parser.instantiate(parser.parse_object(options)).model.choices.on(backbone)
         except ArgumentError as error:

@@ -137,7 +137,7 @@ class Benchmark:
         print(f"{method.name}: {made} of {len(wanted)} videos are there", flush=True)
         if made == len(wanted):
             return
-        if words := CommandLines(self.folder, self.size, self.settings).of(method, wanted):
+        for words in CommandLines(self.folder, self.size, self.settings).of(method, wanted):
             self._measurer.release()
             run_ditflow(words)
 

@@ -45,8 +45,8 @@ def test(
         zero_shot: Setups whose entries, optimised with one kind of prompt, also serve the other
             kinds. Each adds a method, <setup>-zero-shot.
         zero_shot_from: The kind of prompt that those entries are optimised with.
-        setup_kinds: Kinds of prompts that the setups make videos of; by default all. Zero-shot
-            methods make all but zero_shot_from.
+        setup_kinds: Kinds of prompts that the setups make videos of; by default all. Instant
+            methods make all, and zero-shot methods all but zero_shot_from.
         baseline: The method that the others are compared with, clip by clip.
         model: Options of `ditflow fit` for all methods, such as backbone and steps: see --model in
             `ditflow fit --help`. By default dtype is what the device computes natively, bfloat16 or

@@ -49,7 +49,7 @@ def benchmark_options(options: argparse.Namespace) -> list[str]:
         "data.prompts": options.prompts,
         "data.seed": options.seed,
         "seed": options.seed,
-        "setups": json.dumps(["backbone", setup]),
+        "setups": json.dumps(["backbone", "instant", setup]),
         "zero_shot": json.dumps([setup]),
         "model.backbone": options.backbone,
         "model.steps": options.steps,

@@ -32,7 +32,9 @@ def test_its_options_are_those_of_a_benchmark(ran, tmp_path, backbone, setup):
     (run,) = ran
     kinds = {method.name: method.kinds(run.kinds) for method in run.methods}
     new = ["prompt-2", "prompt-3", "prompt-4"]
-    assert kinds == {"backbone": ["prompt-1"], setup: ["prompt-1"], f"{setup}-zero-shot": new}
+    first = ["prompt-1"]
+    zero_shot = {"instant": [*first, *new], f"{setup}-zero-shot": new}
+    assert kinds == {"backbone": first, setup: first, **zero_shot}
     motions = [clip.name.split("-")[0] for clip in run.data.clips()]
     assert motions == [*MOTIONS, MOTIONS[0]] and run.settings.seed == 4
     wanted = {"backbone": backbone, "dtype": "float32", "steps": 5, "inner_steps": 2}
