@@ -48,8 +48,8 @@ METADATA = {
 PLACES = {
     KIND: {"parameters": Slot("F32", (3, 2, 24, 3), 0, 1728)},
     FieldEntry.KIND: {
-        "displacement": Slot("F16", (3, 2, 6, 16), 0, 1152),
-        "confidence": Slot("F16", (3, 6, 16), 1152, 1728),
+        "confidence": Slot("F16", (3, 6, 16), 0, 576),
+        "displacement": Slot("F16", (3, 2, 6, 16), 576, 1728),
     },
 }
 
