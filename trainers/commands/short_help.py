@@ -104,7 +104,15 @@ HELP = {
         (
             *("bank", "out", "data.prompts", "data.entries", "data.seeds"),
             *("data.negative_prompt", "model.backbone", "model.steps", "model.guidance_scale"),
-            *("model.injection_blocks", "model.dtype", "model.fps", "dry_run", "measure"),
+            *(
+                "model.strength",
+                "model.noise_share",
+                "model.injection_blocks",
+                "model.dtype",
+                "model.fps",
+                "dry_run",
+                "measure",
+            ),
         ),
     ),
     "test": ShortHelp(

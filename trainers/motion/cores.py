@@ -27,10 +27,14 @@ def settle(backbone: Model) -> None:
         torch.set_num_threads(1)
 
 
-def settle_flow() -> None:
-    """Give optical flow as many threads as PyTorch has in this process."""
+def settle_flow(spec: ModelSpec) -> None:
+    """Use one thread in this process if the frames of such a backbone are small, and let OpenCV
+    have as many as PyTorch.
+    """
     import cv2
 
+    if is_small(spec) and not set_by_hand():
+        torch.set_num_threads(1)
     cv2.setNumThreads(torch.get_num_threads())
 
 

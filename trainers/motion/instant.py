@@ -19,9 +19,9 @@ from datamodules.frames import ClipReader, FrameBatch, FrameBatching
 from datamodules.motion_tasks import MotionTaskModule
 from ditflow import __version__
 from ditflow.bank import FieldEntry
-from ditflow.compatibility import Provenance
 from ditflow.fields.sources import field_of
 from ditflow.models import ModelSpec, sketch_backbone
+from ditflow.provenance import Provenance
 from ditflow.video import Clip
 from trainers.motion import cores
 from trainers.motion.strategy import check_strategy
@@ -79,7 +79,7 @@ class InstantMotion(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         check_strategy(self.trainer)
-        cores.settle_flow()
+        cores.settle_flow(self.spec)
         if stage == "fit":
             self.trainer.datamodule.share_out()
 

@@ -28,14 +28,14 @@ from ditflow.core.schedule import GuidanceKind
 from ditflow.models import Model, load_backbone
 from ditflow.motion import MotionSignal
 from ditflow.sampling.guidance import Update
+from ditflow.sampling.placement import Passes
 from ditflow.sampling.recipe import Choices, Recipe
-from ditflow.sampling.state import State
 from ditflow.sampling.variables import Variable
 from ditflow.transfer import inject_motion
 from trainers.motion import cores
 from trainers.motion.signal_option import VariableKind, signal_of, variable_kind
 from trainers.motion.strategy import check_precision, check_strategy
-from trainers.motion.work import Work, advanced, resumed
+from trainers.motion.work import Work, advanced, decoded, resumed
 
 
 class MotionOptimization(L.LightningModule):
@@ -68,6 +68,12 @@ class MotionOptimization(L.LightningModule):
             scheduler, and in `predict` that of the entry.
         injection_blocks: Blocks, counted from 0, that use the clip's keys and values in the guided
             steps. In `predict`, None means no block.
+        strength: How much of an entry's motion `predict` gives to a video: 1 all, 0 none.
+        passes: Which passes of classifier-free guidance have the motion in `predict`: conditional,
+            or both.
+        motion_scale: Scale of the motion in `predict`, apart from that of the prompt. It takes a
+            third pass.
+        noise_share: How much of the noise moves along with the motion of a field, from 0 to 1.
         dtype: Number format of the backbone: float32, bfloat16 or float16. What is optimised is
             always float32.
         gradient_checkpointing: Recompute activations in the backward pass, which takes less memory
@@ -94,6 +100,10 @@ class MotionOptimization(L.LightningModule):
         guidance_scale: float | None = None,
         guidance: GuidanceKind | None = None,
         injection_blocks: list[int] | None = None,
+        strength: float | None = None,
+        passes: Passes | None = None,
+        motion_scale: float | None = None,
+        noise_share: float | None = None,
         dtype: str | None = None,
         gradient_checkpointing: bool | None = None,
         keep_reference: bool = False,
@@ -122,6 +132,9 @@ class MotionOptimization(L.LightningModule):
             injection_blocks=None if injection_blocks is None else tuple(injection_blocks),
             checkpointing=gradient_checkpointing,
         )
+        injection = dict(strength=strength, passes=passes, motion_scale=motion_scale)
+        injection |= dict(noise_share=noise_share)
+        self.injection = {key: value for key, value in injection.items() if value is not None}
         self.name, self.number_format = backbone, dtype
         self.keep_reference, self.finish, self.fps = keep_reference, finish, fps
         self.work: Work | None = None
@@ -176,7 +189,8 @@ class MotionOptimization(L.LightningModule):
         began = time.monotonic()
         try:
             work = advanced(self._work(batch))
-            videos = self._videos(work.state) if work.state.step == self.iterations else None
+            is_done = work.state.step == self.iterations
+            videos = decoded(work) if self.finish and is_done else None
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)  # so that the step's seconds are its own
             self.work = replace(work, seconds=work.seconds + time.monotonic() - began)
@@ -220,6 +234,7 @@ class MotionOptimization(L.LightningModule):
                 guidance_scale=choices.guidance_scale,
                 guidance_kind=choices.guidance,
                 injection_blocks=choices.injection_blocks or (),
+                **self.injection,
             )
         except BROKEN:
             raise
@@ -232,11 +247,3 @@ class MotionOptimization(L.LightningModule):
         if self.work is not None and self.work.batch.leg is batch.leg:
             return self.work
         return resumed(self.recipe, batch, self.trainer.datamodule.bank, self.device)
-
-    def _videos(self, state: State) -> Tensor | None:
-        """The videos of a batch, uint8 (B, T, C, Y, X), where they are wanted."""
-        if not self.finish:
-            return None
-        videos = self.backbone.decode(state.latents)
-        self.backbone.release_encoders()
-        return videos

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from datamodules.batching import MotionBatch
 from datamodules.frames import FrameBatch
 from datamodules.manifest import WORDS
 from datamodules.queue import inflight
 from ditflow.bank import BankEntry, MotionBank
-from ditflow.compatibility import Provenance, entries_of
+from ditflow.provenance import Provenance, entries_of
 from ditflow.sampling.control import Control, Prompt
 from ditflow.sampling.loop import denoising_step
 from ditflow.sampling.recipe import Recipe
@@ -84,6 +85,13 @@ def advanced(work: Work) -> Work:
             "rate, or dtype float32."
         )
     return replace(work, state=state)
+
+
+def decoded(work: Work) -> Tensor:
+    """The videos of a batch, uint8 (B, T, C, Y, X). Frees the encoders afterwards."""
+    videos = work.recipe.backbone.decode(work.state.latents)
+    work.recipe.backbone.release_encoders()
+    return videos
 
 
 def sources_of(batch: MotionBatch | FrameBatch) -> list[Provenance]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import pytest
 import torch
 
@@ -44,6 +45,12 @@ def test_one_thread_where_tensors_are_small_and_on_a_cpu(threads):
         assert torch.get_num_threads() == 3
     cores.settle(loaded(SPEC))
     assert torch.get_num_threads() == 1
+
+
+def test_optical_flow_has_the_threads_of_pytorch(threads):
+    for spec, wanted in ((LARGE, 3), (SPEC, 1)):
+        cores.settle_flow(spec)
+        assert (torch.get_num_threads(), cv2.getNumThreads()) == (wanted, wanted)
 
 
 def test_what_is_set_by_hand_stays(threads, monkeypatch):
