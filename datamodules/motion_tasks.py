@@ -45,11 +45,11 @@ class MotionTaskModule(L.LightningDataModule):
         caption: What the clips of `videos` show. Only signals that read words use it.
         negative_prompt: What the video should not show, where the manifest does not say. By default
             `fit` uses the backbone's recommended text, and `predict` that of the entry.
-        frames: Number of frames taken from each clip; by default as many as the backbone was
-            trained for. With auto, a shorter clip gives as many as it has and the backbone takes.
+        frames: Number of frames taken from each clip, and of videos with the motion of a field; by
+            default as the backbone was trained for. With auto, short clips give what they have.
         fps: Frames taken from each second of a clip, above 0. By default frames are taken by
             number. The fps or stride of a row in the manifest comes first.
-        size: Height and width in pixels that frames are resized to; by default the backbone's.
+        size: Height and width in pixels of these frames; by default the backbone's.
         seed: Random seed of clips that have none in the manifest.
         batch_size: Clips optimised together, at least 1; affects memory, but not results.
         cache: Folder for encoded clips and prompts; by default `cache` in the bank.

@@ -64,7 +64,8 @@ class CommandLines:
         data = {
             "cache": str(self.folder.path / "cache"),
             "batch_size": self.settings.batch_size,
-            **self._read(manifest),
+            "manifest": str(manifest),
+            **self._taken(),
         }
         model = {**self.settings.model, **method.model, "finish": True}
         options = [*options_of("data", data), *options_of("model", model)]
@@ -78,7 +79,8 @@ class CommandLines:
         ]
         write_csv(manifest, FIT_COLUMNS[:5], rows)
         model = _only({**self.settings.model, **method.model}, *FIELD_OPTIONS)
-        options = [*options_of("data", self._read(manifest)), *options_of("model", model)]
+        data = {"manifest": str(manifest), **self._taken()}
+        options = [*options_of("data", data), *options_of("model", model)]
         trainer = options_of("trainer", self.settings.trainer)
         bank = ["--bank", str(self.folder.bank(method.bank))]
         return ["fit", "--config", str(method.config), *bank, *trainer, *options]
@@ -95,10 +97,9 @@ class CommandLines:
                 make_folder(cost.parent)
                 write_json(cost, {"error": failure.reason})
 
-    def _read(self, manifest: Path) -> dict[str, Any]:
-        """Options that say which frames are read."""
-        size = [self.size.height, self.size.width]
-        return {"manifest": str(manifest), "frames": self.size.frames, "size": size}
+    def _taken(self) -> dict[str, Any]:
+        """Options that say how large videos are."""
+        return {"frames": self.size.frames, "size": [self.size.height, self.size.width]}
 
     def _video(self, clip: BenchmarkClip) -> Path:
         return clip.video or self.folder.reference(clip.name).absolute()
@@ -122,9 +123,16 @@ class CommandLines:
         names = ("backbone", "dtype", "fps", *(SCHEDULE if method.is_instant else ()))
         own = {name: value for name, value in method.model.items() if name not in FIELD_OPTIONS}
         model = _only(self.settings.model, *names) | (own if method.is_instant else {})
-        prompts = options_of("data", {"prompts": str(self.folder.manifest(method.name))})
+        data = {"prompts": str(self.folder.manifest(method.name))}
+        data |= self._taken() if method.is_instant else {}
         config = ["--config", str(method.config)] if method.is_instant else []
-        return ["predict", *config, *self._places(method), *prompts, *options_of("model", model)]
+        return [
+            "predict",
+            *config,
+            *self._places(method),
+            *options_of("data", data),
+            *options_of("model", model),
+        ]
 
     def _injections(self, method: Method, wanted: Wanted) -> list[Row]:
         """A row for each wanted video whose entry exists."""

@@ -24,6 +24,7 @@ from datamodules.encoding_cache import EncodingCache
 from datamodules.faults import BROKEN, FAILS
 from datamodules.motion_tasks import MotionTaskModule
 from datamodules.queue.generation_queue import Generation
+from ditflow.bank import FieldEntry
 from ditflow.core.schedule import GuidanceKind
 from ditflow.models import Model, load_backbone
 from ditflow.motion import MotionSignal
@@ -71,8 +72,7 @@ class MotionOptimization(L.LightningModule):
         strength: How much of an entry's motion `predict` gives to a video: 1 all, 0 none.
         passes: Which passes of classifier-free guidance have the motion in `predict`: conditional,
             or both.
-        motion_scale: Scale of the motion in `predict`, apart from that of the prompt. It takes a
-            third pass.
+        motion_scale: Scale of the motion in `predict` by a third pass; None is the prompt's.
         noise_share: How much of the noise moves along with the motion of a field, from 0 to 1.
         dtype: Number format of the backbone: float32, bfloat16 or float16. What is optimised is
             always float32.
@@ -189,8 +189,7 @@ class MotionOptimization(L.LightningModule):
         began = time.monotonic()
         try:
             work = advanced(self._work(batch))
-            is_done = work.state.step == self.iterations
-            videos = decoded(work) if self.finish and is_done else None
+            videos = decoded(work) if self.finish and work.state.step == self.iterations else None
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)  # so that the step's seconds are its own
             self.work = replace(work, seconds=work.seconds + time.monotonic() - began)
@@ -223,7 +222,8 @@ class MotionOptimization(L.LightningModule):
         """One video with the motion of an entry, uint8 (T, C, Y, X); None where that cannot be."""
         choices = self.choices
         try:
-            entry = self.trainer.datamodule.bank[item.entry]
+            data = self.trainer.datamodule
+            entry, size = data.bank[item.entry], data.size_on(self.backbone.spec.size)
             return inject_motion(
                 self.backbone,
                 entry,
@@ -233,6 +233,7 @@ class MotionOptimization(L.LightningModule):
                 steps=choices.steps,
                 guidance_scale=choices.guidance_scale,
                 guidance_kind=choices.guidance,
+                size=size if isinstance(entry, FieldEntry) else None,
                 injection_blocks=choices.injection_blocks or (),
                 **self.injection,
             )

@@ -18,8 +18,8 @@ from ditflow.bank import FieldEntry, MotionBank
 from ditflow.core.sizes import VideoSize
 from ditflow.fields.sources import field_of
 from ditflow.video import read_video, write_video
-from tests.clips import SMALL, arguments, ditflow, hashes
-from tests.registry import SIZE, tiny_folder
+from tests.clips import QUICK, SMALL, arguments, ditflow, hashes
+from tests.registry import SIZE, tiny_backbone, tiny_folder
 from trainers.commands.methods import METHODS, method_of, with_own_options
 from trainers.motion.instant import InstantMotion
 from trainers.motion.optimization import MotionOptimization
@@ -172,3 +172,25 @@ def test_options_of_another_method_are_refused_in_a_sentence(run, clips, tmp_pat
     code, _, errors = run("fit", *bank, *words)
     assert code == 2 and sentence in errors and len(errors.strip().splitlines()) == 1
     assert not (tmp_path / "bank").exists()
+
+
+def test_predict_takes_both_kinds_from_one_bank(run, clips, tmp_path):
+    assert run(*instant(tmp_path / "bank", clips))[0] == 0
+    (tmp_path / "clips.csv").write_text(f"video,prompt,name\n{clips / 'one.mp4'},a dog,fitted\n")
+    assert run(*arguments("fit", tmp_path / "bank", manifest=tmp_path / "clips.csv"))[0] == 0
+    (tmp_path / "prompts.txt").write_text("a red cat\n")
+    prompts = arguments("predict", tmp_path / "bank", prompts=tmp_path / "prompts.txt")
+    plan = run(*prompts, "--dry_run", *QUICK[:2])
+    assert plan[0] == 0 and "4 to make" in plan[1]
+    code, said, errors = run(*prompts, *QUICK[:2], "--out", str(tmp_path / "out"))
+    assert (code, "4 of 4 done" in said) == (0, True), errors
+    videos = {file.stem: read_video(file) for file in (tmp_path / "out").glob("*.mp4")}
+    fitted = {name for name in videos if name.startswith("fitted")}
+    assert len(videos) == 4 and len(fitted) == 1
+    stock = tiny_backbone("rotary").spec.size
+    for name, video in videos.items():  # a field takes the backbone's size, or that asked for
+        assert len(video.frames) == (SIZE if name in fitted else stock).frames
+    words = ["--out", str(tmp_path / "small"), "--data.entries", "[one]", "--model.strength", "0.5"]
+    assert run(*prompts, *QUICK[:2], *SMALL, *words)[0] == 0
+    (small,) = (tmp_path / "small").glob("*.mp4")
+    assert len(read_video(small).frames) == SIZE.frames
