@@ -1,91 +1,141 @@
-"""Between a run and the bank: what guided steps bring into entries, and whether an entry fits a
-backbone.
-"""
-
-# K inner steps, B batch, G guided steps
+"""Does an entry fit a backbone, and how does it act there?"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from typing import TypeVar, cast
 
 import torch
 
-from ditflow import __version__
-from ditflow.bank import BankEntry, EntryError, EntryMetadata
-from ditflow.core.schedule import DenoisingSchedule, GuidanceWindow
+from ditflow.bank import BankEntry, EntryError, FieldEntry
+from ditflow.bank.kinds import AnyEntry
+from ditflow.core.schedule import DenoisingSchedule, GuidanceKind, GuidanceWindow
 from ditflow.core.sizes import VideoSize
+from ditflow.fields.field import MotionField
 from ditflow.models import Model
+from ditflow.models.presets import recommended
 from ditflow.sampling.control import Control, Controls, GuidedSteps
-from ditflow.sampling.inject import Inject
+from ditflow.sampling.inject import Inject, Instant
 from ditflow.sampling.key_value import ReferenceKeyValue
-from ditflow.sampling.recipe import Recipe
-from ditflow.sampling.state import State
+from ditflow.sampling.placement import Passes, Placement
 from ditflow.sampling.variables import VARIABLES
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Injection:
+    """How an entry acts on a generation, as the user chose. None is what the entry or the model
+    recommends.
+
+    `strength` 1 is the motion as it is, 0 none of it. `passes` and `motion_scale` are those of
+    `Placement`. The blocks of `injection_blocks` take their keys and values from the entry's
+    reference latents. `window` is the fraction of the steps in which tokens follow a motion field,
+    and `noise_share` how much of the initial noise moves along it; both are for fields alone.
+    """
+
+    strength: float = 1.0
+    passes: Passes | None = None
+    motion_scale: float | None = None
+    injection_blocks: Sequence[int] = ()
+    window: float | tuple[int, int] | None = None
+    noise_share: float | None = None
+
+    def placement(self, passes: str) -> Placement:
+        """Where positions act; `passes` are recommended."""
+        chosen = cast(Passes, passes if self.passes is None else self.passes)
+        if self.passes is None and self.motion_scale is not None:
+            chosen = "conditional"
+        return Placement(chosen, self.strength, self.motion_scale)
 
 
 @dataclass(frozen=True)
-class Provenance:
-    """Provenance of a bank entry: the clip its motion comes from and how its frames were taken, and
-    the prompt and seed used to optimise it.
+class Injected:
+    """What an entry brings to a generation: its control, and the settings that it was made for."""
 
-    `fps` 0 means that frames were taken by `stride`; `container` and `reader` are empty where the
-    frames were not read from a file.
-    """
-
-    clip: str
-    clip_sha256: str
-    prompt: str
+    control: Control
+    size: VideoSize
+    steps: int
+    guidance_scale: float
+    guidance: GuidanceKind | None
     negative_prompt: str
-    seed: int
-    tags: tuple[str, ...] = ()
-    start: int = 0
-    stride: int = 1
-    fps: float = 0.0
-    container: str = ""
-    reader: str = ""
-    caption: str = ""
-    subject: str = ""
-    caption_subject: str = ""
 
 
-def entries_of(
-    recipe: Recipe, size: VideoSize, state: State, sources: Sequence[Provenance], seconds: float
-) -> list[BankEntry]:
-    """What the guided steps have optimised, an entry for each clip of the batch.
+def injected(
+    backbone: Model,
+    motion: AnyEntry | MotionField,
+    how: Injection,
+    size: VideoSize | None = None,
+) -> Injected:
+    """An entry or a motion field, made ready for a backbone.
 
-    `seconds` were spent on all of them together.
+    `size` None is the entry's, or for a field the backbone's own. Raises EntryError as
+    `check_entry` does, and for an optimised entry of another size.
     """
-    assert recipe.guidance.signal is not None, "nothing was optimised"
-    grid, window = recipe.backbone.spec.compression.grid(size), recipe.window
-    parameters = torch.stack(state.history, dim=1)  # (B, G, ...)
-    losses = torch.stack(state.losses, dim=-1)  # (K, B, G)
-    common = recipe.provenance | {
-        "ditflow": __version__,
-        "grid": (grid.frames, grid.height, grid.width),
-        "size": (size.frames, size.height, size.width),
-        "timesteps": recipe.schedule.timesteps[window.start : window.stop],
-        "seconds": seconds / len(sources),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    return [
-        BankEntry(
-            EntryMetadata(losses=tuple(losses[:, row].T.tolist()), **common, **asdict(source)),
-            parameters[row].contiguous(),
+    advice = recommended(backbone.spec)
+    match motion:
+        case BankEntry(metadata=metadata):
+            own = VideoSize(*metadata.size)
+            if size not in (None, own):
+                raise EntryError(
+                    f"the entry of {metadata.clip!r:.80} was optimised for {own} pixels, not for "
+                    f"{size}. Leave size out, or use a motion field, which fits any size."
+                )
+            return Injected(
+                entry_control(backbone, motion, how),
+                own,
+                metadata.steps,
+                metadata.guidance_scale,
+                cast(GuidanceKind, metadata.guidance),
+                metadata.negative_prompt,
+            )
+        case FieldEntry():
+            check_entry(backbone, motion, how.injection_blocks)
+            motion = motion.field
+    check_field(backbone, how.injection_blocks)
+    instant = Instant(
+        advice.instant_window if how.window is None else how.window,
+        _or(how.noise_share, advice.noise_share),
+        how.placement("conditional"),
+    )
+    size = _or(size, backbone.spec.size)
+    control = instant.control(backbone, size, [motion])
+    told = advice.steps, advice.guidance_scale, None, advice.negative_prompt
+    return Injected(control, size, *told)
+
+
+def check_entry(backbone: Model, entry: AnyEntry, injection_blocks: Sequence[int] = ()) -> None:
+    """Raise EntryError unless an entry fits a backbone.
+
+    A motion field fits every backbone that has positions. An optimised entry fits where backbone,
+    grid, tensors and timesteps are those that it was optimised with. Either must hold what
+    `injection_blocks` are to take their keys and values from.
+    """
+    if isinstance(entry, FieldEntry):
+        check_field(backbone, injection_blocks)
+    else:
+        optimised_schedule(backbone, entry, injection_blocks)
+
+
+def check_field(backbone: Model, injection_blocks: Sequence[int] = ()) -> None:
+    """Raise EntryError where a motion field cannot move a backbone."""
+    if backbone.spec.position not in ("rotary", "sinusoidal"):
+        raise EntryError(
+            f"a motion field moves tokens by their positions, and those of {backbone.spec.name!r} "
+            f"are {backbone.spec.position}. Use a backbone with rotary or sinusoidal ones."
         )
-        for row, source in enumerate(sources)
-    ]
+    if injection_blocks:
+        raise EntryError(
+            "a motion field holds no reference latents for key and value injection. Leave "
+            "injection_blocks out, or optimise the clip and keep them."
+        )
 
 
-def check_entry(
+def optimised_schedule(
     backbone: Model, entry: BankEntry, injection_blocks: Sequence[int] = ()
 ) -> DenoisingSchedule:
-    """The schedule that an entry was optimised on.
-
-    Raises EntryError unless its backbone, grid, tensors and timesteps are those of this backbone,
-    and where it lacks what `injection_blocks` are to take their keys and values from.
-    """
+    """The schedule that an entry was optimised on. Raises EntryError as `check_entry` does."""
     metadata, spec = entry.metadata, backbone.spec
     if metadata.backbone_fingerprint != spec.fingerprint:
         raise EntryError(
@@ -124,22 +174,30 @@ def check_entry(
 def entry_control(
     backbone: Model,
     entry: BankEntry,
-    injection_blocks: Sequence[int] = (),
-    strength: float = 1.0,
+    how: Injection = Injection(),
 ) -> Control:
-    """What puts an entry's motion into a generation, on any schedule of its backbone.
+    """What puts an optimised entry's motion into a generation, on any schedule of its backbone.
 
-    `injection_blocks` take their keys and values from the entry's reference latents. `strength` 1
-    is the motion as it was optimised, 0 none of its positions. Raises EntryError as `check_entry`
-    does.
+    Raises EntryError as `check_entry` does, and for options that are for motion fields alone.
     """
-    optimised, metadata = check_entry(backbone, entry, injection_blocks), entry.metadata
-    guided = GuidedSteps(optimised, GuidanceWindow(*metadata.window))
-    inject = Inject(VARIABLES[metadata.variable], entry.parameters, guided, strength)
+    optimised = optimised_schedule(backbone, entry, how.injection_blocks)
+    if how.window is not None or how.noise_share is not None:
+        option = "noise_share" if how.window is None else "window"
+        raise EntryError(
+            f"{option} is for motion fields, and the entry of {entry.metadata.clip!r:.80} was "
+            f"optimised: leave {option} out."
+        )
+    guided = GuidedSteps(optimised, GuidanceWindow(*entry.metadata.window))
+    placement = how.placement(entry.metadata.passes)
+    inject = Inject(VARIABLES[entry.metadata.variable], entry.parameters, guided, placement)
     if entry.reference_latents is None:
         return inject
-    reference = entry.reference_latents[None]
-    return Controls((ReferenceKeyValue(reference, tuple(injection_blocks), guided), inject))
+    reference, blocks = entry.reference_latents[None], tuple(how.injection_blocks)
+    return Controls((ReferenceKeyValue(reference, blocks, guided), inject))
+
+
+def _or(choice: T | None, advice: T) -> T:
+    return advice if choice is None else choice
 
 
 def _check_shapes(backbone: Model, entry: BankEntry) -> None:

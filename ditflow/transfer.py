@@ -8,20 +8,25 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from ditflow.bank import BankEntry
-from ditflow.compatibility import Provenance, entries_of, entry_control
+from ditflow.bank.kinds import AnyEntry
+from ditflow.compatibility import Injection, injected
 from ditflow.core.schedule import GuidanceKind
 from ditflow.core.sizes import VideoSize
+from ditflow.fields.field import MotionField
+from ditflow.fields.sources import field_of
 from ditflow.models import Model
 from ditflow.models.presets import recommended
 from ditflow.motion import AttentionMotionFlow
+from ditflow.provenance import Provenance, entries_of
 from ditflow.sampling.control import Prompt
 from ditflow.sampling.guidance import MotionGuidance
 from ditflow.sampling.loop import sample
+from ditflow.sampling.placement import Passes
 from ditflow.sampling.recipe import Choices, Recipe
 from ditflow.sampling.reference import reference_motion, reference_prompt, words_of
 from ditflow.sampling.state import clip_generator, initial_noise, start
@@ -66,6 +71,19 @@ def extract_motion(
         backbone, signal, latents, backbone.embed([""]), ["video"], noise=noise
     ).motion[0]
     return displacement
+
+
+def extract_motion_field(clip: Clip, flow: str = "dis") -> MotionField:
+    """The motion of a clip as a value that any backbone can use: see `MotionField`.
+
+    Its pixels are followed back to the first frame by optical `flow`, "dis" or "raft". For the
+    motion that a backbone itself sees, give what `extract_motion` finds to
+    `ditflow.fields.sources.field_of_attention`; for tracked points there is `field_of_tracks`.
+    Raises FieldError for a clip that has a cut or a single frame. Warns of one that is still,
+    flickers, or can be followed in part only.
+    """
+    _check_given("extract_motion_field", clip, Clip, "a Clip, as read_video gives one")
+    return field_of(clip.frames, flow, clip.path.stem)
 
 
 def transfer_motion(
@@ -114,7 +132,8 @@ def transfer_motion(
     said |= {"container": clip.container, "reader": clip.reader}
     source = Provenance(clip.path.stem, clip.sha256, prompt, negative_prompt, seed, **said)
     words = words_of(backbone, motion_guidance.signal, [source])
-    state = motion_guidance.start(backbone, size, [source.clip], [seed])
+    fields = [extract_motion_field(clip)] if motion_guidance.follows else []
+    state = motion_guidance.start(backbone, size, [source.clip], [seed], fields)
     seen_with = reference_prompt(motion_guidance.signal, source)
     text, negative, seen = backbone.embed([prompt, negative_prompt, seen_with]).split(1)
     latents = backbone.encode(clip.frames[None])
@@ -130,7 +149,7 @@ def transfer_motion(
 
 def inject_motion(
     backbone: Model,
-    entry: BankEntry,
+    motion: AnyEntry | MotionField,
     prompt: str,
     *,
     seed: int = 0,
@@ -138,33 +157,48 @@ def inject_motion(
     steps: int | None = None,
     guidance_scale: float | None = None,
     guidance_kind: GuidanceKind | None = None,
-    injection_blocks: Sequence[int] = (),
+    size: VideoSize | None = None,
     strength: float = 1.0,
+    passes: Passes | None = None,
+    motion_scale: float | None = None,
+    injection_blocks: Sequence[int] = (),
+    window: float | tuple[int, int] | None = None,
+    noise_share: float | None = None,
 ) -> Tensor:
-    """A new video of what the prompt says, with the motion of a bank entry: uint8 (T, C, Y, X) on
-    the CPU. The entry's clip is not needed.
+    """A new video of what the prompt says, with the motion of a bank entry or of a motion field:
+    uint8 (T, C, Y, X) on the CPU. The clip is not needed.
 
-    `negative_prompt`, `steps`, `guidance_scale` and `guidance_kind` default to the entry's values.
-    With another number of steps, each step uses the entry's nearest one. `strength` scales the
-    motion: 1 is the motion as it was optimised, 0 none of it. The blocks of `injection_blocks` take
-    their keys and values from the entry's reference latents. Raises EntryError where the entry does
-    not fit the backbone.
+    Arguments that are None take the entry's values, or for a field those recommended for the
+    backbone. With another number of steps, each step uses an optimised entry's nearest one. A field
+    is spread over the frames of the `size`. `strength` scales the motion: 1 is the motion as it is,
+    0 none of it. It acts in `passes` of the prompt's guidance, both or conditional; `motion_scale`
+    scales it apart from the prompt, by a third pass. The blocks of `injection_blocks` take their
+    keys and values from the entry's reference latents. Tokens follow a field in `window`, a
+    fraction of the steps or their (start, stop), and `noise_share` of the initial noise's variance
+    moves along it. Raises EntryError where the entry does not fit the backbone.
 
     VAE and text encoder stay loaded for the next video. Where memory is short, free them between
     two videos with `backbone.release_encoders()`.
     """
     # the entry is checked before anything is loaded for it
-    control = entry_control(backbone, entry, injection_blocks, strength)
-    metadata = entry.metadata
-    schedule = backbone.schedule(
-        _or(steps, metadata.steps),
-        _or(guidance_scale, metadata.guidance_scale),
-        cast(GuidanceKind, _or(guidance_kind, metadata.guidance)),
+    how = Injection(
+        strength=strength,
+        passes=passes,
+        motion_scale=motion_scale,
+        injection_blocks=injection_blocks,
+        window=window,
+        noise_share=noise_share,
     )
-    negative_prompt = _or(negative_prompt, metadata.negative_prompt)
+    ready = injected(backbone, motion, how, size)
+    schedule = backbone.schedule(
+        _or(steps, ready.steps),
+        _or(guidance_scale, ready.guidance_scale),
+        guidance_kind or ready.guidance,
+    )
+    negative_prompt = _or(negative_prompt, ready.negative_prompt)
     text, negative = backbone.embed([prompt, negative_prompt]).split(1)
-    state = start(backbone, VideoSize(*metadata.size), [prompt], [seed])
-    state = sample(backbone, schedule, Prompt(text, negative), state, control)
+    state = start(backbone, ready.size, [prompt], [seed])
+    state = sample(backbone, schedule, Prompt(text, negative), state, ready.control)
     return backbone.decode(state.latents)[0].cpu()
 
 

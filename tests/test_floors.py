@@ -29,7 +29,7 @@ FLOORS = {
     ),
     1: ("ditflow.motion", "ditflow.models", "ditflow.video", "ditflow.fields"),
     2: ("ditflow.sampling", "ditflow.bank"),
-    3: ("ditflow.compatibility", "ditflow.metrics", "ditflow.visual"),
+    3: ("ditflow.compatibility", "ditflow.provenance", "ditflow.metrics", "ditflow.visual"),
     4: ("ditflow.transfer",),
     5: ("datamodules",),
     6: ("trainers.progress", "trainers.parser_errors", "trainers.extras"),

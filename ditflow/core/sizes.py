@@ -95,6 +95,12 @@ class Compression:
         groups = (alone + self.time * group + middle for group in range(count - alone))
         return (0.0,) * alone + tuple(min(time, frames - 1.0) for time in groups)
 
+    def token_times(self, frames: int) -> tuple[float, ...]:
+        """When each row of tokens of a video is: the mean of the latent frames that it spans."""
+        times = self.latent_times(frames)
+        spans = (times[i : i + self.patch_time] for i in range(0, len(times), self.patch_time))
+        return tuple(sum(span) / len(span) for span in spans if len(span) == self.patch_time)
+
     def latent_shape(self, size: VideoSize) -> tuple[int, int, int, int]:
         """Shape (F, C, Hl, Wl) of the latents of a video.
 

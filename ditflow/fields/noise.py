@@ -1,55 +1,81 @@
-"""Initial noise that moves along: the first frame's, carried to where its content goes."""
+"""Initial noise that moves along: what content was drawn with, it keeps wherever it goes."""
 
-# B batch, F latent frames, C channels, Hl Wl latent rows and columns
+# F latent frames, C channels, H W latent rows and columns, S = H*W cells, M cells of the canvas
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from ditflow.fields.field import cell_places
+from ditflow.core.sizes import Compression, VideoSize
+from ditflow.fields.field import MotionField, cell_places
+
+AROUND = 1  # frames of room on each side of the first, for content that enters later
+
+
+def on_latents(fields: Sequence[MotionField], compression: Compression, size: VideoSize) -> Tensor:
+    """Displacements (B, F, 2, H, W) of fields on the latents of a video."""
+    _, _, *cells = compression.latent_shape(size)
+    times, frames = compression.latent_times(size.frames), size.frames
+    moved = [field.resampled(times, (cells[0], cells[1]), frames).displacement for field in fields]
+    return torch.stack(moved)
 
 
 def carried(noise: Tensor, displacement: Tensor, share: float) -> Tensor:
-    """Noise (F, C, Hl, Wl) with a share of the first frame's, carried along (F, 2, Hl, Wl).
+    """Noise (F, C, H, W) of which a share moves along displacements (F, 2, H, W), in frames.
 
-    Each cell takes the noise of the cell that its content was in: sqrt(share) of it and
-    sqrt(1 - share) of its own. No cell of the first frame is used twice in one frame, and where the
-    content came from outside a cell keeps its own noise. So each frame stays standard normal, cell
-    by cell and between cells; only what frames have in common follows the motion. A share of 0
-    gives the same noise bit for bit.
+    Content brings the noise of the cell in which it was first seen: in the first frame, or where it
+    enters. Its variance is `share` of a cell's, and the rest is the cell's own. Where content
+    spreads over several cells they share its noise as their mean, as in "How I Warped Your Noise"
+    (Chang et al., ICLR 2024). So each frame stays standard normal, cell by cell and between cells:
+    only what frames have in common follows the motion. A share of 0 gives the same noise bit for
+    bit. Raises ValueError for a share beyond 0 to 1.
     """
-    if not 0 <= share <= 1:
-        raise ValueError(f"noise_share is {share:g}, but it is a share from 0 to 1.")
+    check_share(share)
     if share == 0:
         return noise
-    index, used = sources_of(displacement)
-    first = noise[:1].expand_as(noise).flatten(-2)
-    taken = first.gather(-1, index[:, None].expand(-1, noise.shape[1], -1)).view_as(noise)
-    mixed = share**0.5 * taken + (1 - share) ** 0.5 * noise
-    used = used.view(len(noise), 1, *noise.shape[-2:]).clone()
-    used[0] = False
-    return torch.where(used, mixed, noise)
+    frames = noise.flatten(2)  # (F, C, S)
+    cells, on_canvas, size = canvas_cells(displacement)
+    canvas, seen = frames.new_zeros(noise.shape[1], size), cells.new_zeros(size, dtype=torch.bool)
+    moved = []
+    for own, cell, inside in zip(frames, cells, on_canvas, strict=True):
+        known = inside & seen[cell]
+        moved.append(torch.where(known, _mixed(own, canvas, cell, known, share), own))
+        new = inside & ~known
+        canvas[:, cell[new]], seen[cell[new]] = own[:, new], True
+    return torch.stack(moved).view_as(noise)
 
 
-def sources_of(displacement: Tensor) -> tuple[Tensor, Tensor]:
-    """The cell of the first frame that each cell comes from, and whether it has it for itself.
+def check_share(share: float) -> None:
+    """Raise ValueError for a share of the noise beyond 0 to 1."""
+    if not 0 <= share <= 1:
+        raise ValueError(f"noise_share is {share:g}, but it is a share from 0 to 1.")
 
-    Both are (F, Hl*Wl). Of several cells that come from one, the one closest to it has it.
+
+def canvas_cells(displacement: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Where each cell's content was, on a canvas around the first frame.
+
+    Gives indices of cells (F, S), whether they are on it (F, S), and how many cells M it has.
     """
-    frames, _, rows, columns = displacement.shape
+    rows, columns = displacement.shape[-2:]
     sides = displacement.new_tensor([columns, rows])[:, None, None]
-    exact = (cell_places(rows, columns, displacement.device) + displacement) * sides - 0.5
-    nearest = exact.round()
-    distance = (exact - nearest).square().sum(1).flatten(1)
-    limits = displacement.new_tensor([columns - 1, rows - 1])[:, None, None]
-    inside = ((nearest >= 0) & (nearest <= limits)).all(1).flatten(1)
-    x, y = nearest.clamp(min=0).minimum(limits).long().unbind(1)
-    index = (y * columns + x).flatten(1)
-    order = distance.where(inside, torch.inf).argsort(dim=1, stable=True)
-    ranked, rank = index.gather(1, order), torch.arange(index.shape[1], device=index.device)
-    rank = rank.expand_as(ranked)
-    first = torch.full_like(index, index.shape[1]).scatter_reduce(1, ranked, rank, "amin")
-    has = first.gather(1, ranked) == rank
-    used = torch.zeros_like(inside).scatter(1, order, has)
-    return index, used & inside
+    places = (cell_places(rows, columns, displacement.device) + displacement) * sides - 0.5
+    x, y = (places.round().long() + AROUND * sides.long()).unbind(1)
+    width, height = (1 + 2 * AROUND) * columns, (1 + 2 * AROUND) * rows
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    cells = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
+    return cells.flatten(1), inside.flatten(1), height * width
+
+
+def _mixed(own: Tensor, canvas: Tensor, cell: Tensor, known: Tensor, share: float) -> Tensor:
+    """Noise (C, S) whose mean over the cells of one content is partly that of the canvas (C, M)."""
+    index = cell.expand_as(own)
+    count = known.new_zeros(canvas.shape[1], dtype=own.dtype).scatter_add(0, cell, known.to(own))
+    total = torch.zeros_like(canvas).scatter_add(1, index, own * known)
+    number = count[cell].clamp(min=1)
+    mean = total[:, cell] / number
+    brought = canvas[:, cell] * (share / number) ** 0.5
+    mixed: Tensor = own - mean + brought + (1 - share) ** 0.5 * mean
+    return mixed

@@ -9,10 +9,21 @@ et al., 2505.13344), which uses it to begin an optimisation.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from ditflow.core.sizes import TokenGrid
+from ditflow.core.sizes import Compression, TokenGrid, VideoSize
+from ditflow.fields.field import MotionField
+
+
+def on_tokens(fields: Sequence[MotionField], compression: Compression, size: VideoSize) -> Tensor:
+    """Displacements (B, F, 2, H, W) of fields on the tokens of a video."""
+    grid, times = compression.grid(size), compression.token_times(size.frames)
+    cells = (grid.height, grid.width)
+    moved = [field.resampled(times, cells, size.frames).displacement for field in fields]
+    return torch.stack(moved)
 
 
 def displaced(stock: Tensor, displacement: Tensor, amount: float = 1.0) -> Tensor:

@@ -9,13 +9,18 @@ from typing import Any, Literal, get_args
 
 from ditflow.core.schedule import DenoisingSchedule, GuidanceWindow
 from ditflow.core.sizes import VideoSize
+from ditflow.fields.field import MotionField
+from ditflow.fields.noise import check_share, on_latents
+from ditflow.fields.positions import displaced, on_tokens
 from ditflow.models.base import Model, ModelError, ModelSpec
 from ditflow.motion.base import MotionSignal
+from ditflow.sampling.placement import Passes
 from ditflow.sampling.reference import seen_at
-from ditflow.sampling.state import State, start
+from ditflow.sampling.state import State, carry, start
 from ditflow.sampling.variables import VARIABLES, Variable
 
 Update = Literal["adam", "sgd", "score"]
+Begin = Literal["own", "field"]
 PROJECTIONS = 1 / 6  # of a block's work: two of its products with E x E weights out of 12
 
 
@@ -27,6 +32,9 @@ class MotionGuidance:
     goes from its first to its last value over the window, in units of the variable (`adam`) or as a
     factor of the gradient (`sgd`, `score`). In the window, keys and values of `injection_blocks`
     come from the reference. Without a `signal` nothing is optimised. `checkpointing` saves memory.
+    Optimised positions act in `passes` of the prompt's guidance. They begin at the model's `own`
+    places or where the clip's `field` puts them, and `noise_share` of the initial noise moves along
+    that field.
 
     The update `score` takes one gradient at the latents. It subtracts it from the latents after the
     scheduler's step, times the noise of both levels: MotionClone (Ling et al., 2406.05338,
@@ -44,6 +52,9 @@ class MotionGuidance:
     injection_blocks: tuple[int, ...] = (0,)
     checkpointing: bool = False
     update: Update = "adam"
+    passes: Passes = "both"
+    begin: Begin = "own"
+    noise_share: float = 0.0
 
     def __post_init__(self) -> None:
         if self.variable not in VARIABLES:
@@ -62,6 +73,13 @@ class MotionGuidance:
         if self.update not in get_args(Update):
             known = ", ".join(get_args(Update))
             raise ValueError(f"unknown update {self.update!r}: it is one of {known}.")
+        check_share(self.noise_share)
+        if self.passes not in get_args(Passes):
+            known = ", ".join(get_args(Passes))
+            raise ValueError(f"unknown passes {self.passes!r}: it is one of {known}.")
+        if self.begin not in get_args(Begin):
+            known = ", ".join(get_args(Begin))
+            raise ValueError(f"unknown begin {self.begin!r}: it is one of {known}.")
         if self.update == "score" and (self.variable, self.inner_steps) != ("latents", 1):
             given = f"variable {self.variable!r} and inner_steps={self.inner_steps}"
             raise ValueError(
@@ -92,12 +110,30 @@ class MotionGuidance:
                 )
         return GuidanceWindow.of(self.window, steps)
 
+    @property
+    def follows(self) -> bool:
+        """Whether the clips' motion fields are needed."""
+        return self.begin == "field" or self.noise_share > 0
+
     def start(
-        self, model: Model, size: VideoSize, names: Sequence[str], seeds: Sequence[int]
+        self,
+        model: Model,
+        size: VideoSize,
+        names: Sequence[str],
+        seeds: Sequence[int],
+        fields: Sequence[MotionField] = (),
     ) -> State:
-        """Before the first step: noise for each clip, the variable at the model's own positions."""
-        state = start(model, size, names, seeds)
-        return replace(state, parameter=self.kind.start(model, state.noise).parameter)
+        """Before the first step: noise for each clip, and the variable where it begins.
+
+        `fields` are the clips', where the guidance `follows` them.
+        """
+        state, places, compression = start(model, size, names, seeds), None, model.spec.compression
+        if self.noise_share:
+            state = carry(state, on_latents(fields, compression, size), self.noise_share)
+        if self.begin == "field":
+            moved = on_tokens(fields, compression, size).to(model.device)
+            places = displaced(model.positions(compression.grid(size)), moved)
+        return replace(state, parameter=self.kind.start(model, state.noise, places).parameter)
 
     def forward_equivalents(self, schedule: DenoisingSchedule, spec: ModelSpec) -> float:
         """What a video costs, in forward passes of one sample through the whole transformer.

@@ -1,19 +1,24 @@
-"""The motion of a bank entry, put into a generation through its positions."""
+"""Motion put into a generation through its positions: a bank entry's, or a motion field."""
 
-# G guided steps, B batch
+# G guided steps, B batch (b: 1 or B), F latent frames or token times, H W token rows and columns,
+# Hl Wl latent rows and columns
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from ditflow.core.positions import Positions
-from ditflow.core.schedule import Step
+from ditflow.core.schedule import GuidanceWindow, Step
+from ditflow.core.sizes import VideoSize
+from ditflow.fields.field import MotionField
+from ditflow.fields.noise import check_share, on_latents
+from ditflow.fields.positions import displaced, on_tokens
 from ditflow.models.base import Model
-from ditflow.sampling.control import Control, GuidedSteps, Inputs, Prompt
-from ditflow.sampling.state import State
+from ditflow.sampling.control import Control, Controls, GuidedSteps, Inputs, Prompt
+from ditflow.sampling.placement import Placement, placed
+from ditflow.sampling.state import State, carry
 from ditflow.sampling.variables import Variable
 
 
@@ -21,18 +26,13 @@ from ditflow.sampling.variables import Variable
 class Inject(Control):
     """In each guided step, the parameter that was optimised at it.
 
-    `parameters` (G, ...) are those of a `variable`. `strength` 1 takes them as they are, 0 is the
-    model's own positions, and in between is in between.
+    `parameters` (G, ...) are those of a `variable`.
     """
 
     variable: type[Variable]
     parameters: Tensor
     guided: GuidedSteps
-    strength: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not math.isfinite(self.strength):
-            raise ValueError(f"strength is {self.strength}, but it must be a finite number.")
+    placement: Placement = Placement(passes="both")
 
     def before(
         self, model: Model, step: Step, prompt: Prompt, state: State, inputs: Inputs
@@ -42,11 +42,81 @@ class Inject(Control):
             return state, inputs
         parameter = self.parameters[index].to(inputs.latents)
         parameter = parameter.expand(len(inputs.latents), *parameter.shape)
-        if self.strength != 1:
-            own = self.variable.initial(model, inputs.latents)
-            parameter = own + self.strength * (parameter - own)
         variable = self.variable.at(model, parameter)
-        latents = variable.latents(inputs.latents)
-        return state, replace(
-            inputs, latents=latents, positions=Positions.everywhere(variable.position)
+        own = self.variable.initial(model, inputs.latents)
+        positions = placed(variable, own, self.placement, step)
+        latents = variable.towards(own, self.placement.strength).latents(inputs.latents)
+        return state, replace(inputs, latents=latents, positions=positions)
+
+
+@dataclass(frozen=True)
+class Follow(Control):
+    """In the guided steps, each token is at the place where its content was at the start.
+
+    `displacement` (b, F, 2, H, W) is a motion field's on the token grid. `window` is the guided
+    fraction of the steps, or their (start, stop).
+    """
+
+    displacement: Tensor
+    window: float | tuple[int, int]
+    placement: Placement = Placement()
+
+    def before(
+        self, model: Model, step: Step, prompt: Prompt, state: State, inputs: Inputs
+    ) -> tuple[State, Inputs]:
+        if not GuidanceWindow.of(self.window, step.steps).covers(step):
+            return state, inputs
+        stock = model.positions(model.spec.compression.grid_of(inputs.latents))
+        displacement = self.displacement.to(stock)
+
+        def place(amount: float) -> Tensor:
+            return model.position_at(displaced(stock, displacement, amount))
+
+        return state, replace(inputs, positions=self.placement.positions(place, step))
+
+
+@dataclass(frozen=True)
+class CarriedNoise(Control):
+    """Before the first step, the initial noise of the first frame moves along.
+
+    `displacement` (b, F, 2, Hl, Wl) is a motion field's on the latents; `share` as for
+    `ditflow.fields.noise.carried`.
+    """
+
+    displacement: Tensor
+    share: float
+
+    def before(
+        self, model: Model, step: Step, prompt: Prompt, state: State, inputs: Inputs
+    ) -> tuple[State, Inputs]:
+        if step.index:
+            return state, inputs
+        state = carry(state, self.displacement, self.share)
+        return state, replace(inputs, latents=state.latents)
+
+
+@dataclass(frozen=True)
+class Instant:
+    """How a motion field moves a generation.
+
+    `window` is the fraction of the steps in which tokens follow it, or their (start, stop).
+    `noise_share` of the initial noise's variance moves along; 0 leaves the noise as it is.
+    """
+
+    window: float | tuple[int, int] = 0.8
+    noise_share: float = 0.5
+    placement: Placement = Placement()
+
+    def control(self, model: Model, size: VideoSize, fields: Sequence[MotionField]) -> Control:
+        """The control of a generation of that size, a field for each clip.
+
+        Raises ValueError for a noise share beyond 0 to 1.
+        """
+        check_share(self.noise_share)
+        compression = model.spec.compression
+        return Controls(
+            (
+                CarriedNoise(on_latents(fields, compression, size), self.noise_share),
+                Follow(on_tokens(fields, compression, size), self.window, self.placement),
+            )
         )

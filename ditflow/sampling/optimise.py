@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ditflow.core.positions import Positions
 from ditflow.core.schedule import DenoisingSchedule, Step
 from ditflow.models.base import Model
 from ditflow.sampling.control import Control, Controls, GuidedSteps, Inputs, Prompt
 from ditflow.sampling.guidance import MotionGuidance
 from ditflow.sampling.key_value import ReferenceKeyValue
+from ditflow.sampling.placement import Placement, placed
 from ditflow.sampling.reference import Reference, motion_of
 from ditflow.sampling.state import State
 from ditflow.sampling.variables import Variable
@@ -77,10 +77,11 @@ class Optimise(Control):
             history=(*state.history, variable.parameter.cpu()),
             losses=(*state.losses, losses.cpu()),
         )
+        own = guidance.kind.initial(model, inputs.latents)
         return state, replace(
             inputs,
             latents=variable.latents(inputs.latents),
-            positions=Positions.everywhere(variable.position),
+            positions=placed(variable, own, Placement(guidance.passes), step),
             correction=correction,
         )
 

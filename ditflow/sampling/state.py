@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
 from torch import Tensor
 
 from ditflow.core.sizes import VideoSize
+from ditflow.fields.noise import carried
 from ditflow.models.base import Model
 
 CURRENT = ("latents", "noise", "parameter", "previous_x0")  # what the next step needs
@@ -81,6 +82,14 @@ def start(model: Model, size: VideoSize, names: Sequence[str], seeds: Sequence[i
     generators = [clip_generator(name, seed) for name, seed in zip(names, seeds, strict=True)]
     shape = model.spec.compression.latent_shape(size)
     return State.begin(initial_noise(shape, generators, model.device), generators)
+
+
+def carry(state: State, displacement: Tensor, share: float) -> State:
+    """The first state with a share of its noise moved along fields (b, F, 2, Hl, Wl)."""
+    moved = displacement.to(state.noise).expand(len(state.noise), -1, -1, -1, -1)
+    pairs = zip(state.noise, moved, strict=True)
+    noise = torch.stack([carried(own, along, share) for own, along in pairs])
+    return replace(state, noise=noise, latents=noise)
 
 
 def clip_generator(name: str, seed: int) -> torch.Generator:

@@ -30,12 +30,12 @@ class Variable(ABC):
     needs: ClassVar[str | None]  # positions that the backbone must have
 
     @classmethod
-    def start(cls, backbone: Model, latents: Tensor) -> Self:
-        """At the given latents and the model's own positions, one row for each clip. Raises
-        ModelError where the model has no such positions.
+    def start(cls, backbone: Model, latents: Tensor, places: Tensor | None = None) -> Self:
+        """At the given latents and places (see `initial`), one row for each clip. Raises ModelError
+        where the model has no such positions.
         """
         cls.check(backbone)
-        return cls.at(backbone, cls.initial(backbone, latents))
+        return cls.at(backbone, cls.initial(backbone, latents, places))
 
     @classmethod
     def check(cls, backbone: Model) -> None:
@@ -57,12 +57,18 @@ class Variable(ABC):
 
     @classmethod
     @abstractmethod
-    def initial(cls, backbone: Model, latents: Tensor) -> Tensor:
-        """The parameter (B, ...) to start from."""
+    def initial(cls, backbone: Model, latents: Tensor, places: Tensor | None = None) -> Tensor:
+        """The parameter (B, ...) to start from: with tokens at places (b, N, 3) of (t, y, x), or
+        where the model puts them.
+        """
 
     def replaced(self, parameter: Tensor) -> Self:
         """The same variable at another value; differentiable in it."""
         return replace(self, parameter=parameter)
+
+    def towards(self, own: Tensor, amount: float) -> Self:
+        """So much of the way from the model's own parameter to this one; 1 is this one."""
+        return self if amount == 1 else self.replaced(own + amount * (self.parameter - own))
 
     def carried(self, latents: Tensor) -> Self:
         """The variable that the next guided step starts from, given the sampler's `latents`."""
@@ -87,7 +93,7 @@ class LatentVariable(Variable):
     kind, needs = "latents", None
 
     @classmethod
-    def initial(cls, backbone: Model, latents: Tensor) -> Tensor:
+    def initial(cls, backbone: Model, latents: Tensor, places: Tensor | None = None) -> Tensor:
         return latents
 
     def carried(self, latents: Tensor) -> Self:
@@ -106,10 +112,8 @@ class RotaryTables(Variable):
     kind, needs = "rotary_tables", "rotary"
 
     @classmethod
-    def initial(cls, backbone: Model, latents: Tensor) -> Tensor:
-        return backbone.stock_position(backbone.spec.compression.grid_of(latents)).repeat(
-            len(latents), 1, 1, 1, 1
-        )
+    def initial(cls, backbone: Model, latents: Tensor, places: Tensor | None = None) -> Tensor:
+        return backbone.position_at(_places(backbone, latents, places))
 
     @property
     def position(self) -> Tensor:
@@ -130,10 +134,8 @@ class RotaryPositions(Variable):
         return cls(parameter, backbone.tables)
 
     @classmethod
-    def initial(cls, backbone: Model, latents: Tensor) -> Tensor:
-        return backbone.positions(backbone.spec.compression.grid_of(latents)).repeat(
-            len(latents), 2, 1, 1
-        )
+    def initial(cls, backbone: Model, latents: Tensor, places: Tensor | None = None) -> Tensor:
+        return _places(backbone, latents, places)[:, None].repeat(1, 2, 1, 1)
 
     @property
     def position(self) -> Tensor:
@@ -147,14 +149,19 @@ class SinusoidalTable(Variable):
     kind, needs = "sinusoidal", "sinusoidal"
 
     @classmethod
-    def initial(cls, backbone: Model, latents: Tensor) -> Tensor:
-        return backbone.stock_position(backbone.spec.compression.grid_of(latents)).repeat(
-            len(latents), 1, 1
-        )
+    def initial(cls, backbone: Model, latents: Tensor, places: Tensor | None = None) -> Tensor:
+        return backbone.position_at(_places(backbone, latents, places))
 
     @property
     def position(self) -> Tensor:
         return self.parameter
+
+
+def _places(backbone: Model, latents: Tensor, places: Tensor | None) -> Tensor:
+    """Places (B, N, 3) of the tokens of latents, a row a clip."""
+    if places is None:
+        places = backbone.positions(backbone.spec.compression.grid_of(latents))
+    return places.expand(len(latents), -1, -1)
 
 
 VARIABLES: dict[str, type[Variable]] = {

@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 
 from ditflow.bank import MotionBank
-from ditflow.compatibility import entry_control
+from ditflow.compatibility import Injection, entry_control
 from ditflow.core.sizes import VideoSize
 from ditflow.models import Model, load_backbone
 from ditflow.sampling.control import NOTHING, Control
@@ -55,7 +55,7 @@ def test_entries_inject_as_they_did(name: str) -> None:
     check(name, latents_of(model, entry_control(model, entry), 6, scale))
     check(f"{name}-steps9", latents_of(model, entry_control(model, entry), 9, scale))
     if entry.reference_latents is not None:
-        control = entry_control(model, entry, injection_blocks=(0, 2))
+        control = entry_control(model, entry, Injection(injection_blocks=(0, 2)))
         check(f"{name}-keys", latents_of(model, control, 6, scale))
 
 

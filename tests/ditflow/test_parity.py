@@ -20,13 +20,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ditflow.compatibility import Provenance, entries_of, entry_control
+from ditflow.compatibility import Injection, entry_control
 from ditflow.core.schedule import GuidanceWindow
 from ditflow.core.sizes import VideoSize
 from ditflow.metrics import Tracks, motion_fidelity
 from ditflow.metrics.motion_fidelity import published_similarity
 from ditflow.models.cogvideox import CogVideoX, CogVideoXEncoders
 from ditflow.motion import AttentionMotionFlow, MotionFeature, MotionSignal, SpatialMarginalMean
+from ditflow.provenance import Provenance, entries_of
 from ditflow.sampling.guidance import MotionGuidance
 from ditflow.sampling.recipe import Recipe
 from ditflow.sampling.reference import reference_motion
@@ -84,7 +85,8 @@ def published(family: str) -> tuple[CogVideoX, dict[str, Tensor]]:
         scheduler,
         CogVideoXEncoders("", spec.text_tokens, torch.device("cpu"), torch.float32),
     )
-    backbone.positions = lambda grid: PUBLISHED_POSITIONS
+    if family == "5b":
+        backbone.positions = lambda grid: PUBLISHED_POSITIONS
     return backbone, tensors
 
 
@@ -235,7 +237,9 @@ def test_zero_shot_run(run: str, variable: str) -> None:
     generators, seen = [torch.Generator().manual_seed(1)], []
     advance = backbone.advance
     backbone.advance = lambda *arguments: seen.append(advance(*arguments)) or seen[-1]
-    control = entry_control(backbone, entry, settings["injection_blocks"])
+    control = entry_control(
+        backbone, entry, Injection(injection_blocks=settings["injection_blocks"])
+    )
     prompt = inputs["emb_target"], inputs["emb_negative"]
     sampled(backbone, schedule, noise, *prompt, generators, control)
     for index, (latents, _) in enumerate(seen):

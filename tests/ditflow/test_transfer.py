@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from ditflow.bank import BankEntry, EntryError
-from ditflow.compatibility import Provenance, check_entry, entries_of, entry_control
+from ditflow.compatibility import Injection, check_entry, entry_control
 from ditflow.core.schedule import GuidanceWindow
 from ditflow.models import ModelError, load_backbone
 from ditflow.motion import AttentionMotionFlow
+from ditflow.provenance import Provenance, entries_of
 from ditflow.sampling.guidance import MotionGuidance
 from ditflow.sampling.recipe import Recipe
 from ditflow.sampling.state import clip_generator, initial_noise
@@ -174,7 +175,7 @@ def test_injection_in_a_batch_is_injection_one_by_one(kind: str, variable: str) 
         text,
         negative,
         generators,
-        control=entry_control(backbone, entry, [0]),
+        control=entry_control(backbone, entry, Injection(injection_blocks=[0])),
     )
     for row, name in enumerate("ab"):
         one = [clip_generator(name, 0)]
@@ -185,7 +186,7 @@ def test_injection_in_a_batch_is_injection_one_by_one(kind: str, variable: str) 
             text,
             negative,
             one,
-            control=entry_control(backbone, entry, [0]),
+            control=entry_control(backbone, entry, Injection(injection_blocks=[0])),
         )
         assert_same_clip(backbone, alone[0], together[row])
 

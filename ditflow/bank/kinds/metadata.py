@@ -41,9 +41,15 @@ FIELDS: dict[str, Check] = CLIP_FIELDS | {
     "dtype": text(64),
     "losses": many(many(number(-1e30, 1e30), 0, 1 << 16), 1, 1 << 16),
     "update": text(64),
+    "passes": text(64),
+    "begin": text(64),
+    "noise_share": number(0, 1),
 }
 LATER: dict[str, Any] = {
     "update": "adam",
+    "passes": "both",
+    "begin": "own",
+    "noise_share": 0.0,
     "caption": "",
     "subject": "",
     "caption_subject": "",
@@ -75,7 +81,9 @@ class EntryMetadata(ClipMetadata):
             learning_rate: first and last of the window.
         inner_steps: updates at each guided step. injection_blocks: whose keys and values came from
             the clip. dtype: of the backbone.
-        update: adam, sgd or score.
+        update: adam, sgd or score. passes: of the prompt's guidance in which it acts, both or
+            conditional. begin: own or field, where positions began. noise_share: of the initial
+            noise, how much moved along the clip's field.
         losses: per guided step, the loss before each inner update.
     """
 
@@ -99,6 +107,9 @@ class EntryMetadata(ClipMetadata):
     dtype: str
     losses: tuple[tuple[float, ...], ...]
     update: str = "adam"
+    passes: str = "both"
+    begin: str = "own"
+    noise_share: float = 0.0
 
     def check_fields(self) -> None:
         start, stop = self.window

@@ -40,6 +40,9 @@ class Recommendation:
         injection_blocks: whose keys and values come from the reference in the window.
         learning_rates: the (first, last) rate of each variable under Adam, and of each other
             update.
+        passes: of the prompt's guidance in which optimised positions act.
+        instant_window: the fraction of the steps in which tokens follow a motion field.
+        noise_share: how much of the initial noise moves along a motion field.
     """
 
     variable: str
@@ -51,6 +54,9 @@ class Recommendation:
     checkpointing: bool
     injection_blocks: tuple[int, ...]
     learning_rates: Mapping[str, tuple[float, float]]
+    passes: Literal["both", "conditional"] = "both"
+    instant_window: float = 0.8
+    noise_share: float = 0.5
 
     def learning_rate(self, variable: str, update: str) -> tuple[float, float]:
         """The rates for a variable under an update."""

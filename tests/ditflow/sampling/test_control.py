@@ -18,6 +18,7 @@ from ditflow.sampling.guidance import MotionGuidance
 from ditflow.sampling.inject import Inject
 from ditflow.sampling.loop import denoising_step, sample
 from ditflow.sampling.optimise import Optimise
+from ditflow.sampling.placement import Placement
 from ditflow.sampling.reference import reference_motion
 from ditflow.sampling.state import State, start
 from ditflow.sampling.variables import VARIABLES
@@ -44,7 +45,9 @@ def parameters_of(model: Model, variable: str) -> Tensor:
 
 def injected(model: Model, variable: str, strength: float = 1.0) -> Inject:
     guided = GuidedSteps(model.schedule(STEPS), WINDOW)
-    return Inject(VARIABLES[variable], parameters_of(model, variable), guided, strength)
+    return Inject(
+        VARIABLES[variable], parameters_of(model, variable), guided, Placement("both", strength)
+    )
 
 
 def optimised(model: Model) -> Optimise:
@@ -173,4 +176,4 @@ def test_a_generation_goes_on_from_the_middle_bit_by_bit(kind: str) -> None:
 def test_a_strength_that_is_no_number_is_refused(strength: float) -> None:
     guided = GuidedSteps(tiny_backbone("rotary").schedule(2), GuidanceWindow(0, 1))
     with pytest.raises(ValueError, match="strength is .*, but it must be a finite number"):
-        Inject(VARIABLES["latents"], torch.zeros(1, 1), guided, strength)
+        Inject(VARIABLES["latents"], torch.zeros(1, 1), guided, Placement("both", strength))

@@ -1,0 +1,68 @@
+"""Where positions act: in which passes of classifier-free guidance, and how strongly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from torch import Tensor
+
+from ditflow.core.positions import Positions
+from ditflow.core.schedule import Step
+from ditflow.sampling.variables import Variable
+
+Passes = Literal["both", "conditional"]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How much of a motion each pass is given through its positions.
+
+    In `both` passes the prompt's guidance leaves motion as it is: the published form. In the
+    `conditional` pass guidance pushes towards the motion too, and strengthens it as it strengthens
+    the prompt; `balance` evens that out. With a `motion_scale` motion is scaled apart from the
+    prompt, by a third pass. `strength` 1 is the motion as it is, 0 none of it, and in between is in
+    between.
+    """
+
+    passes: Passes = "conditional"
+    strength: float = 1.0
+    motion_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.passes not in get_args(Passes):
+            known = ", ".join(get_args(Passes))
+            raise ValueError(f"unknown passes {self.passes!r}: it is one of {known}.")
+        if not math.isfinite(self.strength):
+            raise ValueError(f"strength is {self.strength}, but it must be a finite number.")
+        if self.motion_scale is not None and not math.isfinite(self.motion_scale):
+            raise ValueError(
+                f"motion_scale is {self.motion_scale}, but it must be a finite number."
+            )
+        if self.motion_scale is not None and self.passes == "both":
+            raise ValueError(
+                "motion_scale sets the conditional pass apart from the others, so it makes no "
+                "sense with passes 'both': leave one of them out."
+            )
+
+    def positions(self, place: Callable[[float], Tensor | None], step: Step) -> Positions:
+        """The positions of a step's passes; `place` gives the position of an amount of motion."""
+        if self.passes == "both":
+            return Positions.everywhere(place(self.strength))
+        if self.motion_scale is not None:
+            return Positions(place(self.strength), motion_scale=self.motion_scale)
+        return Positions(place(self.strength * balance(step.guidance_scale)))
+
+
+def balance(guidance_scale: float) -> float:
+    """How much motion the conditional pass is given, so that what comes out is as fast as asked."""
+    return max(1.5 / max(guidance_scale, 1.0), 0.42)
+
+
+def placed(variable: Variable, own: Tensor, placement: Placement, step: Step) -> Positions:
+    """The positions of a step's passes, from a variable and its parameter at the model's own."""
+    if variable.position is None:
+        return Positions()
+    return placement.positions(lambda amount: variable.towards(own, amount).position, step)
