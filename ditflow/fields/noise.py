@@ -42,7 +42,7 @@ def carried(noise: Tensor, displacement: Tensor, share: float) -> Tensor:
     moved = []
     for own, cell, inside in zip(frames, cells, on_canvas, strict=True):
         known = inside & seen[cell]
-        moved.append(torch.where(known, _mixed(own, canvas, cell, known, share), own))
+        moved.append(_mixed(own, canvas, cell, known, share) if known.any() else own)
         new = inside & ~known
         canvas[:, cell[new]], seen[cell[new]] = own[:, new], True
     return torch.stack(moved).view_as(noise)
@@ -70,12 +70,18 @@ def canvas_cells(displacement: Tensor) -> tuple[Tensor, Tensor, int]:
 
 
 def _mixed(own: Tensor, canvas: Tensor, cell: Tensor, known: Tensor, share: float) -> Tensor:
-    """Noise (C, S) whose mean over the cells of one content is partly that of the canvas (C, M)."""
-    index = cell.expand_as(own)
+    """Noise (C, S) whose mean over the cells of one content is partly that of the canvas (C, M).
+
+    Its mean over the frame, which is its colour, is made of what the mixture leaves out instead.
+    """
     count = known.new_zeros(canvas.shape[1], dtype=own.dtype).scatter_add(0, cell, known.to(own))
-    total = torch.zeros_like(canvas).scatter_add(1, index, own * known)
-    number = count[cell].clamp(min=1)
-    mean = total[:, cell] / number
-    brought = canvas[:, cell] * (share / number) ** 0.5
-    mixed: Tensor = own - mean + brought + (1 - share) ** 0.5 * mean
-    return mixed
+    total = torch.zeros_like(canvas).scatter_add(1, cell.expand_as(own), own * known)
+    number = count[cell].clamp(min=1)  # cells of the same content
+    brought, mean = canvas[:, cell], total[:, cell] / number.sqrt()  # both standard normal
+    taken, left = share**0.5, (1 - share) ** 0.5
+    mixed = own + (taken * brought + left * mean - mean) / number.sqrt()
+    mixed = torch.where(known, mixed, own)
+    other = torch.where(known, (left * brought - taken * mean) / number, 0).sum(1, keepdim=True)
+    contents = (known / number).sum().clamp(min=1)
+    cells = own.shape[1]
+    return mixed - mixed.mean(1, keepdim=True) + other / (contents * cells) ** 0.5

@@ -1,0 +1,219 @@
+"""A motion field in a generation: the tokens follow it, and a share of the noise."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from datamodules.synthetic import World
+from ditflow.bank import EntryError, FieldEntry
+from ditflow.compatibility import check_entry
+from ditflow.core.sizes import VideoSize
+from ditflow.fields.field import FieldSource, MotionField
+from ditflow.fields.noise import on_latents
+from ditflow.fields.positions import displaced, on_tokens
+from ditflow.models import Model
+from ditflow.motion import AttentionMotionFlow
+from ditflow.sampling.control import NOTHING, Control, Inputs, Prompt
+from ditflow.sampling.guidance import MotionGuidance
+from ditflow.sampling.inject import CarriedNoise, Follow, Instant
+from ditflow.sampling.loop import sample
+from ditflow.sampling.placement import Placement
+from ditflow.sampling.state import State, start
+from ditflow.sampling.variables import VARIABLES
+from ditflow.transfer import extract_motion_field, inject_motion, transfer_motion
+from ditflow.video import Clip
+from tests.registry import BACKBONES, PAIRS, SIZE, grid_of, tiny_backbone
+
+STEPS = 4
+PROMPT = Prompt(*torch.randn(2, 1, 16, 32, generator=torch.Generator().manual_seed(1)))
+
+
+def pan(x: float = 0.25, frames: int = SIZE.frames) -> MotionField:
+    """Content that moves to the left by a share x of the frame over the video."""
+    times = torch.arange(0, frames, 2).float()
+    moved = torch.zeros(len(times), 2, 4, 6)
+    moved[:, 0] = (x * times / (frames - 1))[:, None, None]
+    sure, aspect = torch.ones(len(times), 4, 6), SIZE.width / SIZE.height
+    return MotionField(moved, sure, tuple(times.tolist()), frames, aspect, FieldSource("test", "p"))
+
+
+def begun(model: Model, seed: int = 0) -> State:
+    return start(model, SIZE, ["x"], [seed])
+
+
+def generated(model: Model, control: Control = NOTHING, scale: float = 3.0) -> Tensor:
+    return sample(model, model.schedule(STEPS, scale), PROMPT, begun(model), control).latents
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_no_strength_and_no_share_give_the_plain_video_bit_by_bit(kind: str) -> None:
+    model = tiny_backbone(kind)
+    instant = Instant(1.0, 0.0, Placement(strength=0.0))
+    none = generated(model, instant.control(model, SIZE, [pan()]))
+    torch.testing.assert_close(none, generated(model), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_a_field_without_motion_leaves_the_model_its_own_places(kind: str) -> None:
+    model = tiny_backbone(kind)
+    still = Instant(1.0, 0.0).control(model, SIZE, [pan(0.0)])
+    torch.testing.assert_close(generated(model, still), generated(model), rtol=0, atol=0)
+    assert not torch.equal(
+        generated(model, Instant(1.0, 0.0).control(model, SIZE, [pan()])), generated(model)
+    )
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_tokens_that_show_the_same_content_have_the_same_place(kind: str) -> None:
+    """A pan by one token a latent frame: the places of neighbours in neighbouring frames agree."""
+    model = tiny_backbone(kind)
+    grid = grid_of(model)
+    moved = torch.zeros(grid.frames, 2, grid.height, grid.width)
+    moved[:, 0] = torch.arange(grid.frames)[:, None, None] / grid.width
+    places = displaced(model.positions(grid), moved).view(grid.frames, grid.height, grid.width, 3)
+    torch.testing.assert_close(places[1:, :, :-1, 1:], places[:-1, :, 1:, 1:])
+    own = model.positions(grid).view_as(places)
+    torch.testing.assert_close(places[..., 0], own[..., 0], rtol=0, atol=0)  # time stays
+
+
+def test_tokens_follow_in_the_window_alone() -> None:
+    model, state = tiny_backbone("rotary"), begun(tiny_backbone("rotary"))
+    follow = Follow(on_tokens([pan()], model.spec.compression, SIZE), 0.5)
+    for step in model.schedule(STEPS):
+        inputs = Inputs(state.latents)
+        _, given = follow.before(model, step, PROMPT, state, inputs)
+        assert (given is inputs) == (step.index >= 2)
+        assert given.positions.unconditional is None
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_noise_is_carried_before_the_first_step_alone(kind: str) -> None:
+    model = tiny_backbone(kind)
+    moved = on_latents([pan()], model.spec.compression, SIZE)
+    state, schedule = begun(model), model.schedule(STEPS)
+    carried, inputs = CarriedNoise(moved, 0.5).before(
+        model, schedule[0], PROMPT, state, Inputs(state.latents)
+    )
+    assert not torch.equal(carried.noise, state.noise)
+    assert torch.equal(carried.noise, carried.latents) and torch.equal(
+        carried.noise, inputs.latents
+    )
+    torch.testing.assert_close(carried.noise[:, 0], state.noise[:, 0], rtol=0, atol=0)
+    later = CarriedNoise(moved, 0.5).before(model, schedule[1], PROMPT, carried, inputs)
+    assert later == (carried, inputs)
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_a_clip_does_not_depend_on_its_batch(kind: str) -> None:
+    """Noise and positions of one clip are the same beside another field."""
+    model = tiny_backbone(kind)
+    compression = model.spec.compression
+    for on in (on_latents, on_tokens):
+        both = on([pan(), pan(-0.5)], compression, SIZE)
+        torch.testing.assert_close(both[:1], on([pan()], compression, SIZE), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_inject_motion_takes_a_field_and_its_entry(kind: str) -> None:
+    model, field = tiny_backbone(kind), pan()
+    entry = entry_of(field)
+    options = {"seed": 3, "steps": STEPS, "size": SIZE}
+    video = inject_motion(model, field, "a dog", **options)
+    assert video.shape == (SIZE.frames, 3, SIZE.height, SIZE.width)
+    halved = replace(field, displacement=field.displacement.half().float())
+    torch.testing.assert_close(
+        inject_motion(model, entry, "a dog", **options),
+        inject_motion(model, halved, "a dog", **options),
+        rtol=0,
+        atol=0,
+    )
+    assert not torch.equal(inject_motion(model, field, "a dog", strength=0.5, **options), video)
+    assert not torch.equal(inject_motion(model, field, "a dog", noise_share=0.0, **options), video)
+    check_entry(model, entry)
+
+
+def test_a_field_fits_any_size() -> None:
+    model = tiny_backbone("rotary")
+    size = VideoSize(17, 48, 32)
+    video = inject_motion(model, pan(), "a dog", steps=2, size=size)
+    assert video.shape == (17, 3, 48, 32)
+
+
+def test_what_a_field_lacks_is_said() -> None:
+    model = tiny_backbone("rotary")
+    with pytest.raises(EntryError, match="a motion field holds no reference latents"):
+        inject_motion(model, pan(), "a dog", injection_blocks=[0])
+    with pytest.raises(ValueError, match="noise_share is 1.5, but it is a share from 0 to 1"):
+        inject_motion(model, pan(), "a dog", noise_share=1.5)
+    with pytest.raises(ValueError, match="window 2.0 does not fit"):
+        inject_motion(model, pan(), "a dog", steps=2, window=2.0)
+    model.spec = replace(model.spec, position="learned")
+    with pytest.raises(EntryError, match="those of .* are learned. Use a backbone with rotary or"):
+        inject_motion(model, pan(), "a dog")
+
+
+def entry_of(field: MotionField) -> FieldEntry:
+    return FieldEntry.of(
+        field,
+        ditflow="0",
+        clip_sha256="0" * 64,
+        prompt="",
+        negative_prompt="",
+        seed=0,
+        size=(SIZE.frames, SIZE.height, SIZE.width),
+        start=0,
+        stride=1,
+        seconds=0.0,
+        date="2026-01-01T00:00:00+00:00",
+    )
+
+
+@pytest.mark.parametrize(("kind", "name"), PAIRS)
+def test_optimisation_begins_where_the_field_puts_tokens(kind: str, name: str) -> None:
+    model = tiny_backbone(kind)
+    guidance = MotionGuidance(AttentionMotionFlow(2), name, begin="field", noise_share=0.5)
+    state = guidance.start(model, SIZE, ["x"], [0], [pan()])
+    grid, compression = grid_of(model), model.spec.compression
+    moved = on_tokens([pan()], compression, SIZE)
+    places = displaced(model.positions(grid), moved)
+    wanted = VARIABLES[name].initial(model, state.noise, places)
+    torch.testing.assert_close(state.parameter, wanted, rtol=0, atol=0)
+    plain = begun(model)
+    carried = CarriedNoise(on_latents([pan()], compression, SIZE), 0.5)
+    noise = carried.before(model, model.schedule(2)[0], PROMPT, plain, Inputs(plain.noise))[0].noise
+    torch.testing.assert_close(state.noise, noise, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["rotary_positions", "rotary_tables"])
+def test_rates_of_nothing_leave_the_instant_motion(name: str) -> None:
+    """Optimising from the field without a step is injecting the field, but for its keys."""
+    frames = World(SIZE).clip(0, "pan").frames
+    model, clip = tiny_backbone("rotary"), Clip(frames, 8.0, Path("car.mp4"), "0" * 64)
+    guidance = MotionGuidance(
+        AttentionMotionFlow(2),
+        name,
+        window=0.5,
+        learning_rate=(0.0, 0.0),
+        inner_steps=1,
+        injection_blocks=(),
+        passes="conditional",
+        begin="field",
+        noise_share=0.5,
+    )
+    options = {"seed": 3, "steps": STEPS, "guidance_scale": 1.5}
+    made = transfer_motion(model, clip, "a dog", motion_guidance=guidance, **options)
+    metadata = made.entry.metadata
+    assert (metadata.passes, metadata.begin, metadata.noise_share) == ("conditional", "field", 0.5)
+    field = replace(extract_motion_field(clip), source=FieldSource("dis", "car"))
+    state = guidance.start(model, SIZE, ["car"], [3], [field])
+    instant = Instant(0.5, 0.0, Placement("conditional")).control(model, SIZE, [field])
+    text, negative = model.embed(["a dog", made.entry.metadata.negative_prompt]).split(1)
+    schedule = model.schedule(STEPS, 1.5)
+    latents = sample(model, schedule, Prompt(text, negative), state, instant).latents
+    off = (model.decode(latents)[0].float() - made.frames.float()).abs()
+    assert float(off.max()) <= 1  # rounding of a pixel: tables are made of the same places
