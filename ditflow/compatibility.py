@@ -96,7 +96,7 @@ def injected(
     check_field(backbone, how.injection_blocks)
     instant = Instant(
         advice.instant_window if how.window is None else how.window,
-        _or(how.noise_share, advice.noise_share),
+        _or(how.noise_share, advice.instant_noise_share),
         how.placement("conditional"),
     )
     size = _or(size, backbone.spec.size)

@@ -167,7 +167,8 @@ class Bench:
         placed = {
             key: given.pop(key) for key in ("passes", "strength", "motion_scale") if key in given
         }
-        advised = {"window": self.advice.instant_window, "noise_share": self.advice.noise_share}
+        advice = self.advice
+        advised = {"window": advice.instant_window, "noise_share": advice.instant_noise_share}
         instant = Instant(**advised | given, placement=Placement(**placed))
         if row.variant:
             return VARIANTS[row.variant](instant, self.model, self.size, fields)

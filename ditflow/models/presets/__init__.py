@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -41,8 +41,14 @@ class Recommendation:
         learning_rates: the (first, last) rate of each variable under Adam, and of each other
             update.
         passes: of the prompt's guidance in which optimised positions act.
+        begin: where optimised positions begin: at the model's own places, or where the clip's
+            motion field puts them.
+        noise_share: how much of the initial noise moves along the clip's field where motion is
+            optimised, from 0 to 1.
+        inner_steps: updates at each guided step.
         instant_window: the fraction of the steps in which tokens follow a motion field.
-        noise_share: how much of the initial noise moves along a motion field.
+        instant_noise_share: how much of the initial noise moves along a motion field that nothing
+            is optimised for, from 0 to 1.
     """
 
     variable: str
@@ -55,8 +61,11 @@ class Recommendation:
     injection_blocks: tuple[int, ...]
     learning_rates: Mapping[str, tuple[float, float]]
     passes: Literal["both", "conditional"] = "both"
+    begin: Literal["own", "field"] = "own"
+    noise_share: float = 0.0
+    inner_steps: int = 5
     instant_window: float = 0.8
-    noise_share: float = 0.5
+    instant_noise_share: float = 0.5
 
     def learning_rate(self, variable: str, update: str) -> tuple[float, float]:
         """The rates for a variable under an update."""
@@ -118,20 +127,25 @@ def presets() -> tuple[Preset, ...]:
 
 
 def read_preset(file: Path) -> Preset:
-    """A preset from its YAML file. Raises ValueError for a field too many or too few."""
+    """A preset from its YAML file. Raises ValueError for a field too many or too few, and for a
+    value that cannot be.
+    """
     content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    preset = _filled(Preset, content, file.name)
-    if preset.status not in get_args(Status):
+    preset, where = _filled(Preset, content, file.name), f"recommended in {file.name}"
+    advice = _filled(Recommendation, preset.recommended, where)
+    for name in ("noise_share", "instant_window", "instant_noise_share"):
+        if not (isinstance(share := getattr(advice, name), int | float) and 0 <= share <= 1):
+            raise ValueError(f"{where} has the {name} {share!r}: it is a number from 0 to 1.")
+    if not (isinstance(advice.inner_steps, int) and advice.inner_steps > 0):
         raise ValueError(
-            f"{file.name} has the status {preset.status!r}: it is {' or '.join(get_args(Status))}."
+            f"{where} has the inner_steps {advice.inner_steps!r}: it is a whole number from 1 up."
         )
-    advice = _filled(Recommendation, preset.recommended, f"recommended in {file.name}")
     rates = {name: (first, last) for name, (first, last) in advice.learning_rates.items()}
     return replace(preset, recommended=replace(advice, learning_rates=rates))
 
 
 def _filled(kind: type[T], values: Any, where: str) -> T:
-    """A dataclass from a mapping; lists become tuples."""
+    """A dataclass from a mapping; lists become tuples. Literals are checked."""
     assert isinstance(kind, type)
     known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
     if not isinstance(values, dict):
@@ -143,4 +157,10 @@ def _filled(kind: type[T], values: Any, where: str) -> T:
         )
     if missing := sorted(needed - values.keys()):
         raise ValueError(f"{where} lacks the field {missing[0]!r}: add it.")
+    for name, hint in get_type_hints(kind).items():
+        words = get_args(hint)
+        if get_origin(hint) is Literal and name in values and values[name] not in words:
+            raise ValueError(
+                f"{where} has the {name} {values[name]!r}: it is {' or '.join(words)}."
+            )
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

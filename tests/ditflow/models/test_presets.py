@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from typing import get_args
 
 import pytest
-import yaml
 
 from ditflow.models import MODELS, sketch_backbone
 from ditflow.models.presets import presets, read_preset, recommended
@@ -73,10 +73,19 @@ def test_a_family_without_a_preset_has_values_too() -> None:
         ({"status": "guessed"}, "it is published or measured here"),
         ({"recommended": {}}, "recommended in mine.yaml lacks the field 'block'"),
         ({"recommended": 3}, "recommended in mine.yaml is no mapping"),
+        ({"begin": "there"}, "recommended in mine.yaml has the begin 'there': it is own or field"),
+        ({"passes": "all"}, "has the passes 'all': it is both or conditional"),
+        ({"noise_share": 1.5}, "has the noise_share 1.5: it is a number from 0 to 1"),
+        ({"instant_noise_share": "half"}, "has the instant_noise_share 'half': it is a number"),
+        ({"instant_window": -1}, "has the instant_window -1: it is a number from 0 to 1"),
+        ({"inner_steps": 0}, "has the inner_steps 0: it is a whole number from 1 up"),
     ],
 )
 def test_a_wrong_file_is_refused(tmp_path, change, sentence) -> None:
     source = next(iter(presets()))
+    advice = asdict(source.recommended)
+    if change.keys() <= advice.keys():
+        change = {"recommended": advice | change}
     content = {
         "checkpoint": source.checkpoint,
         "model": source.model,
@@ -89,7 +98,7 @@ def test_a_wrong_file_is_refused(tmp_path, change, sentence) -> None:
     } | change
     file = tmp_path / "mine.yaml"
     kept = {key: value for key, value in content.items() if value is not None}
-    file.write_text(yaml.safe_dump(kept))
+    file.write_text(json.dumps(kept))  # which is YAML
     with pytest.raises(ValueError, match=sentence):
         read_preset(file)
 
