@@ -19,6 +19,10 @@ from datamodules.faults import Fail, reported
 from datamodules.manifest import MotionTask
 from datamodules.queue.work_queue import Leg
 from ditflow.core.sizes import VideoSize
+from ditflow.fields.field import MotionField
+from ditflow.fields.sources import field_of
+from ditflow.fields.field import MotionField
+from ditflow.fields.sources import field_of
 from ditflow.motion import Words
 from ditflow.motion.base import MotionSignal
 from ditflow.sampling.reference import reference_prompt, words_of
@@ -35,6 +39,7 @@ class MotionBatch:
         text, negative: Embeddings of the prompts and the negative prompts.
         seen_with: Embeddings of the prompts that the signal looks at the references with.
         words: Places of words in captions and prompts, for a signal that reads them.
+        fields: The clips' motion, for a batch that begins with it.
     """
 
     leg: Leg
@@ -48,6 +53,7 @@ class MotionBatch:
     negative: Tensor  # (B, L, E)
     seen_with: Tensor  # (B, L, E)
     words: Words | None
+    fields: tuple[MotionField, ...] = ()
 
     def to(self, device: torch.device) -> MotionBatch:
         return replace(
@@ -62,10 +68,14 @@ class MotionBatch:
 
 @dataclass(frozen=True)
 class Batching:
-    """Makes the batches of one signal (None: nothing is guided) from one encoding cache."""
+    """Makes the batches of one signal (None: nothing is guided) from one encoding cache.
+
+    `follows` says whether they begin with the motion of the clips.
+    """
 
     clips: EncodingCache
     signal: MotionSignal[Any] | None
+    follows: bool = False
 
     @property
     def makes_entries(self) -> bool:
@@ -101,7 +111,12 @@ class Batching:
                 self._texts(task)
 
     def batch(self, leg: Leg, tasks: Sequence[MotionTask], settings: str) -> MotionBatch:
-        """The batch of a leg. What the cache lacks is encoded now, and the encoders are freed."""
+        """The batch of a leg. What the cache lacks is encoded now, and the encoders are freed.
+
+        Raises FieldError for a clip whose motion is needed and cannot be followed.
+        """
+        follows = self.follows and leg.record is None  # a record holds what came of the motion
+        fields = [field_of(self.clips.read(x).frames, clip=x.name) for x in tasks if follows]
         encoded = [self.clips.clip(task) for task in tasks]
         batch = MotionBatch(
             leg=leg,
@@ -115,6 +130,7 @@ class Batching:
             negative=self.clips.text([task.negative_prompt or "" for task in tasks]),
             seen_with=self.clips.text([reference_prompt(self.signal, task) for task in tasks]),
             words=words_of(self.clips.backbone, self.signal, tasks),
+            fields=tuple(fields),
         )
         self.clips.backbone.release_encoders()
         return batch

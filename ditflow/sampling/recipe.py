@@ -17,8 +17,9 @@ from ditflow.models.presets import recommended
 from ditflow.motion import AttentionMotionFlow, MotionSignal
 from ditflow.motion.base import Words
 from ditflow.sampling.control import Control
-from ditflow.sampling.guidance import MotionGuidance, Update
+from ditflow.sampling.guidance import Begin, MotionGuidance, Update
 from ditflow.sampling.optimise import motion_control
+from ditflow.sampling.placement import Passes
 from ditflow.sampling.reference import reference_motion
 
 T = TypeVar("T")
@@ -101,7 +102,14 @@ class Recipe:
         first, last = guidance.learning_rate
         rates = f"{guidance.inner_steps} updates ({guidance.update}) each at {first:g} to {last:g}"
         where = f"{signal.name} at block {signal.block} in {window}"
-        return f"{name}: {guidance.variable} by {where}, {rates}"
+        said = [f"{name}: {guidance.variable} by {where}", rates]
+        if guidance.passes == "conditional":
+            said.append("in the conditional pass")
+        if guidance.begin == "field":
+            said.append("from the clip's field")
+        if guidance.noise_share:
+            said.append(f"{guidance.noise_share:g} of the noise moves along")
+        return ", ".join(said)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +125,10 @@ class Choices:
     update: Update = "adam"
     window: float | tuple[int, int] | None = None
     learning_rate: tuple[float, float] | None = None
-    inner_steps: int = 5
+    inner_steps: int | None = None
+    passes: Passes | None = None
+    begin: Begin | None = None
+    noise_share: float | None = None
     steps: int | None = None
     guidance_scale: float | None = None
     guidance: GuidanceKind | None = None
@@ -145,15 +156,19 @@ class Choices:
         """How motion is optimised, without a look at whether it fits the model."""
         advice, signal = recommended(backbone.spec), self.signal
         variable = "latents" if signal is None else _or(self.variable, advice.variable)
+        begin = "own" if variable == "latents" else advice.begin  # latents have no places
         return MotionGuidance(
             signal=None if signal is None else signal.placed(advice.block),
             variable=variable,
             window=advice.window if self.window is None else self.window,
             learning_rate=_or(self.learning_rate, advice.learning_rate(variable, self.update)),
-            inner_steps=self.inner_steps,
+            inner_steps=_or(self.inner_steps, advice.inner_steps),
             injection_blocks=_or(self.injection_blocks, advice.injection_blocks),
             checkpointing=_or(self.checkpointing, advice.checkpointing),
             update=self.update,
+            passes=_or(self.passes, advice.passes),
+            begin=_or(self.begin, begin),
+            noise_share=_or(self.noise_share, 0.0 if signal is None else advice.noise_share),
         )
 
 

@@ -10,9 +10,12 @@ from __future__ import annotations
 import torch
 
 from ditflow.bank import EntryMetadata, FieldMetadata
+from ditflow.compatibility import Injection
+from ditflow.core.schedule import GuidanceWindow
 from ditflow.core.sizes import VideoSize
 from ditflow.models import Model
 from ditflow.models.presets import recommended
+from ditflow.sampling.control import GuidedSteps
 from ditflow.sampling.guidance import MotionGuidance
 
 # tensors (n, E) that a block keeps for its backward pass; counted on the embedded backbones: 12.5
@@ -69,6 +72,24 @@ def steps_of(
     if chosen is not None:
         return chosen
     return entry.steps if isinstance(entry, EntryMetadata) else recommended(backbone.spec).steps
+
+
+def passes_of(
+    entry: EntryMetadata | FieldMetadata, backbone: Model, how: Injection, steps: int
+) -> int:
+    """Forward passes of a video with an entry's motion. With a motion scale there is one more in
+    each step in which the entry's positions act.
+    """
+    plain = backbone.spec.passes * steps
+    if how.motion_scale is None:
+        return plain
+    if isinstance(entry, FieldMetadata):
+        advised = recommended(backbone.spec).instant_window
+        return plain + len(GuidanceWindow.of(advised if how.window is None else how.window, steps))
+    if entry.variable == "latents":
+        return plain
+    guided = GuidedSteps(backbone.schedule(entry.steps), GuidanceWindow(*entry.window))
+    return plain + sum(guided.index(step) is not None for step in backbone.schedule(steps))
 
 
 def _tokens(backbone: Model, size: VideoSize) -> int:

@@ -24,11 +24,12 @@ from datamodules.encoding_cache import EncodingCache
 from datamodules.faults import BROKEN, FAILS
 from datamodules.motion_tasks import MotionTaskModule
 from datamodules.queue.generation_queue import Generation
-from ditflow.bank import FieldEntry
+from ditflow.bank import BankEntry
+from ditflow.compatibility import Injection
 from ditflow.core.schedule import GuidanceKind
 from ditflow.models import Model, load_backbone
 from ditflow.motion import MotionSignal
-from ditflow.sampling.guidance import Update
+from ditflow.sampling.guidance import Begin, Update
 from ditflow.sampling.placement import Passes
 from ditflow.sampling.recipe import Choices, Recipe
 from ditflow.sampling.variables import Variable
@@ -42,8 +43,8 @@ from trainers.motion.work import Work, advanced, decoded, resumed
 class MotionOptimization(L.LightningModule):
     """Takes the motion of clips (`fit`) and gives it to new videos (`predict`).
 
-    An option that is None takes the value recommended for the backbone, unless its text says
-    otherwise.
+    An option that is None takes the value recommended for the backbone, or in `predict` that of an
+    optimised entry, unless its text says otherwise.
 
     Args:
         backbone: The video model: the name of a shipped one, a folder in diffusers format, or a
@@ -56,7 +57,8 @@ class MotionOptimization(L.LightningModule):
             out have their published values.
         block: The transformer block that the signal reads, counted from 0.
         window: The denoising steps that are guided. Either a fraction from 0 to 1, counted from the
-            first step, or the index of the first guided step and of the first one after them.
+            first step, or the index of the first guided step and of the first one after them. In
+            `predict`, the steps in which tokens follow a field.
         learning_rate: Two learning rates, from 0 up, in units of the variable. The rate goes from
             the first one, at the first guided step, towards the second one.
         inner_steps: Updates at each guided step, at least 1.
@@ -70,10 +72,12 @@ class MotionOptimization(L.LightningModule):
         injection_blocks: Blocks, counted from 0, that use the clip's keys and values in the guided
             steps. In `predict`, None means no block.
         strength: How much of an entry's motion `predict` gives to a video: 1 all, 0 none.
-        passes: Which passes of classifier-free guidance have the motion in `predict`: conditional,
-            or both.
+        passes: Which passes of classifier-free guidance have the motion: conditional, or both.
         motion_scale: Scale of the motion in `predict` by a third pass; None is the prompt's.
-        noise_share: How much of the noise moves along with the motion of a field, from 0 to 1.
+        begin: Where optimised positions begin: own, the model's places, or field, where the motion
+            field of the clip puts them.
+        noise_share: How much of the initial noise moves along the field of the clip, from 0 to 1.
+            In `predict` it is for entries that are fields: an optimised one brings its own.
         dtype: Number format of the backbone: float32, bfloat16 or float16. What is optimised is
             always float32.
         gradient_checkpointing: Recompute activations in the backward pass, which takes less memory
@@ -94,15 +98,16 @@ class MotionOptimization(L.LightningModule):
         block: int | None = None,
         window: float | tuple[int, int] | None = None,
         learning_rate: tuple[float, float] | None = None,
-        inner_steps: int = 5,
+        inner_steps: int | None = None,
         update: Update = "adam",
         steps: int | None = None,
         guidance_scale: float | None = None,
         guidance: GuidanceKind | None = None,
         injection_blocks: list[int] | None = None,
-        strength: float | None = None,
+        strength: float = 1.0,
         passes: Passes | None = None,
         motion_scale: float | None = None,
+        begin: Begin | None = None,
         noise_share: float | None = None,
         dtype: str | None = None,
         gradient_checkpointing: bool | None = None,
@@ -119,22 +124,24 @@ class MotionOptimization(L.LightningModule):
                 "without a signal there is no motion to keep, only videos to make: add "
                 "--model.finish true."
             )
+        both = dict(window=window, passes=passes, noise_share=noise_share)
+        blocks = None if injection_blocks is None else tuple(injection_blocks)
         self.choices = Choices(
+            **both,
             variable=variable_kind(variable),
             signal=signal_of(signal, signal_arguments, block),
             update=update,
-            window=window,
             learning_rate=learning_rate,
             inner_steps=inner_steps,
+            begin=begin,
             steps=steps,
             guidance_scale=guidance_scale,
             guidance=guidance,
-            injection_blocks=None if injection_blocks is None else tuple(injection_blocks),
+            injection_blocks=blocks,
             checkpointing=gradient_checkpointing,
         )
-        injection = dict(strength=strength, passes=passes, motion_scale=motion_scale)
-        injection |= dict(noise_share=noise_share)
-        self.injection = {key: value for key, value in injection.items() if value is not None}
+        placed = dict(strength=strength, motion_scale=motion_scale, injection_blocks=blocks or ())
+        self.injection = Injection(**both, **placed)
         self.name, self.number_format = backbone, dtype
         self.keep_reference, self.finish, self.fps = keep_reference, finish, fps
         self.work: Work | None = None
@@ -153,9 +160,7 @@ class MotionOptimization(L.LightningModule):
 
     @property
     def iterations(self) -> int:
-        """Denoising steps of each clip: to the end if its video is wanted, else to the end of the
-        window.
-        """
+        """Denoising steps of each clip: all if its video is wanted, else to the window's end."""
         return len(self.recipe.schedule) if self.finish else self.recipe.window.stop
 
     @property
@@ -167,7 +172,8 @@ class MotionOptimization(L.LightningModule):
         """What a batch is made of: encoded clips and prompts."""
         size = data.size_on(self.backbone.spec.size)
         cache = EncodingCache(data.cache_folder, self.backbone, size, auto=data.frames == "auto")
-        return Batching(cache, self.recipe.guidance.signal)
+        guidance = self.recipe.guidance
+        return Batching(cache, guidance.signal, guidance.follows)
 
     def setup(self, stage: str) -> None:
         check_precision(self.trainer)
@@ -199,14 +205,8 @@ class MotionOptimization(L.LightningModule):
             failure = error.with_traceback(None)  # whose frames would keep the batch's memory
         else:
             if self.recipe.guided.covers(self.recipe.schedule[step]):
-                self.log(
-                    "loss",
-                    self.work.state.losses[-1][-1].mean(),
-                    prog_bar=True,
-                    on_step=True,
-                    on_epoch=False,
-                    batch_size=len(batch.tasks),
-                )
+                loss = self.work.state.losses[-1][-1].mean()
+                self.log("loss", loss, prog_bar=True, batch_size=len(batch.tasks))
             return {"work": self.work, "videos": videos}
         self.work = None
         if self.device.type == "cuda":
@@ -220,10 +220,11 @@ class MotionOptimization(L.LightningModule):
 
     def predict_step(self, item: Generation, batch_idx: int = 0) -> Tensor | None:
         """One video with the motion of an entry, uint8 (T, C, Y, X); None where that cannot be."""
-        choices = self.choices
+        choices, data, how = self.choices, self.trainer.datamodule, self.injection
         try:
-            data = self.trainer.datamodule
             entry, size = data.bank[item.entry], data.size_on(self.backbone.spec.size)
+            if isinstance(entry, BankEntry):  # which has its own
+                how, size = replace(how, window=None, noise_share=None), None
             return inject_motion(
                 self.backbone,
                 entry,
@@ -233,14 +234,13 @@ class MotionOptimization(L.LightningModule):
                 steps=choices.steps,
                 guidance_scale=choices.guidance_scale,
                 guidance_kind=choices.guidance,
-                size=size if isinstance(entry, FieldEntry) else None,
-                injection_blocks=choices.injection_blocks or (),
-                **self.injection,
+                size=size,
+                **vars(how),
             )
         except BROKEN:
             raise
         except FAILS as error:
-            self.trainer.datamodule.fail(item.file.stem, error)
+            data.fail(item.file.stem, error)
             return None
 
     def _work(self, batch: MotionBatch) -> Work:

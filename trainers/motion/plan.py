@@ -113,19 +113,19 @@ def plan_predict(
     pace = pace_of(trainer, module.backbone, size, measure)
     failed = _refused(module, data, left)
     todo = [video for video in left if video.file.stem not in failed]
-    steps = sum(
-        costs.steps_of(entries[video.entry], module.backbone, module.choices.steps)
-        for video in todo
-    )
-    passes = module.backbone.spec.passes
+    steps, passes = 0, 0
+    for entry in (entries[video.entry] for video in todo):
+        own = costs.steps_of(entry, module.backbone, module.choices.steps)
+        steps += own
+        passes += costs.passes_of(entry, module.backbone, module.injection, own)
     videos = f"{len(data.generations)} asked for, {len(data.generations) - len(left)} there"
     counts = {
         "videos": f"{videos}, {len(todo)} to make{_and_refused(failed)}",
         "steps": f"{steps}",
-        "work": f"{passes * steps} {FORWARDS}",
+        "work": f"{passes} {FORWARDS}",
     }
     rows = [(name, "counted", value) for name, value in counts.items()]
-    print_rows([*rows, pace.row(float(passes * steps)), ("folder", "", str(data.video_folder))])
+    print_rows([*rows, pace.row(float(passes)), ("folder", "", str(data.video_folder))])
     return _conclude(failed)
 
 
@@ -227,10 +227,9 @@ def _refused(
         module.backbone.schedule(module.choices.steps)
     failed: dict[str, Exception] = {}
     names = dict.fromkeys(generation.entry for generation in left)
-    blocks = module.choices.injection_blocks or ()
     for name in tqdm(names, desc="Reading", unit="entry", leave=False, disable=not names):
         with reported(name, failed.__setitem__):
-            check_entry(module.backbone, data.bank[name], blocks)
+            check_entry(module.backbone, data.bank[name], module.injection.injection_blocks)
     lost = [generation for generation in left if generation.entry in failed]
     return {generation.file.stem: one_line(failed[generation.entry]) for generation in lost}
 

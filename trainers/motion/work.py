@@ -60,7 +60,7 @@ def begun(
     names = batch.leg.names
     if state is None:
         seeds = [task.seed for task in batch.tasks]
-        state = recipe.guidance.start(recipe.backbone, batch.size, names, seeds)
+        state = recipe.guidance.start(recipe.backbone, batch.size, names, seeds, batch.fields)
     control = recipe.control(batch.latents, batch.seen_with, names, state.noise, batch.words)
     return Work(recipe, batch, control, state, seconds)
 

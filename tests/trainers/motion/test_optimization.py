@@ -282,9 +282,9 @@ def test_clips_that_fail_together_are_tried_in_halves(
     start, step = MotionGuidance.start, work.denoising_step
     batches = []
 
-    def started(backbone, guidance, size, names, seeds):
+    def started(guidance, model, size, names, *rest):
         batches.append(tuple(names))
-        return start(backbone, guidance, size, names, seeds)
+        return start(guidance, model, size, names, *rest)
 
     def failing(model, at, prompt, state, control):
         if "right" not in batches[-1] or state.step == 0:

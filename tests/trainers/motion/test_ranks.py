@@ -72,10 +72,10 @@ def watched(
 
         start, step = MotionGuidance.start, work.denoising_step
 
-        def started(backbone, guidance, size, names, seeds):
+        def started(guidance, model, size, names, *rest):
             assert not torch.distributed.is_initialized()
             (folder / f"{'+'.join(names)}.{os.getpid()}").write_text(str(rank))
-            return start(backbone, guidance, size, names, seeds)
+            return start(guidance, model, size, names, *rest)
 
         def stepped(*arguments, **options):
             while rank == held and not until():
