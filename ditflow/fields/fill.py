@@ -27,13 +27,19 @@ def filled(displacement: Tensor, confidence: Tensor) -> Tensor:
 
 
 def affine_motion(displacement: Tensor, confidence: Tensor) -> Tensor:
-    """The affine motion (F, 2, H, W) that most of the trusted cells of each time agree with.
+    """The affine motion (F, 2, H, W) that most of the trusted cells of each time agree with."""
+    fit = affine_fit(displacement, confidence)
+    camera = (_terms(displacement) @ fit).transpose(1, 2).reshape(displacement.shape)
+    return camera.float()
+
+
+def affine_fit(displacement: Tensor, confidence: Tensor) -> Tensor:
+    """That affine motion as float64 (F, 3, 2): (dx, dy) by x and y from the centre, and by 1.
 
     Iteratively reweighted least squares with the weights of Geman and McClure, whose tolerance
     narrows. It starts from all cells and from no motion; what explains more is kept.
     """
-    places = cell_places(*displacement.shape[-2:]).flatten(1).mT - 0.5
-    terms = torch.cat([places, torch.ones(len(places), 1)], dim=1).double()  # (K, 3)
+    terms = _terms(displacement)
     moved = displacement.flatten(2).mT.double()  # (F, K, 2)
     trust = confidence.flatten(1).double() + 1e-6
     best, most = moved.new_zeros(len(moved), 3, 2), moved.new_zeros(len(moved))
@@ -43,8 +49,13 @@ def affine_motion(displacement: Tensor, confidence: Tensor) -> Tensor:
         explained = (trust * _near(terms, moved, fit, 1)).sum(1)
         best = torch.where((explained > most)[:, None, None], fit, best)
         most = torch.maximum(explained, most)
-    camera = (terms @ best).transpose(1, 2).reshape(displacement.shape)
-    return camera.float()
+    return best
+
+
+def _terms(displacement: Tensor) -> Tensor:
+    """Float64 (K, 3): x and y of each cell from the centre, in shares of the frame, and 1."""
+    places = cell_places(*displacement.shape[-2:]).flatten(1).mT - 0.5
+    return torch.cat([places, torch.ones(len(places), 1)], dim=1).double()
 
 
 def _near(terms: Tensor, moved: Tensor, fit: Tensor, loose: float) -> Tensor:
