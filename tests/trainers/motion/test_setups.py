@@ -15,6 +15,7 @@ import yaml
 
 from ditflow.bank import MotionBank
 from ditflow.models import load_backbone
+from ditflow.sampling import recipe as recipes
 from ditflow.sampling.recipe import Choices
 from tests.clips import SMALL, arguments, ditflow, write_clips
 from tests.registry import tiny_backbone, tiny_folder
@@ -186,6 +187,21 @@ def test_on_a_published_backbone_it_has_the_published_values(setup, file):
             rate,
             5 if wanted.update == "adam" else 1,
         )
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+def test_it_stays_as_published_whatever_is_recommended(setup, monkeypatch):
+    wanted = choices_of(setup)
+    model = embedded("tiny-sincos" if wanted.variable == "sinusoidal" else "tiny-rope")
+    before, advice = wanted.on(model).provenance, recipes.recommended(model.spec)
+    other = replace(advice, begin="field", passes="conditional", noise_share=0.5, inner_steps=9)
+    monkeypatch.setattr(recipes, "recommended", lambda spec: other)
+    after, free = wanted.on(model).provenance, set()
+    if wanted.signal is None:  # nothing is optimised
+        free = {"passes", "inner_steps"}
+    elif wanted.variable == "latents":  # nothing is placed
+        free = {"passes"}
+    assert {key for key in before if before[key] != after[key]} == free
 
 
 @pytest.mark.parametrize("setup", SETUPS)

@@ -1,0 +1,137 @@
+"""`fit` by optimisation from the motion of clips, and `predict` from what comes of it: the same as
+in the library, wherever a run was stopped, in a bank of both kinds.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+
+from datamodules.synthetic import World
+from ditflow import read_video, transfer_motion
+from ditflow.bank import MotionBank
+from ditflow.core.sizes import VideoSize
+from ditflow.motion import AttentionMotionFlow
+from ditflow.sampling.guidance import MotionGuidance
+from ditflow.video import write_video
+from tests.clips import SMALL, arguments, ditflow, hashes, whole_bank
+from tests.registry import SIZE, tiny_backbone, tiny_folder
+
+FOLLOWING = shlex.split(
+    "--model.begin field --model.passes conditional --model.noise_share 0.5 --model.inner_steps 1"
+)
+TOLD = {"begin": "field", "passes": "conditional", "noise_share": 0.5, "inner_steps": 1}
+FIELD_OF = "datamodules.batching.field_of"
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory) -> Path:
+    """The manifest of two clips that move."""
+    folder = tmp_path_factory.mktemp("clips")
+    world = World(VideoSize(SIZE.frames, SIZE.height, SIZE.width))
+    for seed, name in enumerate(("one", "two")):
+        write_video(folder / f"{name}.mp4", world.clip(seed).frames, 8)
+    (folder / "clips.csv").write_text("video,prompt\none.mp4,a cat\ntwo.mp4,a dog\n")
+    return folder / "clips.csv"
+
+
+@pytest.fixture(scope="module")
+def followed(clips, tmp_path_factory) -> Path:
+    """A bank of these clips, made without interruption from their fields."""
+    return whole_bank(tmp_path_factory.mktemp("followed") / "bank", clips, *FOLLOWING)
+
+
+@pytest.fixture
+def run(monkeypatch, capfd):
+    """Run a command here: its exit code and what it said."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        with monkeypatch.context() as undone:
+            code = ditflow(undone, *map(str, words))
+        return code, *capfd.readouterr()
+
+    return run
+
+
+def test_entries_are_those_of_the_library_and_say_how_they_began(followed, clips):
+    clip = read_video(clips.parent / "one.mp4", frames=SIZE.frames, size=(SIZE.height, SIZE.width))
+    amf, rates = AttentionMotionFlow(2), (0.002, 0.001)
+    guidance = MotionGuidance(amf, "rotary_tables", 0.5, rates, **TOLD)
+    options = {"steps": 4, "motion_guidance": guidance}
+    wanted = transfer_motion(tiny_backbone("rotary"), clip, "a cat", **options).entry
+    entry = MotionBank(followed)["one"]
+    assert entry.content_hash == wanted.content_hash
+    assert TOLD.items() <= vars(entry.metadata).items()
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_stopped_after_each_step_a_run_goes_on_to_the_same_bits_and_follows_each_clip_once(
+    run, followed, clips, tmp_path, monkeypatch, batch_size
+):
+    from datamodules import batching
+
+    seen, field_of = [], batching.field_of
+    monkeypatch.setattr(
+        FIELD_OF, lambda frames, clip: seen.append(clip) or field_of(frames, clip=clip)
+    )
+    fit = arguments("fit", tmp_path / "bank", manifest=clips, batch_size=batch_size)
+    runs = 1
+    while run(*fit, *FOLLOWING, "--trainer.max_steps", "1")[0] == 1:
+        runs += 1
+    assert (runs, sorted(seen)) == (4 // batch_size, ["one", "two"])
+    assert hashes(tmp_path / "bank") == hashes(followed)
+
+
+def test_no_clip_is_followed_where_nothing_begins_with_its_motion(
+    run, clips, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(FIELD_OF, None)
+    fit = arguments("fit", tmp_path / "bank", manifest=clips)
+    assert run(*fit, "--model.begin", "own", "--model.noise_share", "0")[0] == 0
+
+
+def test_a_clip_with_a_cut_fails_in_a_sentence_and_the_others_go_on(run, followed, clips, tmp_path):
+    cut = [read_video(clips.parent / f"{name}.mp4").frames for name in ("one", "two")]
+    write_video(tmp_path / "cut.mp4", torch.cat([cut[0][:4], 255 - cut[1][4:]]), 8)
+    one = clips.parent / "one.mp4"
+    (tmp_path / "clips.csv").write_text(f"video,prompt\ncut.mp4,a cat\n{one},a cat\n")
+    fit = arguments("fit", tmp_path / "bank", manifest=tmp_path / "clips.csv", batch_size=2)
+    code, _, errors = run(*fit, *FOLLOWING)
+    assert code == 1 and "'cut' failed: clip 'cut' has a cut at frame 4" in errors, errors
+    assert hashes(tmp_path / "bank") == {"one": hashes(followed)["one"]}
+
+
+def test_a_dry_run_says_how_it_begins(run, clips, tmp_path):
+    fit = arguments("fit", tmp_path / "bank", manifest=clips)
+    said = " ".join(run(*fit, *FOLLOWING, "--dry_run")[1].split())
+    assert "in the conditional pass, from the clip's field, 0.5 of the noise moves along" in said
+
+
+@pytest.mark.parametrize("third", [(), ("--model.motion_scale", "2")], ids=["two", "three"])
+def test_one_bank_holds_both_kinds_and_predict_takes_as_many_passes_as_planned(
+    run, clips, tmp_path, monkeypatch, third
+):
+    """Options of fields do not disturb the optimised entries beside them."""
+    bank, predicted, predict = tmp_path / "bank", [], type(tiny_backbone("rotary")).predict
+    (tmp_path / "one.csv").write_text(f"video,prompt,name\n{clips.parent}/one.mp4,a cat,fitted\n")
+    assert run(*arguments("fit", bank, manifest=tmp_path / "one.csv"), *FOLLOWING)[0] == 0
+    instant = ["--method", "instant", "--model.backbone", tiny_folder("rotary"), *SMALL]
+    assert run("fit", *instant, "--bank", bank, "--data.manifest", clips)[0] == 0
+    (tmp_path / "prompts.txt").write_text("a red cat\n")
+    words = arguments("predict", bank, prompts=tmp_path / "prompts.txt")
+    words += [*SMALL, "--out", str(tmp_path / "out"), "--model.steps", "5", *third]
+    words += ["--model.window", "0.4", "--model.noise_share", "0.3"]
+    work = re.search(r"work +counted +(\d+) forward", run(*words, "--dry_run")[1])
+    monkeypatch.setattr(
+        type(tiny_backbone("rotary")),
+        "predict",
+        lambda self, *rest: predicted.append(1) or predict(self, *rest),
+    )
+    code, said, errors = run(*words)
+    assert (code, "3 of 3 done" in said) == (0, True), errors
+    assert work and int(work[1]) == len(predicted)
+    assert (len(predicted) == 2 * 5 * 3) == (not third)
