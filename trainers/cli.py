@@ -24,7 +24,7 @@ commands:
               ditflow fit --config configs/tiny-rope.yaml --data.manifest clips.csv --bank bank/
   predict   make videos from a bank's motions and new prompts, without the clips
               ditflow predict --config configs/tiny-rope.yaml --bank bank/ --data.prompts new.txt
-  motion    draw the motion of a clip, as a picture and as a page
+  motion    draw the motion of a clip, in words, as a picture and as a page
               ditflow motion clip.mp4
   bank      look into a bank (list, show, status, verify) and keep it in order (reindex, merge,
             export, rm, gc)

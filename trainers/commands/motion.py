@@ -1,4 +1,4 @@
-"""`ditflow motion CLIP`: the motion of a clip, as a picture and as a page.
+"""`ditflow motion CLIP`: the motion of a clip, in words, as a picture and as a page.
 
 Nothing heavy is imported before the options are understood.
 """
@@ -26,10 +26,8 @@ ENTRY_FPS = 8.0  # frames per second of an entry whose clip's rate is not known
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Draw a field, and print how much of it was followed and where the files are.
-
-    Raises ValueError, in one sentence, for a clip without motion to follow, and for an entry that
-    is no motion field.
+    """Draw a field, and print its words and where the files are. Raises ValueError, in one
+    sentence, for a clip without motion to follow, and for an entry that is no motion field.
     """
     parser = _parser()
     options = parser.parse_args(argv)
@@ -37,15 +35,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("an entry holds its frames already: leave out what chooses those of a clip")
     from rich.filesize import decimal
 
+    from ditflow.fields.words import described
     from ditflow.files import atomic_file, expanded
     from trainers.report.motion import page_of, picture_of
 
     field, frames, fps, name = _entry(options) if options.entry is not None else _clip(options)
-    words = _followed(field)
+    words = described(field)
     print(words)
+    print(_followed(field))
     out = expanded(options.out) if options.out else Path(f"{name}-motion")
     out.mkdir(parents=True, exist_ok=True)
-    picture = picture_of(field, frames, name, words, fps)
+    picture = picture_of(field, frames, name, f"{words}. {_followed(field)}", fps)
     with atomic_file(out / "motion.png") as file:
         file.write(picture)
     print(out / "motion.png")
@@ -125,7 +125,7 @@ def _reads_clip(options: argparse.Namespace) -> bool:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ditflow motion",
-        description="Draw the motion of a clip: a picture motion.png, and a page index.html.",
+        description="Draw the motion of a clip: words, a picture motion.png, a page index.html.",
         epilog="examples: ditflow motion clip.mp4    ditflow motion bank/ entry",
     )
     parser.add_argument("clip", metavar="CLIP", help="a video, or a bank's folder before ENTRY")

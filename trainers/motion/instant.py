@@ -20,6 +20,7 @@ from datamodules.motion_tasks import MotionTaskModule
 from ditflow import __version__
 from ditflow.bank import FieldEntry
 from ditflow.fields.sources import field_of
+from ditflow.fields.words import described
 from ditflow.models import ModelSpec, sketch_backbone
 from ditflow.provenance import Provenance
 from ditflow.video import Clip
@@ -114,6 +115,7 @@ def field_entry(clip: Clip, flow: FlowSource, source: Provenance) -> FieldEntry:
     field = field_of(clip.frames, source=flow, clip=source.clip)
     return FieldEntry.of(
         field,
+        words=described(field),
         ditflow=__version__,
         size=(len(clip.frames), *clip.frames.shape[-2:]),
         seconds=time.monotonic() - began,

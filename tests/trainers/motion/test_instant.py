@@ -17,6 +17,7 @@ from datamodules.synthetic import World
 from ditflow.bank import FieldEntry, MotionBank
 from ditflow.core.sizes import VideoSize
 from ditflow.fields.sources import field_of
+from ditflow.fields.words import described
 from ditflow.video import read_video, write_video
 from tests.clips import QUICK, SMALL, arguments, ditflow, hashes
 from tests.registry import SIZE, tiny_backbone, tiny_folder
@@ -74,6 +75,7 @@ def test_entries_are_the_fields_of_the_clips_and_no_model_is_loaded(
         assert isinstance(entry, FieldEntry)
         assert torch.equal(entry.displacement, field.displacement.half())
         assert entry.metadata.times == field.times
+        assert entry.metadata.words == described(field)
         assert entry.metadata.tags == ("red", name)
         assert entry.metadata.clip_sha256 == clip.sha256
         assert tuple(entry.metadata.size) == tuple(clip.frames[:, 0].shape)
