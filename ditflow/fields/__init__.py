@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from ditflow.fields import operations
 from ditflow.fields.field import FieldError, FieldSource, MotionField
 from ditflow.fields.sources import field_of
 from ditflow.fields.words import described
 
-__all__ = ["FieldError", "FieldSource", "MotionField", "described", "field_of"]
+__all__ = ["FieldError", "FieldSource", "MotionField", "described", "field_of", "operations"]

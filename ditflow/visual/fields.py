@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ditflow.fields.field import MotionField, resized
+from ditflow.fields.inversion import at_places, places_of
 
 LEAST_REACH = 0.02  # heights of the frame; with less, noise would look like motion
 TRUSTED = 0.5  # confidence from which on a place counts as followed
@@ -57,20 +58,15 @@ def paths(field: MotionField, points: Tensor) -> tuple[Tensor, Tensor]:
     """Where points (N, 2) of the anchor frame go: places (F, N, 2), and whether they are seen.
 
     Places are in shares of the frame. A point is seen (F, N) while it is in the frame and its place
-    is followed with confidence. It solves place + displacement(place) = point by Newton's method,
-    from the place at the time before.
+    is followed with confidence. It is searched for from the place at the time before.
     """
     place, places, seen = points, [], []
     visible = torch.ones(len(points), dtype=torch.bool)
     for displacement, confidence in zip(field.displacement, field.confidence, strict=True):
-        for _ in range(12):
-            error = place + _at(displacement, place) - points
-            turn = torch.linalg.pinv(_slope(displacement, place), rtol=0.1)
-            place = place - (turn @ error[..., None])[..., 0].clamp(-0.1, 0.1)
-        error = place + _at(displacement, place) - points
-        trusted = _at(confidence[None], place)[:, 0] >= TRUSTED
+        place, error = places_of(displacement, points, place)
+        trusted = at_places(confidence[None], place)[:, 0] >= TRUSTED
         inside = ((place >= 0) & (place <= 1)).all(1)
-        visible = visible & inside & trusted & (error.norm(dim=1) < 0.02)
+        visible = visible & inside & trusted & (error < 0.02)
         places.append(place)
         seen.append(visible)
     return torch.stack(places), torch.stack(seen)
@@ -137,26 +133,6 @@ def enlarged(values: Tensor, shape: tuple[int, int]) -> Tensor:
     flat = values.reshape(1, -1, *values.shape[-2:]).float()
     large = functional.interpolate(flat, shape, mode="bilinear", align_corners=False)
     return large.reshape(*values.shape[:-2], *shape)
-
-
-def _at(values: Tensor, places: Tensor) -> Tensor:
-    """Values (C, H, W) at places (N, 2): (N, C)."""
-    look = (places * 2 - 1)[None, None]
-    found = functional.grid_sample(
-        values[None], look.to(values), padding_mode="border", align_corners=False
-    )
-    return found[0, :, 0].T
-
-
-def _slope(displacement: Tensor, places: Tensor) -> Tensor:
-    """The derivative (N, 2, 2) of place + displacement(place), over a cell to each side."""
-    columns = []
-    for axis, cells in enumerate(reversed(displacement.shape[-2:])):
-        step = torch.zeros(2)
-        step[axis] = 1 / cells
-        change = _at(displacement, places + step) - _at(displacement, places - step)
-        columns.append(change * cells / 2 + step.sign())
-    return torch.stack(columns, dim=-1)
 
 
 def _arrow(
