@@ -72,7 +72,7 @@ def canvas_cells(displacement: Tensor) -> tuple[Tensor, Tensor, int]:
 def _mixed(own: Tensor, canvas: Tensor, cell: Tensor, known: Tensor, share: float) -> Tensor:
     """Noise (C, S) whose mean over the cells of one content is partly that of the canvas (C, M).
 
-    Its mean over the frame, which is its colour, is made of what the mixture leaves out instead.
+    Its mean over the frame, which is its colour, is the cells' own.
     """
     count = known.new_zeros(canvas.shape[1], dtype=own.dtype).scatter_add(0, cell, known.to(own))
     total = torch.zeros_like(canvas).scatter_add(1, cell.expand_as(own), own * known)
@@ -82,6 +82,8 @@ def _mixed(own: Tensor, canvas: Tensor, cell: Tensor, known: Tensor, share: floa
     mixed = own + (taken * brought + left * mean - mean) / number.sqrt()
     mixed = torch.where(known, mixed, own)
     other = torch.where(known, (left * brought - taken * mean) / number, 0).sum(1, keepdim=True)
-    contents = (known / number).sum().clamp(min=1)
-    cells = own.shape[1]
-    return mixed - mixed.mean(1, keepdim=True) + other / (contents * cells) ** 0.5
+    contents, cells = (known / number).sum().clamp(min=1), own.shape[1]
+    # two standard normal numbers, of which this sum has no part of the canvas
+    colour = left * mixed.sum(1, keepdim=True) / cells**0.5 - taken * other / contents**0.5
+    whole: Tensor = mixed - mixed.mean(1, keepdim=True) + colour / cells**0.5
+    return whole

@@ -104,7 +104,7 @@ class Instant:
     """
 
     window: float | tuple[int, int] = 0.8
-    noise_share: float = 0.5
+    noise_share: float = 0.25
     placement: Placement = Placement()
 
     def control(self, model: Model, size: VideoSize, fields: Sequence[MotionField]) -> Control:

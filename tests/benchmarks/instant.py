@@ -68,7 +68,7 @@ def tables(variable: str) -> dict[str, list[Row]]:
     plain, instant = Row("plain"), Row("instant", {})
     positions, latents = {"variable": variable}, {"variable": "latents"}
     field: dict[str, Any] = {"begin": "field", "passes": "conditional", "inner_steps": 1}
-    field |= {"noise_share": 0.5, "injection_blocks": ()}
+    field |= {"noise_share": 0.25, "injection_blocks": ()}
     return {
         "main": [
             instant,

@@ -65,7 +65,7 @@ class Recommendation:
     noise_share: float = 0.0
     inner_steps: int = 5
     instant_window: float = 0.8
-    instant_noise_share: float = 0.5
+    instant_noise_share: float = 0.25
 
     def learning_rate(self, variable: str, update: str) -> tuple[float, float]:
         """The rates for a variable under an update."""
