@@ -73,7 +73,6 @@ def injected(
     `size` None is the entry's, or for a field the backbone's own. Raises EntryError as
     `check_entry` does, and for an optimised entry of another size.
     """
-    advice = recommended(backbone.spec)
     match motion:
         case BankEntry(metadata=metadata):
             own = VideoSize(*metadata.size)
@@ -91,9 +90,9 @@ def injected(
                 metadata.negative_prompt,
             )
         case FieldEntry():
-            check_entry(backbone, motion, how.injection_blocks)
             motion = motion.field
     check_field(backbone, how.injection_blocks)
+    advice = recommended(backbone.spec)
     instant = Instant(
         advice.instant_window if how.window is None else how.window,
         _or(how.noise_share, advice.instant_noise_share),
