@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: help demo test slow fuzz numerics lint docs pretrain bench benchmark
+.PHONY: help demo test slow fuzz numerics lint docs pretrain bench benchmark instant
 help:
 	@echo "make demo      clips -> motion bank -> new videos: demo/index.html"
 	@echo "make test      the tests, offline"
@@ -21,6 +21,7 @@ help:
 	@echo "make docs      the pages of docs/ and the API reference: build/docs/index.html"
 	@echo "make pretrain  train the embedded backbones from scratch"
 	@echo "make bench     measure the embedded backbones, as BENCHMARKS.md reports it"
+	@echo "make instant   measure instant motion, as BENCHMARKS.md reports it: an hour, and it goes on where it was"
 	@echo "make benchmark compare all methods on them, as BENCHMARKS.md reports it: hours, and it goes on where it was"
 
 demo: $(STAMP)
@@ -30,7 +31,7 @@ demo: $(STAMP)
 # however many processes make them and however often they are stopped. Another kind of processor
 # adds in another order: there they are the same up to rounding (tests/closeness.py).
 test slow numerics benchmark: export OMP_NUM_THREADS = $(THREADS)
-test slow numerics bench benchmark: export HF_HUB_OFFLINE = 1
+test slow numerics bench benchmark instant: export HF_HUB_OFFLINE = 1
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
@@ -69,6 +70,15 @@ bench: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.ranks_simulation --ranks 64 --clips 1280
 	$(BIN)/python -m tests.benchmarks.busy_core --clips 2 --repeats 2
 	$(BIN)/python -m tests.benchmarks.reading
+
+# Two processes, a backbone each. The tables and pictures lie in runs/instant.
+INSTANT := $(BIN)/python -W ignore -m tests.benchmarks.instant
+instant: $(STAMP)
+	{ $(INSTANT) tiny-sincos --table main --rows instant plain --prompts 3 --seeds 2 && $(INSTANT) tiny-sincos --table main && \
+	$(INSTANT) tiny-sincos --table optimised --clips 12 && $(INSTANT) tiny-rope --table optimised; } & \
+	$(INSTANT) tiny-rope --table main --rows instant plain --prompts 3 --seeds 2 && $(INSTANT) tiny-rope --table main && \
+	$(INSTANT) tiny-rope --table law --clips 12 && $(INSTANT) tiny-rope --table ablation --clips 12; code=$$?; wait $$! && exit $$code
+	$(BIN)/python -m tests.benchmarks.instant_bank --clips 200
 
 # Two processes share the work; then everything is looked at once more, which makes what is left and the tables. The worst exit code counts.
 ROPE := $(BIN)/ditflow test --config configs/benchmarks/synthetic.yaml --out $(RUNS)/synthetic

@@ -62,7 +62,7 @@ def balance(guidance_scale: float) -> float:
     Guidance strengthens motion less than in proportion. The law was fitted on the embedded
     models, from 1 to 7.
     """
-    return 1.2 * (1.5 / max(guidance_scale, 1.0)) ** 0.6
+    return 1.2 * float((1.5 / max(guidance_scale, 1.0)) ** 0.6)
 
 
 def placed(variable: Variable, own: Tensor, placement: Placement, step: Step) -> Positions:
