@@ -100,7 +100,7 @@ def slowed(field: MotionField, factor: float) -> MotionField:
     """The motion in a video that is `factor` times as long: each time comes so much later.
 
     Its `frames` become factor * (frames - 1) + 1, rounded. `resampled` to that length keeps the
-    pace; to another length it spreads the whole motion again. Below 1 it is faster. Raises
+    pace; to another length it spreads the whole motion again, so `trimmed` comes before. Below 1 it is faster. Raises
     FieldError for a factor that is not above 0.
     """
     if not (factor > 0 and math.isfinite(factor)):
@@ -109,6 +109,21 @@ def slowed(field: MotionField, factor: float) -> MotionField:
     stretch = (frames - 1) / max(field.frames - 1, 1)
     times = tuple(min(time * stretch, frames - 1.0) for time in field.times)
     return replace(field, times=times, frames=frames)
+
+
+def trimmed(field: MotionField, frames: int) -> MotionField:
+    """The motion of the first `frames` of the video alone.
+
+    After `slowed` it gives a slower motion at the old length. Raises FieldError for fewer than 2
+    frames, or more than there are.
+    """
+    if not 2 <= frames <= field.frames:
+        raise FieldError(
+            f"a motion of {field.frames} frames is trimmed to 2 of them at least, or "
+            f"all, not to {frames}."
+        )
+    times = [*(time for time in field.times if time < frames - 1), frames - 1.0]
+    return replace(field.resampled(times, field.cells, field.frames), frames=frames)
 
 
 def smoothed(field: MotionField, space: float = 0.05, time: float = 2.0) -> MotionField:

@@ -19,7 +19,7 @@ from ditflow.video import write_video
 def seconds(clips: Path, bank: Path, processes: int) -> float:
     """Of a whole run, from the start of the command to its end."""
     command = [str(Path(sys.executable).with_name("ditflow")), "fit", "--method", "instant"]
-    command += ["--data.bank", str(bank), "--data.videos", str(clips / "*.mp4")]
+    command += ["--bank", str(bank), "--data.videos", str(clips / "*.mp4")]
     command += ["--trainer.devices", str(processes)]
     began = time.monotonic()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

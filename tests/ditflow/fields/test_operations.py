@@ -24,6 +24,7 @@ from ditflow.fields.operations import (
     scaled,
     slowed,
     smoothed,
+    trimmed,
 )
 from tests.ditflow.fields.analytic import ASPECT, CELLS, FRAMES, field, moving
 
@@ -151,6 +152,16 @@ def test_rotated() -> None:
 @each
 def test_rotated_twice_is_rotated_by_the_sum(motion: MotionField) -> None:
     same(rotated(rotated(motion, 30), 60), rotated(motion, 90))
+
+
+def test_slowed_and_trimmed_goes_half_as_far() -> None:
+    pan = moving((0.4, 0.2))
+    half = trimmed(slowed(pan, 2), pan.frames)
+    assert (half.frames, half.times[-1]) == (pan.frames, pan.frames - 1)
+    torch.testing.assert_close(half.displacement[-1], 0.5 * pan.displacement[-1])
+    same(trimmed(pan, pan.frames), pan, 1e-6)
+    with pytest.raises(FieldError, match="is trimmed to 2 of them at least, or all, not to 1"):
+        trimmed(pan, 1)
 
 
 def test_slowed_takes_longer_for_the_same_motion() -> None:
