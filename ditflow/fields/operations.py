@@ -100,8 +100,8 @@ def slowed(field: MotionField, factor: float) -> MotionField:
     """The motion in a video that is `factor` times as long: each time comes so much later.
 
     Its `frames` become factor * (frames - 1) + 1, rounded. `resampled` to that length keeps the
-    pace; to another length it spreads the whole motion again, so `trimmed` comes before. Below 1 it is faster. Raises
-    FieldError for a factor that is not above 0.
+    pace; to another length it spreads the whole motion again, so `trimmed` comes before. Below 1 it
+    is faster. Raises FieldError for a factor that is not above 0.
     """
     if not (factor > 0 and math.isfinite(factor)):
         raise FieldError(f"a motion is slowed by a factor above 0, not by {factor:g}.")
