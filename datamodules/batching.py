@@ -21,8 +21,6 @@ from datamodules.queue.work_queue import Leg
 from ditflow.core.sizes import VideoSize
 from ditflow.fields.field import MotionField
 from ditflow.fields.sources import field_of
-from ditflow.fields.field import MotionField
-from ditflow.fields.sources import field_of
 from ditflow.motion import Words
 from ditflow.motion.base import MotionSignal
 from ditflow.sampling.reference import reference_prompt, words_of
