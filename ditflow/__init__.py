@@ -17,16 +17,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ditflow.bank import MotionBank
     from ditflow.citations import cite
+    from ditflow.fields import MotionField
     from ditflow.models import load_backbone
-    from ditflow.transfer import extract_motion, inject_motion, transfer_motion
+    from ditflow.transfer import (
+        extract_motion,
+        extract_motion_field,
+        inject_motion,
+        transfer_motion,
+    )
     from ditflow.video import read_video, write_video
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "MotionBank": "ditflow.bank",
+    "MotionField": "ditflow.fields",
     "cite": "ditflow.citations",
     "extract_motion": "ditflow.transfer",
+    "extract_motion_field": "ditflow.transfer",
     "inject_motion": "ditflow.transfer",
     "load_backbone": "ditflow.models",
     "read_video": "ditflow.video",
@@ -36,9 +44,11 @@ _HOMES = {
 
 __all__ = [
     "MotionBank",
+    "MotionField",
     "__version__",
     "cite",
     "extract_motion",
+    "extract_motion_field",
     "inject_motion",
     "load_backbone",
     "read_video",
