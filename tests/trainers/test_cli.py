@@ -418,7 +418,7 @@ def test_a_place_has_one_option(refused, clips, option, instead):
 def test_words_that_are_no_command(monkeypatch, capfd):
     assert ditflow(monkeypatch, "fti") == 2
     assert (
-        "ditflow has no command 'fti': it has fit, predict, test, ablate, bank, report, demo."
+        "ditflow has no command 'fti': it has fit, predict, test, ablate, motion, bank, report, demo."
         in capfd.readouterr().err
     )
     assert ditflow(monkeypatch) == 2
