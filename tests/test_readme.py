@@ -30,6 +30,15 @@ FITS = [line for line in starts("ditflow fit") if not any(word in line for word 
 PYTHON = [(page, text) for page in GUIDES for text in blocks(page, "python")]
 
 
+def starts_of_readme(word: str) -> list[str]:
+    return [command for command in commands("README.md") if command.startswith(word)]
+
+
+def quick(command: str) -> list[str]:
+    """Options that make a command quick; instant motion has nothing to shorten."""
+    return [] if "--method instant" in command else QUICK
+
+
 def run(command: str, *more: str) -> int:
     """The exit code of a command of a page, run in this process."""
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -39,14 +48,14 @@ def run(command: str, *more: str) -> int:
 def test_every_command_is_checked():
     assert set(COMMANDS) == {
         *CONFIGURED,
-        *starts("make ", "ditflow bank", "ditflow report"),
+        *starts("make ", "ditflow bank", "ditflow report", "ditflow motion"),
     }
     assert len(FITS) >= 4 and starts("ditflow predict") and len(starts("ditflow bank")) >= 9
 
 
 @pytest.fixture(scope="module")
 def journey(tmp_path_factory) -> Path:
-    """Where the first two commands of the README have run, and its Python after them."""
+    """Where the first `fit` of each kind of the README has run, and its Python after them."""
     from datamodules.synthetic import World
     from ditflow import write_video
 
@@ -58,7 +67,8 @@ def journey(tmp_path_factory) -> Path:
     (folder / "prompts.txt").write_text("red clouds\n")
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(folder)
-        assert run(commands("README.md")[2], *QUICK) == 0
+        for command in starts_of_readme("ditflow fit")[:2]:
+            assert run(command, *quick(command)) == 0
         for text in blocks("README.md", "python"):
             exec(compile(text, "README.md", "exec"), {})
     return folder
@@ -91,7 +101,7 @@ def test_commands_take_these_arguments(command, capsys):
 def test_fit_takes_the_motion_of_every_clip(command, place, capsys):
     from ditflow import MotionBank
 
-    assert run(command, *QUICK) == 0
+    assert run(command, *quick(command)) == 0
     if "--dry_run" in command:
         assert "Nothing was written" in capsys.readouterr().out
     else:
@@ -112,6 +122,12 @@ def test_bank_commands_run(command, place, capsys):
     assert any(word in said for word in ("car", "entry", "entries", "2 of 2 clips", "0 files")), (
         said
     )
+
+
+@pytest.mark.parametrize("command", starts("ditflow motion"))
+def test_motion_draws_a_clip(command, place):
+    assert run(command) == 0
+    assert (place / "car-motion" / "motion.png").is_file()
 
 
 @pytest.mark.parametrize("command", starts("ditflow report"))

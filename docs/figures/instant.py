@@ -21,6 +21,7 @@ from datamodules.synthetic import World
 from ditflow.fields import field_of
 
 MOTION, SEED, LATER, CELLS = "rotation", 2, 10, 8
+ONE = 1, 1  # row and column of the token that is ringed
 INK, MOVED = "#ffffff", "#ffd400"
 
 
@@ -48,6 +49,14 @@ def main() -> None:
         for line in grid.unbind(1):
             moved.plot(*line, color=MOVED, linewidth=1)
     moved.scatter(*places, s=16, c=MOVED, edgecolors="black", linewidths=0.6)
+    row, column = ONE
+    here = x[row, column], y[row, column]
+    there = places[0, row, column], places[1, row, column]
+    for panel, place in ((first, there), (later, here), (moved, there)):
+        panel.scatter(*place, s=170, facecolors="none", edgecolors=INK, linewidths=3.5, zorder=5)
+        panel.scatter(
+            *place, s=170, facecolors="none", edgecolors="black", linewidths=1.5, zorder=6
+        )
     for panel in panels:
         panel.set_xlim(-side * 0.1, side * 1.1)
         panel.set_ylim(side * 1.1, -side * 0.1)
