@@ -1,7 +1,8 @@
 """The figure of docs/instant.md: `python docs/figures/instant.py`, from the repository's root.
 
-Three frames of a synthetic clip: the first with the positions of its tokens, a later one with arrows
-from each token back to where its content was, and the first again with the positions moved there.
+Three frames of a synthetic clip: the first with the positions of its tokens, a later one with
+arrows from each token back to where its content was, and the first again with the
+positions moved there.
 """
 
 # F token times, H W token rows and columns; places are (x, y) in pixels
