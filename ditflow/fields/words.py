@@ -18,7 +18,7 @@ ZOOM = (0.03, 0.1, 0.5)  # logarithm of the growth
 TURN = (2.0, 10.0, 60.0)  # degrees
 THING = 0.05  # heights of the frame that a thing moves beyond the camera's motion
 LEAST = 0.01  # share of the frame that a thing covers
-BLUR = 0.15  # share of the camera's motion that flow may be wrong by
+DRIFT = 0.25  # share of the camera's mean motion that flow may drift by, wherever it is
 TRUSTED = 0.5  # confidence of its cells
 RETURNED = 0.3  # share of the largest movement that is left where a motion has come back
 NUMBERS = ("no", "one", "two", "three", "four", "five")
@@ -40,9 +40,9 @@ def described(field: MotionField) -> str:
     time = int(amounts.argmax()) if back else len(amounts) - 1
     moved, trust = field.displacement[[time]], field.confidence[[time]]
     whole = affine_motion(moved, trust)
-    own, followed = -((moved - whole) * sides)[0], (whole * sides)[0].norm(dim=0)
+    own, followed = -((moved - whole) * sides)[0], (whole * sides)[0].norm(dim=0).mean()
     camera = _camera(affine_fit(moved, trust)[0], field.aspect)
-    things = _things(own, (own.norm(dim=0) > THING + BLUR * followed) & (trust[0] >= TRUSTED))
+    things = _things(own, own.norm(dim=0) > THING + DRIFT * followed, trust[0] >= TRUSTED)
     if not camera and not things:
         return "still"
     words = f"{camera or 'the camera is still'}; {things}" if things else camera
@@ -76,10 +76,13 @@ def _paced(words: str, amount: float, limits: tuple[float, float, float]) -> str
     return words + (" slowly" if amount < slow else " fast" if amount > fast else "")
 
 
-def _things(own: Tensor, moves: Tensor) -> str:
-    """Words for the connected regions of cells (H, W) that move by themselves (2, H, W)."""
+def _things(own: Tensor, moves: Tensor, trusted: Tensor) -> str:
+    """Words for the connected regions of cells (H, W) that move by themselves (2, H, W).
+
+    What is not trusted counts for nothing, but joins the parts of a thing on both sides of it.
+    """
     count, labels = cv2.connectedComponents(moves.numpy().astype("uint8"), connectivity=8)
-    regions = [torch.from_numpy(labels == label) for label in range(1, count)]
+    regions = [torch.from_numpy(labels == label) & trusted for label in range(1, count)]
     large = [region for region in regions if float(region.float().mean()) >= LEAST]
     ways = [_direction(own[:, region].mean(1)) for region in large]
     if len(large) >= len(NUMBERS):

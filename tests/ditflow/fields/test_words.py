@@ -5,7 +5,7 @@ import warnings
 import pytest
 import torch
 
-from datamodules.synthetic import World
+from datamodules.synthetic import MOTIONS, SPRITE_MOTIONS, World
 from ditflow.fields.sources import field_of
 from ditflow.fields.words import described
 from tests.ditflow.fields.analytic import field, moving
@@ -51,6 +51,21 @@ def test_a_speck_and_what_is_not_trusted_are_no_things() -> None:
     assert described(whole.replaced(moved, trust)) == "still"
 
 
+def test_a_thing_in_two_parts_that_distrust_joins_is_one() -> None:
+    moved = moving().displacement
+    moved[:, 1, 4:12, 4:16] = 0.2
+    whole = field(moved)
+    trust = torch.ones_like(whole.confidence)
+    trust[:, :, 9:11] = 0.2
+    assert described(whole.replaced(moved, trust)) == "the camera is still; one thing moves up"
+
+
+def test_a_drift_of_the_flow_under_a_fast_camera_is_no_thing() -> None:
+    moved = moving(degrees=90).displacement
+    moved[:, 1, 9:15, 13:19] += 0.1  # where the turn itself moves little
+    assert described(field(moved)) == "the picture turns clockwise fast"
+
+
 def test_a_motion_that_comes_back() -> None:
     moved = moving((0.3, 0)).displacement
     assert described(field(moved[[0, 2, 0]])) == "pans left, and comes back"
@@ -78,3 +93,11 @@ def test_too_many_to_count() -> None:
 def test_clips_of_the_world(motion: str, words: str) -> None:
     with warnings.catch_warnings(action="ignore"):
         assert words in described(field_of(World().clip(3, motion).frames))
+
+
+@pytest.mark.parametrize("motion", MOTIONS)
+def test_sprites_are_things_and_cameras_are_not(motion: str) -> None:
+    with warnings.catch_warnings(action="ignore"):
+        words = [described(field_of(World().clip(seed, motion).frames)) for seed in (20, 22)]
+    assert [text.count("one thing moves") for text in words] == 2 * [int(motion in SPRITE_MOTIONS)]
+    assert "things" not in "".join(words)
