@@ -13,6 +13,7 @@ from ditflow.bank.kinds import AnyEntry
 from ditflow.core.schedule import DenoisingSchedule, GuidanceKind, GuidanceWindow
 from ditflow.core.sizes import VideoSize
 from ditflow.fields.field import MotionField
+from ditflow.fields.noise import check_share
 from ditflow.models import Model
 from ditflow.models.presets import recommended
 from ditflow.sampling.control import Control, Controls, GuidedSteps
@@ -41,6 +42,13 @@ class Injection:
     injection_blocks: Sequence[int] = ()
     window: float | tuple[int, int] | None = None
     noise_share: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what makes no sense on any model."""
+        self.placement("conditional")
+        check_share(self.noise_share or 0.0)
+        if isinstance(self.window, (int, float)):
+            GuidanceWindow.of(self.window, 1)
 
     def placement(self, passes: str) -> Placement:
         """Where positions act; `passes` are recommended."""

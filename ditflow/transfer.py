@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from ditflow.bank import BankEntry
+from ditflow.bank import BankEntry, FieldEntry
 from ditflow.bank.kinds import AnyEntry
 from ditflow.compatibility import Injection, injected
 from ditflow.core.schedule import GuidanceKind
@@ -180,6 +180,8 @@ def inject_motion(
     VAE and text encoder stay loaded for the next video. Where memory is short, free them between
     two videos with `backbone.release_encoders()`.
     """
+    kinds = (BankEntry, FieldEntry, MotionField)
+    _check_given("inject_motion", motion, kinds, "a bank entry or a MotionField")
     # the entry is checked before anything is loaded for it
     how = Injection(
         strength=strength,
@@ -220,7 +222,7 @@ def _check_guided(recipe: Recipe) -> None:
     )
 
 
-def _check_given(function: str, given: object, wanted: type, words: str) -> None:
+def _check_given(function: str, given: object, wanted: type | tuple[type, ...], words: str) -> None:
     if not isinstance(given, wanted):
         raise ValueError(f"{function} was given a {type(given).__name__}; it takes {words}.")
 

@@ -46,8 +46,8 @@ class Watch:
         if lost > LOST and float(change.abs().mean()) > UNLIKE * float(now.std()) + FLICKER:
             raise FieldError(
                 f"{_named(self.clip)} has a cut at frame {self._cut(step)}: motion cannot be "
-                "followed across it. Take the frames on one side of it, by the start column of "
-                "the manifest or by --data.start."
+                "followed across it. Take the frames on one side of it, by the column start of "
+                "a manifest, or by --start of ditflow motion."
             )
         followed = change[:, step.trust > 0.5]
         if followed.numel() and float(followed.median(1).values.mean().abs()) > FLICKER:

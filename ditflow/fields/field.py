@@ -8,6 +8,7 @@ field can be read on any grid, at any times.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
@@ -64,6 +65,10 @@ class MotionField:
             raise FieldError(f"a field of shape {shapes[0]} has {len(self.times)} times.")
         if not self.displacement.isfinite().all() or not self.confidence.isfinite().all():
             raise FieldError("a field holds numbers that are not finite.")
+        if not 0 <= float(self.confidence.min()) <= float(self.confidence.max()) <= 1:
+            raise FieldError("the confidence of a field lies between 0 and 1 everywhere.")
+        if not 0 < self.aspect < math.inf:
+            raise FieldError(f"aspect is {self.aspect:g}, but it is width over height, above 0.")
         rising = all(a < b for a, b in zip(self.times, self.times[1:], strict=False))
         if not rising or not 0 <= self.times[0] <= self.times[-1] <= self.frames - 1:
             raise FieldError(

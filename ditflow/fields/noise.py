@@ -43,7 +43,7 @@ def carried(noise: Tensor, displacement: Tensor, share: float) -> Tensor:
     for own, cell, inside in zip(frames, cells, on_canvas, strict=True):
         known = inside & seen[cell]
         moved.append(_mixed(own, canvas, cell, known, share) if known.any() else own)
-        new = inside & ~known
+        new = _first(cell, inside & ~known, size)
         canvas[:, cell[new]], seen[cell[new]] = own[:, new], True
     return torch.stack(moved).view_as(noise)
 
@@ -67,6 +67,15 @@ def canvas_cells(displacement: Tensor) -> tuple[Tensor, Tensor, int]:
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     cells = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
     return cells.flatten(1), inside.flatten(1), height * width
+
+
+def _first(cell: Tensor, new: Tensor, size: int) -> Tensor:
+    """Of cells (S,) that are new, the first of each content."""
+    order = torch.arange(len(cell), device=cell.device)
+    rank = torch.where(new, order, len(cell))
+    first = cell.new_full((size,), len(cell)).scatter_reduce(0, cell, rank, "amin")
+    found: Tensor = new & (first[cell] == order)
+    return found
 
 
 def _mixed(own: Tensor, canvas: Tensor, cell: Tensor, known: Tensor, share: float) -> Tensor:

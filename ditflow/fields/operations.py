@@ -131,8 +131,13 @@ def smoothed(field: MotionField, space: float = 0.05, time: float = 2.0) -> Moti
 
     Each value becomes that of a line through its neighbours, weighted by a Gaussian: `space` is its
     standard deviation in heights of the frame, `time` in frames, and 0 leaves as it is. Affine and
-    steady motions stay (local linear regression: Fan, JASA 1992).
+    steady motions stay (local linear regression: Fan, JASA 1992). Raises FieldError for a
+    deviation below 0.
     """
+    if not (0 <= space < math.inf and 0 <= time < math.inf):
+        raise FieldError(
+            f"space is {space:g} and time {time:g}, but a motion is smoothed over 0 or more."
+        )
     rows, columns = field.cells
     moved = field.displacement.double()
     in_time = _lines(torch.tensor(field.times).double(), time)

@@ -34,7 +34,8 @@ class MotionGuidance:
     come from the reference. Without a `signal` nothing is optimised. `checkpointing` saves memory.
     Optimised positions act in `passes` of the prompt's guidance. They begin at the model's `own`
     places or where the clip's `field` puts them, and `noise_share` of the initial noise moves along
-    that field.
+    that field. The loss sees them in full; in the conditional pass a step is taken with
+    `placement.balance` of them, as of a field.
 
     The update `score` takes one gradient at the latents. It subtracts it from the latents after the
     scheduler's step, times the noise of both levels: MotionClone (Ling et al., 2406.05338,
@@ -80,6 +81,11 @@ class MotionGuidance:
         if self.begin not in get_args(Begin):
             known = ", ".join(get_args(Begin))
             raise ValueError(f"unknown begin {self.begin!r}: it is one of {known}.")
+        if self.begin == "field" and self.variable == "latents":
+            raise ValueError(
+                "begin 'field' puts tokens where their content was, and latents have no places: "
+                "leave it out, or let their noise move along by noise_share."
+            )
         if self.update == "score" and (self.variable, self.inner_steps) != ("latents", 1):
             given = f"variable {self.variable!r} and inner_steps={self.inner_steps}"
             raise ValueError(

@@ -100,7 +100,8 @@ class Instant:
     """How a motion field moves a generation.
 
     `window` is the fraction of the steps in which tokens follow it, or their (start, stop).
-    `noise_share` of the initial noise's variance moves along; 0 leaves the noise as it is.
+    `noise_share` of the initial noise's variance moves along; 0 leaves the noise as it is. A
+    strength below 1 takes less of it, and moves it less far.
     """
 
     window: float | tuple[int, int] = 0.8
@@ -113,10 +114,11 @@ class Instant:
         Raises ValueError for a noise share beyond 0 to 1.
         """
         check_share(self.noise_share)
-        compression = model.spec.compression
+        compression, strength = model.spec.compression, self.placement.strength
+        share = self.noise_share * min(abs(strength), 1)
         return Controls(
             (
-                CarriedNoise(on_latents(fields, compression, size), self.noise_share),
+                CarriedNoise(strength * on_latents(fields, compression, size), share),
                 Follow(on_tokens(fields, compression, size), self.window, self.placement),
             )
         )

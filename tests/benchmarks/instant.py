@@ -74,13 +74,15 @@ def tables(variable: str) -> dict[str, list[Row]]:
             instant,
             plain,
             Row("instant, positions alone", {"noise_share": 0.0}),
-            Row("instant, noise alone", {"strength": 0.0}),
+            Row("instant, noise alone", {"window": 0.0}),
         ],
         "optimised": [
             Row(f"{variable}, 5 updates, both passes (published)", optimise=DIRECT | positions),
             Row(f"{variable} from the field, 1 update, conditional", optimise=field | positions),
             Row("latents, 5 updates (published)", optimise=DIRECT | latents),
-            Row("latents from carried noise, 1 update", optimise=field | latents),
+            Row(
+                "latents from carried noise, 1 update", optimise=field | latents | {"begin": "own"}
+            ),
             instant,
             plain,
         ],
@@ -89,7 +91,7 @@ def tables(variable: str) -> dict[str, list[Row]]:
             *(Row(f"scale {scale:g}, plain", scale=scale) for scale in (3, 7)),
             Row("scale 7, third pass", {"motion_scale": 2.5}, scale=7),
             Row("scale 7, both passes", {"passes": "both"}, scale=7),
-            Row("one pass", {"strength": 1.0}, every=1000),
+            Row("one pass after the first step", {}, every=1000),
             Row("a second pass every 2nd step", {}, every=2),
             Row("a second pass every 4th step", {}, every=4),
         ],

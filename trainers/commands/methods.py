@@ -71,7 +71,12 @@ def with_own_options(words: Sequence[str], method: FitMethod, *, fits: bool) -> 
         content = _content(file)
         if (rest := _without_others(content, method, fits=fits)) != content:
             inline = json.dumps(rest)
-            own = [word.replace(file, inline) if word.endswith(file) else word for word in own]
+            spelled = {file: inline} | {f"{name}={file}": f"{name}={inline}" for name in CONFIG}
+            given = zip(own, ["", *own], strict=False)
+            own = [
+                spelled[word] if word in spelled and (before in CONFIG or word != file) else word
+                for word, before in given
+            ]
     return own
 
 

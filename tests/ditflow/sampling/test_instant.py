@@ -53,9 +53,9 @@ def generated(model: Model, control: Control = NOTHING, scale: float = 3.0) -> T
 @pytest.mark.parametrize("kind", BACKBONES)
 def test_no_strength_and_no_share_give_the_plain_video_bit_by_bit(kind: str) -> None:
     model = tiny_backbone(kind)
-    instant = Instant(1.0, 0.0, Placement(strength=0.0))
-    none = generated(model, instant.control(model, SIZE, [pan()]))
-    torch.testing.assert_close(none, generated(model), rtol=0, atol=0)
+    for instant in (Instant(1.0, 0.5, Placement(strength=0.0)), Instant(0.0, 0.0)):
+        none = generated(model, instant.control(model, SIZE, [pan()]))
+        torch.testing.assert_close(none, generated(model), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("kind", BACKBONES)
@@ -157,6 +157,16 @@ def test_what_a_field_lacks_is_said() -> None:
         inject_motion(model, pan(), "a dog")
 
 
+def test_latents_cannot_begin_at_places() -> None:
+    with pytest.raises(ValueError, match="latents have no places: .* by noise_share"):
+        MotionGuidance(AttentionMotionFlow(2), "latents", begin="field")
+
+
+def test_what_is_no_motion_is_refused() -> None:
+    with pytest.raises(ValueError, match="inject_motion was given a Tensor; it takes a bank entry"):
+        inject_motion(tiny_backbone("rotary"), torch.zeros(1), "a dog")
+
+
 def entry_of(field: MotionField) -> FieldEntry:
     return FieldEntry.of(
         field,
@@ -175,8 +185,8 @@ def entry_of(field: MotionField) -> FieldEntry:
 
 @pytest.mark.parametrize(("kind", "name"), PAIRS)
 def test_optimisation_begins_where_the_field_puts_tokens(kind: str, name: str) -> None:
-    model = tiny_backbone(kind)
-    guidance = MotionGuidance(AttentionMotionFlow(2), name, begin="field", noise_share=0.5)
+    model, begin = tiny_backbone(kind), "own" if name == "latents" else "field"
+    guidance = MotionGuidance(AttentionMotionFlow(2), name, begin=begin, noise_share=0.5)
     state = guidance.start(model, SIZE, ["x"], [0], [pan()])
     grid, compression = grid_of(model), model.spec.compression
     moved = on_tokens([pan()], compression, SIZE)

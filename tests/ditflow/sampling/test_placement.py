@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ditflow.core.positions import Positions
 from ditflow.models import Model
-from ditflow.sampling.placement import Passes, Placement, balance
+from ditflow.sampling.placement import Placement, balance
 from tests.registry import BACKBONES, SIZE, grid_of, tiny_backbone
 from tests.tapped import latents_of, text_of
 
@@ -113,7 +113,3 @@ def test_own_places_give_the_own_position_bit_by_bit(kind: str) -> None:
 def test_what_makes_no_sense_is_refused(arguments: dict, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         Placement(**arguments)
-
-
-def test_the_passes_are_those_of_the_type() -> None:
-    assert Placement().passes in Passes.__args__
