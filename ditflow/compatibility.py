@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import cast
 
 import torch
 
@@ -20,9 +20,8 @@ from ditflow.sampling.control import Control, Controls, GuidedSteps
 from ditflow.sampling.inject import Inject, Instant
 from ditflow.sampling.key_value import ReferenceKeyValue
 from ditflow.sampling.placement import Passes, Placement
+from ditflow.sampling.recipe import given_or
 from ditflow.sampling.variables import VARIABLES
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,10 +102,10 @@ def injected(
     advice = recommended(backbone.spec)
     instant = Instant(
         advice.instant_window if how.window is None else how.window,
-        _or(how.noise_share, advice.instant_noise_share),
+        given_or(how.noise_share, advice.instant_noise_share),
         how.placement("conditional"),
     )
-    size = _or(size, backbone.spec.size)
+    size = given_or(size, backbone.spec.size)
     control = instant.control(backbone, size, [motion])
     told = advice.steps, advice.guidance_scale, None, advice.negative_prompt
     return Injected(control, size, *told)
@@ -201,10 +200,6 @@ def entry_control(
         return inject
     reference, blocks = entry.reference_latents[None], tuple(how.injection_blocks)
     return Controls((ReferenceKeyValue(reference, blocks, guided), inject))
-
-
-def _or(choice: T | None, advice: T) -> T:
-    return advice if choice is None else choice
 
 
 def _check_shapes(backbone: Model, entry: BankEntry) -> None:

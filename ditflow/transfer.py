@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from torch import Tensor
 
@@ -27,12 +27,10 @@ from ditflow.sampling.control import Prompt
 from ditflow.sampling.guidance import MotionGuidance
 from ditflow.sampling.loop import sample
 from ditflow.sampling.placement import Passes
-from ditflow.sampling.recipe import Choices, Recipe
+from ditflow.sampling.recipe import Choices, Recipe, given_or
 from ditflow.sampling.reference import reference_motion, reference_prompt, words_of
 from ditflow.sampling.state import clip_generator, initial_noise, start
 from ditflow.video import Clip
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def extract_motion(
             "extract_motion looks at a video once, and reference_timestep='match' is the timestep "
             "of each guided step: give a timestep."
         )
-    signal = _or(signal, AttentionMotionFlow()).placed(recommended(backbone.spec).block)
+    signal = given_or(signal, AttentionMotionFlow()).placed(recommended(backbone.spec).block)
     latents = backbone.encode(frames[None])
     noise = initial_noise(latents.shape[1:], [clip_generator("video", 0)], backbone.device)
     displacement: Tensor = reference_motion(
@@ -116,10 +114,10 @@ def transfer_motion(
     size = VideoSize(len(clip.frames), *clip.frames.shape[-2:])
     backbone.spec.compression.check_motion(size)
     began, advice = time.monotonic(), recommended(backbone.spec)
-    motion_guidance = _or(motion_guidance, recommended_guidance(backbone))
-    negative_prompt = _or(negative_prompt, advice.negative_prompt)
+    motion_guidance = given_or(motion_guidance, recommended_guidance(backbone))
+    negative_prompt = given_or(negative_prompt, advice.negative_prompt)
     schedule = backbone.schedule(
-        _or(steps, advice.steps), _or(guidance_scale, advice.guidance_scale)
+        given_or(steps, advice.steps), given_or(guidance_scale, advice.guidance_scale)
     )
     window = motion_guidance.check(backbone, len(schedule))
     recipe = Recipe(backbone, motion_guidance, schedule, window, negative_prompt)
@@ -193,11 +191,11 @@ def inject_motion(
     )
     ready = injected(backbone, motion, how, size)
     schedule = backbone.schedule(
-        _or(steps, ready.steps),
-        _or(guidance_scale, ready.guidance_scale),
+        given_or(steps, ready.steps),
+        given_or(guidance_scale, ready.guidance_scale),
         guidance_kind or ready.guidance,
     )
-    negative_prompt = _or(negative_prompt, ready.negative_prompt)
+    negative_prompt = given_or(negative_prompt, ready.negative_prompt)
     text, negative = backbone.embed([prompt, negative_prompt]).split(1)
     state = start(backbone, ready.size, [prompt], [seed])
     state = sample(backbone, schedule, Prompt(text, negative), state, ready.control)
@@ -225,7 +223,3 @@ def _check_guided(recipe: Recipe) -> None:
 def _check_given(function: str, given: object, wanted: type | tuple[type, ...], words: str) -> None:
     if not isinstance(given, wanted):
         raise ValueError(f"{function} was given a {type(given).__name__}; it takes {words}.")
-
-
-def _or(choice: T | None, advice: T) -> T:
-    return advice if choice is None else choice

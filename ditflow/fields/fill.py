@@ -28,7 +28,11 @@ def filled(displacement: Tensor, confidence: Tensor) -> Tensor:
 
 def affine_motion(displacement: Tensor, confidence: Tensor) -> Tensor:
     """The affine motion (F, 2, H, W) that most of the trusted cells of each time agree with."""
-    fit = affine_fit(displacement, confidence)
+    return spread(affine_fit(displacement, confidence), displacement)
+
+
+def spread(fit: Tensor, displacement: Tensor) -> Tensor:
+    """Affine motions (F, 3, 2) on the cells of displacements (F, 2, H, W)."""
     camera = (_terms(displacement) @ fit).transpose(1, 2).reshape(displacement.shape)
     return camera.float()
 

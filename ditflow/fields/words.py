@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ditflow.fields.field import MotionField
-from ditflow.fields.fill import affine_fit, affine_motion
+from ditflow.fields.fill import affine_fit, spread
 
 PAN = (0.02, 0.1, 0.4)  # heights of the frame: less is still, less is slow, more is fast
 ZOOM = (0.03, 0.1, 0.5)  # logarithm of the growth
@@ -39,9 +39,10 @@ def described(field: MotionField) -> str:
     back = bool(amounts[-1] < RETURNED * amounts.max())
     time = int(amounts.argmax()) if back else len(amounts) - 1
     moved, trust = field.displacement[[time]], field.confidence[[time]]
-    whole = affine_motion(moved, trust)
+    fit = affine_fit(moved, trust)
+    whole = spread(fit, moved)
     own, followed = -((moved - whole) * sides)[0], (whole * sides)[0].norm(dim=0).mean()
-    camera = _camera(affine_fit(moved, trust)[0], field.aspect)
+    camera = _camera(fit[0], field.aspect)
     things = _things(own, own.norm(dim=0) > THING + DRIFT * followed, trust[0] >= TRUSTED)
     if not camera and not things:
         return "still"

@@ -14,7 +14,7 @@ from ditflow.fields.noise import check_share, on_latents
 from ditflow.fields.positions import displaced, on_tokens
 from ditflow.models.base import Model, ModelError, ModelSpec
 from ditflow.motion.base import MotionSignal
-from ditflow.sampling.placement import Passes
+from ditflow.sampling.placement import Passes, Placement
 from ditflow.sampling.reference import seen_at
 from ditflow.sampling.state import State, carry, start
 from ditflow.sampling.variables import VARIABLES, Variable
@@ -75,9 +75,7 @@ class MotionGuidance:
             known = ", ".join(get_args(Update))
             raise ValueError(f"unknown update {self.update!r}: it is one of {known}.")
         check_share(self.noise_share)
-        if self.passes not in get_args(Passes):
-            known = ", ".join(get_args(Passes))
-            raise ValueError(f"unknown passes {self.passes!r}: it is one of {known}.")
+        Placement(self.passes)  # which checks it
         if self.begin not in get_args(Begin):
             known = ", ".join(get_args(Begin))
             raise ValueError(f"unknown begin {self.begin!r}: it is one of {known}.")

@@ -43,9 +43,9 @@ class Inject(Control):
         parameter = self.parameters[index].to(inputs.latents)
         parameter = parameter.expand(len(inputs.latents), *parameter.shape)
         variable = self.variable.at(model, parameter)
-        own = self.variable.initial(model, inputs.latents)
-        positions = placed(variable, own, self.placement, step)
-        latents = variable.towards(own, self.placement.strength).latents(inputs.latents)
+        positions = placed(variable, model, inputs.latents, self.placement, step)
+        moved = variable.towards(model, inputs.latents, self.placement.strength)
+        latents = moved.latents(inputs.latents)
         return state, replace(inputs, latents=latents, positions=positions)
 
 

@@ -77,11 +77,11 @@ class Optimise(Control):
             history=(*state.history, variable.parameter.cpu()),
             losses=(*state.losses, losses.cpu()),
         )
-        own = guidance.kind.initial(model, inputs.latents)
+        placement = Placement(guidance.passes)
         return state, replace(
             inputs,
             latents=variable.latents(inputs.latents),
-            positions=placed(variable, own, Placement(guidance.passes), step),
+            positions=placed(variable, model, inputs.latents, placement, step),
             correction=correction,
         )
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ditflow.core.positions import Positions
 from ditflow.core.schedule import Step
+from ditflow.models.base import Model
 from ditflow.sampling.variables import Variable
 
 Passes = Literal["both", "conditional"]
@@ -65,8 +66,12 @@ def balance(guidance_scale: float) -> float:
     return 1.2 * float((1.5 / max(guidance_scale, 1.0)) ** 0.6)
 
 
-def placed(variable: Variable, own: Tensor, placement: Placement, step: Step) -> Positions:
-    """The positions of a step's passes, from a variable and its parameter at the model's own."""
-    if variable.position is None:
+def placed(
+    variable: Variable, model: Model, latents: Tensor, placement: Placement, step: Step
+) -> Positions:
+    """The positions of a step's passes, from a variable; latents have none."""
+    if variable.needs is None:
         return Positions()
-    return placement.positions(lambda amount: variable.towards(own, amount).position, step)
+    return placement.positions(
+        lambda amount: variable.towards(model, latents, amount).position, step
+    )

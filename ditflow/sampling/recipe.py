@@ -139,8 +139,8 @@ class Choices:
         """The recipe for a model. Raises ValueError where the choices do not fit it."""
         advice = recommended(backbone.spec)
         schedule = backbone.schedule(
-            _or(self.steps, advice.steps),
-            _or(self.guidance_scale, advice.guidance_scale),
+            given_or(self.steps, advice.steps),
+            given_or(self.guidance_scale, advice.guidance_scale),
             self.guidance,
         )
         guidance = self.motion_guidance(backbone)
@@ -155,22 +155,23 @@ class Choices:
     def motion_guidance(self, backbone: Model) -> MotionGuidance:
         """How motion is optimised, without a look at whether it fits the model."""
         advice, signal = recommended(backbone.spec), self.signal
-        variable = "latents" if signal is None else _or(self.variable, advice.variable)
+        variable = "latents" if signal is None else given_or(self.variable, advice.variable)
         begin = "own" if variable == "latents" else advice.begin  # latents have no places
         return MotionGuidance(
             signal=None if signal is None else signal.placed(advice.block),
             variable=variable,
             window=advice.window if self.window is None else self.window,
-            learning_rate=_or(self.learning_rate, advice.learning_rate(variable, self.update)),
-            inner_steps=_or(self.inner_steps, advice.inner_steps),
-            injection_blocks=_or(self.injection_blocks, advice.injection_blocks),
-            checkpointing=_or(self.checkpointing, advice.checkpointing),
+            learning_rate=given_or(self.learning_rate, advice.learning_rate(variable, self.update)),
+            inner_steps=given_or(self.inner_steps, advice.inner_steps),
+            injection_blocks=given_or(self.injection_blocks, advice.injection_blocks),
+            checkpointing=given_or(self.checkpointing, advice.checkpointing),
             update=self.update,
-            passes=_or(self.passes, advice.passes),
-            begin=_or(self.begin, begin),
-            noise_share=_or(self.noise_share, 0.0 if signal is None else advice.noise_share),
+            passes=given_or(self.passes, advice.passes),
+            begin=given_or(self.begin, begin),
+            noise_share=given_or(self.noise_share, 0.0 if signal is None else advice.noise_share),
         )
 
 
-def _or(choice: T | None, advice: T) -> T:
+def given_or(choice: T | None, advice: T) -> T:
+    """What was chosen, or what is recommended where nothing was."""
     return advice if choice is None else choice

@@ -66,9 +66,12 @@ class Variable(ABC):
         """The same variable at another value; differentiable in it."""
         return replace(self, parameter=parameter)
 
-    def towards(self, own: Tensor, amount: float) -> Self:
+    def towards(self, backbone: Model, latents: Tensor, amount: float) -> Self:
         """So much of the way from the model's own parameter to this one; 1 is this one."""
-        return self if amount == 1 else self.replaced(own + amount * (self.parameter - own))
+        if amount == 1:
+            return self
+        own = self.initial(backbone, latents)
+        return self.replaced(own + amount * (self.parameter - own))
 
     def carried(self, latents: Tensor) -> Self:
         """The variable that the next guided step starts from, given the sampler's `latents`."""

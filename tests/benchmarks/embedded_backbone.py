@@ -76,15 +76,7 @@ class Bench:
         )
 
     def other(self, clip: SyntheticClip, number: int = 0) -> str:
-        """A prompt of the clip's kind that does not name its palette."""
-        kind = [
-            prompt
-            for prompt in self.world.prompts()
-            if (" over " in prompt) == (" over " in clip.prompt)
-        ]
-        return random.Random(f"{clip.name} {number}").choice(
-            [prompt for prompt in kind if clip.palette not in prompt.split()]
-        )
+        return other_prompt(self.world, clip, number)
 
     def text(self, prompts: list[str]) -> Tensor:
         return self.backbone.embed(prompts)
@@ -206,6 +198,13 @@ class Bench:
         return {
             name: [round(x, 3) for x in interval(values)] for name, values in self.values.items()
         }
+
+
+def other_prompt(world: World, clip: SyntheticClip, number: int) -> str:
+    """A prompt of the clip's kind that does not name its palette."""
+    kind = [p for p in world.prompts() if (" over " in p) == (" over " in clip.prompt)]
+    fitting = [p for p in kind if clip.palette not in p.split()]
+    return random.Random(f"{clip.name} {number}").choice(fitting)
 
 
 def token_flow(clip: SyntheticClip, frames: int, tokens: int) -> tuple[Tensor, Tensor]:

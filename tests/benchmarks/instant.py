@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import time
 from collections import defaultdict
 from collections.abc import Iterable
@@ -38,6 +37,7 @@ from ditflow.sampling.placement import Placement
 from ditflow.sampling.reference import reference_motion
 from ditflow.sampling.state import start
 from ditflow.transfer import extract_motion, recommended_guidance
+from tests.benchmarks.embedded_backbone import other_prompt
 from tests.benchmarks.instant_table import table, write_picture
 from tests.benchmarks.instant_variants import VARIANTS
 
@@ -188,13 +188,6 @@ class Bench:
             "saturation": float((light.amax(1) - light.amin(1)).mean()),
             "flicker": float((light[1:] - light[:-1]).mean(dim=(1, 2, 3)).abs().mean()),
         }
-
-
-def other_prompt(world: World, clip: SyntheticClip, number: int) -> str:
-    """A prompt of the clip's kind that does not name its palette."""
-    kind = [p for p in world.prompts() if (" over " in p) == (" over " in clip.prompt)]
-    fitting = [p for p in kind if clip.palette not in p.split()]
-    return random.Random(f"{clip.name} {number}").choice(fitting)
 
 
 def measure(bench: Bench, rows: Iterable[Row], file: Path, prompts: int, seeds: int) -> None:

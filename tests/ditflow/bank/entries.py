@@ -17,9 +17,23 @@ SHAPES = {
 }
 
 
+CLIP: dict[str, Any] = {
+    "prompt": "a red kite, ½ as high as the clouds",
+    "negative_prompt": "",
+    "seed": 7,
+    "clip": "kite.mp4",
+    "clip_sha256": "01" * 32,
+    "start": 0,
+    "stride": 1,
+    "date": "2026-01-31T12:00:00+00:00",
+    "tags": ("pan",),
+}
+
+
 def make_metadata(**changes: Any) -> EntryMetadata:
     return EntryMetadata(
-        **{
+        **CLIP
+        | {
             "ditflow": "0.1.0",
             "backbone": "tiny-rope",
             "backbone_fingerprint": "ab" * 32,
@@ -37,17 +51,8 @@ def make_metadata(**changes: Any) -> EntryMetadata:
             "inner_steps": 2,
             "injection_blocks": (0,),
             "dtype": "float32",
-            "prompt": "a red kite, ½ as high as the clouds",
-            "negative_prompt": "",
-            "seed": 7,
-            "clip": "kite.mp4",
-            "clip_sha256": "01" * 32,
-            "start": 0,
-            "stride": 1,
             "losses": ((0.9, 0.8), (0.5, 0.4), (0.3, 0.25)),
             "seconds": 12.5,
-            "date": "2026-01-31T12:00:00+00:00",
-            "tags": ("pan",),
         }
         | changes
     )
@@ -66,22 +71,14 @@ def make_entry(
 
 def make_field_metadata(**changes: Any) -> FieldMetadata:
     return FieldMetadata(
-        **{
+        **CLIP
+        | {
             "ditflow": "0.2.0",
             "size": (9, 24, 32),
             "method": "dis",
             "times": (0.0, 2.0, 6.0),
             "words": "pans left slowly",
-            "prompt": "a red kite, ½ as high as the clouds",
-            "negative_prompt": "",
-            "seed": 7,
-            "clip": "kite.mp4",
-            "clip_sha256": "01" * 32,
-            "start": 0,
-            "stride": 1,
             "seconds": 0.5,
-            "date": "2026-01-31T12:00:00+00:00",
-            "tags": ("pan",),
         }
         | changes
     )
