@@ -59,7 +59,7 @@ docs: $(STAMP)
 	@echo "build/docs/index.html"
 
 pretrain: $(STAMP)
-	for stage in vae tiny-rope tiny-sincos vae-decoder tiny-rope-correspondence tiny-sincos-correspondence tiny-rope-sprites tiny-sincos-sprites clip; do $(BIN)/python -m trainers.pretraining.backbone fit --config configs/pretrain/$$stage.yaml || exit 1; done
+	for stage in vae tiny-rope tiny-sincos vae-decoder tiny-rope-correspondence tiny-sincos-correspondence tiny-rope-sprites tiny-sincos-sprites wan-vae tiny-wan clip; do $(BIN)/python -m trainers.pretraining.backbone fit --config configs/pretrain/$$stage.yaml || exit 1; done
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.embedded_clip tiny-clip --clips 200

@@ -40,7 +40,7 @@ class SyntheticVideos(L.LightningDataModule):
 
 class SyntheticLatents(L.LightningDataModule):
     """Clips as {"latents": scaled (F, C, Hl, Wl), "prompt": str, "landing": (F, F, S, 2), "seen":
-    (F, F, S)}.
+    (F, F, S), "side": tokens on a side}.
 
     `landing` is where each token of a frame is in each other frame, in tokens, and `seen` whether
     it is in sight there. The latents of all clips are made once by the VAE in folder `vae` and kept
@@ -240,4 +240,5 @@ def _collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
         "prompt": [clip.prompt for clip in clips],
         "landing": torch.stack(landing),
         "seen": torch.stack(seen),
+        "side": latents.shape[-1] // PATCH,
     }

@@ -1,5 +1,5 @@
-"""Pretraining of the embedded backbone on the synthetic world: a transformer and a VAE of the stock
-classes of CogVideoX.
+"""Pretraining of the embedded backbones on the synthetic world: transformers and VAEs of the stock
+classes of diffusers.
 
     python -m trainers.pretraining.backbone fit --config configs/pretrain/vae.yaml
     python -m trainers.pretraining.backbone fit --config configs/pretrain/tiny-rope.yaml
@@ -7,16 +7,15 @@ classes of CogVideoX.
 Each run resumes from its last checkpoint. At its end it writes a folder in diffusers format.
 """
 
-# B batch, F latent frames, C channels, L text tokens
+# B batch, F latent frames, C channels, Hl Wl latent rows and columns
 from __future__ import annotations
 
+from abc import abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
-from diffusers import AutoencoderKLCogVideoX, CogVideoXPipeline, CogVideoXTransformer3DModel
-from diffusers.models.embeddings import get_3d_rotary_pos_embed
 from lightning.pytorch.cli import LightningCLI
 from torch import Tensor, nn
 from torch.nn import functional
@@ -25,27 +24,28 @@ from ditflow.models.registry import MODELS
 from ditflow.models.taps import taps
 from trainers.pretraining.correspondence import correspondence_loss, landing_distribution
 from trainers.pretraining.schedules import scheduled
-from trainers.pretraining.tiny import (
-    TEXT_TOKENS,
-    tiny_scheduler,
-    tiny_text_encoder,
-    tiny_transformer,
-)
 
-LAYOUT = MODELS[CogVideoXTransformer3DModel.__name__].layout
+
+class Noisy(NamedTuple):
+    """Noised latents (B, F, C, Hl, Wl), the time step of each (B,), and what is to be predicted."""
+
+    latents: Tensor
+    timestep: Tensor
+    target: Tensor
 
 
 class TransformerPretraining(L.LightningModule):
-    """v-prediction on latents of the world, with prompt dropout for classifier-free guidance.
+    """Denoising of latents of the world, with prompt dropout for classifier-free guidance.
 
-    `vae` is the folder of the trained VAE, and `out` that of the finished pipeline. Training starts
-    from the weights of the pipeline in `initial`, if given. Muon trains the matrices of the blocks,
-    AdamW all other weights.
+    A family makes its parts and overrides `noised`, `predicted` and `export`. `vae` is the folder
+    of the trained VAE, and `out` that of the finished pipeline. Training starts from the weights of
+    the pipeline in `initial`, if given. Muon trains the matrices of the blocks, AdamW all other
+    weights.
     """
 
     def __init__(
         self,
-        rotary: bool = True,
+        transformer: nn.Module,
         vae: str = "runs/pretrain/vae",
         out: str = "checkpoints/tiny-rope",
         initial: str | None = None,
@@ -57,77 +57,44 @@ class TransformerPretraining(L.LightningModule):
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.rotary, self.vae_folder, self.out = rotary, vae, Path(out)
+        self.vae_folder, self.out = vae, Path(out)
         self.learning_rate, self.warmup, self.prompt_dropout = learning_rate, warmup, prompt_dropout
         self.correspondence, self.correspondence_blocks = correspondence, correspondence_blocks
-        self.transformer = tiny_transformer(rotary)
-        self.__dict__["text"] = tiny_text_encoder()
+        self.transformer: Any = transformer
+        self.layout = MODELS[type(transformer).__name__].layout
         if initial is not None:
-            weights = CogVideoXTransformer3DModel.from_pretrained(
-                initial, subfolder="transformer"
-            ).state_dict()
-            self.transformer.load_state_dict(weights)
-        config = self.transformer.config
-        self.scheduler = tiny_scheduler()
-        side = config.sample_height // config.patch_size
-        frames = (config.sample_frames - 1) // config.temporal_compression_ratio + 1
-        self.rope = (
-            get_3d_rotary_pos_embed(
-                config.attention_head_dim, ((0, 0), (side, side)), (side, side), frames
-            )
-            if rotary
-            else None
-        )
+            trained = type(self.transformer).from_pretrained(initial, subfolder="transformer")
+            self.transformer.load_state_dict(trained.state_dict())
+
+    @abstractmethod
+    def noised(self, latents: Tensor) -> Noisy:
+        """Latents at random noise levels."""
+
+    @abstractmethod
+    def predicted(self, noisy: Noisy, prompts: list[str]) -> Tensor:
+        """What the transformer makes of noised latents, as the stock pipeline calls it."""
+
+    @abstractmethod
+    def export(self, transformer: nn.Module) -> None:
+        """Write the pipeline with this transformer to the folder `out`."""
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         latents = batch["latents"]  # (B, F, C, Hl, Wl)
         kept = torch.rand(len(latents)) >= self.prompt_dropout
-        text = self.embed(
-            [prompt if keep else "" for prompt, keep in zip(batch["prompt"], kept, strict=True)]
-        )
-        noise = torch.randn_like(latents)
-        timestep = torch.randint(
-            0, self.scheduler.config.num_train_timesteps, (len(latents),), device=self.device
-        )
-        noisy = self.scheduler.add_noise(latents, noise, timestep)
-        rope = self.rope and tuple(table.to(self.device) for table in self.rope)
-        with taps(self.transformer, LAYOUT, capture=self.correspondence_blocks) as recording:
-            predicted = self.transformer(
-                hidden_states=noisy,
-                encoder_hidden_states=text,
-                timestep=timestep,
-                image_rotary_emb=rope,
-            ).sample
-        loss = functional.mse_loss(
-            predicted.float(), self.scheduler.get_velocity(latents, noise, timestep)
-        )
-        target = landing_distribution(
-            batch["landing"], latents.shape[-1] // self.transformer.config.patch_size
-        )
+        prompts = [p if keep else "" for p, keep in zip(batch["prompt"], kept, strict=True)]
+        noisy = self.noised(latents)
+        with taps(self.transformer, self.layout, capture=self.correspondence_blocks) as recording:
+            predicted = self.predicted(noisy, prompts)
+        loss = functional.mse_loss(predicted.float(), noisy.target)
+        target = landing_distribution(batch["landing"], batch["side"])
         missed = [
             correspondence_loss(recording.query[i], recording.key[i], target, batch["seen"])
             for i in self.correspondence_blocks
         ]
         self._update(loss + self.correspondence * sum(missed))
         self.log("loss", loss, prog_bar=True)
-        self.log_dict(
-            {
-                f"missed_{block}": value
-                for block, value in zip(self.correspondence_blocks, missed, strict=True)
-            }
-        )
-
-    def embed(self, prompts: list[str]) -> Tensor:
-        """Text embeddings (B, L, E) as the stock pipeline makes them."""
-        tokenizer, encoder = self.__dict__["text"]
-        tokens = tokenizer(
-            prompts,
-            padding="max_length",
-            max_length=TEXT_TOKENS,
-            truncation=True,
-            return_tensors="pt",
-        ).input_ids
-        return encoder(tokens).last_hidden_state.to(self.device)
+        named = zip(self.correspondence_blocks, missed, strict=True)
+        self.log_dict({f"missed_{block}": value for block, value in named})
 
     def _update(self, loss: Tensor) -> None:
         optimizers, schedules = self.optimizers(), self.lr_schedulers()
@@ -147,7 +114,7 @@ class TransformerPretraining(L.LightningModule):
         matrices = [
             weight
             for name, weight in named
-            if weight.ndim == 2 and name.startswith("transformer_blocks")
+            if weight.ndim == 2 and name.startswith(self.layout.blocks)
         ]
         chosen = {id(weight) for weight in matrices}
         rest = [weight for _, weight in named if id(weight) not in chosen]
@@ -161,20 +128,6 @@ class TransformerPretraining(L.LightningModule):
 
     def on_train_end(self) -> None:
         self.export(self.transformer.half())
-
-    def export(self, transformer: CogVideoXTransformer3DModel) -> None:
-        """Write the pipeline with this transformer to the folder `out`."""
-        tokenizer, text_encoder = self.__dict__["text"]
-        vae = AutoencoderKLCogVideoX.from_pretrained(self.vae_folder)
-        vae.register_to_config(_name_or_path="")  # do not publish a local path
-        pipeline = CogVideoXPipeline(
-            tokenizer=tokenizer,
-            text_encoder=text_encoder,
-            vae=vae,
-            transformer=transformer,
-            scheduler=self.scheduler,
-        )
-        pipeline.save_pretrained(self.out)
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ enough for a laptop.
 from __future__ import annotations
 
 import string
+from typing import Any
 
 import torch
 from diffusers import (
@@ -21,6 +22,14 @@ from datamodules.synthetic import PALETTES, SHAPES
 CHANNELS = (16, 32, 32)
 LATENT_CHANNELS = 8
 TEXT_TOKENS, TEXT_CHANNELS = 16, 64
+TEXT_WIDTHS: dict[str, Any] = {
+    "d_model": TEXT_CHANNELS,
+    "d_kv": 16,
+    "d_ff": 64,
+    "num_layers": 1,
+    "num_heads": 4,
+    "dropout_rate": 0.0,
+}
 
 
 def tiny_vae() -> AutoencoderKLCogVideoX:
@@ -63,34 +72,38 @@ def tiny_transformer(rotary: bool, blocks: int = 8) -> CogVideoXTransformer3DMod
     )
 
 
-def tiny_text_encoder() -> tuple[T5Tokenizer, T5EncoderModel]:
-    """A tokenizer of the world's words and a frozen random T5. The transformer only needs that
-    different words have different embeddings.
-    """
+def tiny_tokenizer(tokens: int = TEXT_TOKENS) -> T5Tokenizer:
+    """A tokenizer of the world's words."""
     words = ("a", "over", "clouds", *PALETTES, *SHAPES)
     characters = string.ascii_lowercase + string.digits + string.punctuation
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
     pieces += [("▁" + word, -3.0) for word in words] + [
         (character, -6.0) for character in characters
     ]
-    tokenizer = T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=TEXT_TOKENS)
-    config = T5Config(
-        vocab_size=len(tokenizer),
-        d_model=TEXT_CHANNELS,
-        d_kv=16,
-        d_ff=64,
-        num_layers=1,
-        num_heads=4,
-        dropout_rate=0.0,
-    )
+    return T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=tokens)
+
+
+def tiny_text_encoder() -> tuple[T5Tokenizer, T5EncoderModel]:
+    """The tokenizer and a frozen random T5."""
+    tokenizer = tiny_tokenizer()
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        encoder = T5EncoderModel(config).eval().requires_grad_(False)
-        order = encoder.encoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight
-        # with T5's own initialisation, "a red disc over blue clouds" and "a blue disc over red
-        # clouds" have almost the same embeddings
-        nn.init.normal_(order, std=8.0)
-        return tokenizer, encoder
+        encoder = T5EncoderModel(T5Config(vocab_size=len(tokenizer), **TEXT_WIDTHS))
+        return tokenizer, told_apart(encoder)
+
+
+def told_apart(encoder: Any) -> Any:
+    """A frozen random encoder in which the order of words matters.
+
+    The transformer only needs that different words have different embeddings. With T5's own
+    initialisation, "a red disc over blue clouds" and "a blue disc over red clouds" have almost the
+    same ones.
+    """
+    for block in encoder.encoder.block:
+        order = block.layer[0].SelfAttention
+        if order.has_relative_attention_bias:
+            nn.init.normal_(order.relative_attention_bias.weight, std=8.0)
+    return encoder.eval().requires_grad_(False)
 
 
 def tiny_scheduler() -> CogVideoXDDIMScheduler:
