@@ -159,7 +159,8 @@ def _wan() -> WanPipeline:
         rope_max_seq_len=32,
     ).eval()
     widened(layer for block in transformer.blocks for layer in (block.attn1.to_q, block.attn1.to_k))
-    widened(block.attn1.norm_q for block in transformer.blocks)
+    for block in transformer.blocks:
+        widened((block.attn1.norm_q, block.attn2.norm_q))
     return WanPipeline(
         tokenizer=tokenizer,
         text_encoder=UMT5EncoderModel(UMT5Config(**text_config(tokenizer))).eval(),

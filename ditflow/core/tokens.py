@@ -20,18 +20,21 @@ class Recording:
     """What the last forward pass left, by block: query and key after norm and rotation, value (B,
     N, A, D); features after the block (B, N, E).
 
-    All of them are of video tokens, but for `text_key` (B, L, A, D).
+    All of them are of video tokens, but for `text_key` (B, L, A, D). `text_query` is what video
+    tokens look at text with: their `query`, where one attention is for both.
     """
 
     query: dict[int, Tensor] = field(default_factory=dict)
     key: dict[int, Tensor] = field(default_factory=dict)
     value: dict[int, Tensor] = field(default_factory=dict)
+    text_query: dict[int, Tensor] = field(default_factory=dict)
     text_key: dict[int, Tensor] = field(default_factory=dict)
     features: dict[int, Tensor] = field(default_factory=dict)
     live: bool = False  # a forward pass is running; recomputation in backward is not one
 
     def begin(self, *_: Any) -> None:
-        for tensors in (self.query, self.key, self.value, self.text_key, self.features):
+        text = self.text_query, self.text_key
+        for tensors in (self.query, self.key, self.value, *text, self.features):
             tensors.clear()
         self.live = True
 

@@ -150,6 +150,7 @@ class Model(Parts):
         self,
         capture: Collection[int] = (),
         features: Collection[int] = (),
+        text: Collection[int] = (),
         *,
         stop_early: bool = False,
         key_value: KeyValue | None = None,
@@ -161,9 +162,9 @@ class Model(Parts):
         that does not exist.
         """
         assert not self._tapped, "taps do not nest: one context records and replaces all"
-        self.check_blocks([*capture, *features, *(key_value or {})])
+        self.check_blocks([*capture, *features, *text, *(key_value or {})])
         was = self.transformer.gradient_checkpointing
-        wanted: dict[str, Any] = {"capture": capture, "features": features}
+        wanted: dict[str, Any] = {"capture": capture, "features": features, "text": text}
         wanted |= {"stop_early": stop_early, "key_value": key_value}
         with taps(self.transformer, self.layout, **wanted) as recording:
             try:

@@ -38,7 +38,8 @@ class Layout:
     """Where a family of transformers keeps what the taps touch.
 
     `norms` says how the query and key norms see their tokens: (B, A, N, D), (B, N, A, D) or
-    (B, N, A*D). With `text_first` these tokens are text and then video, else video alone.
+    (B, N, A*D). With `text_first` these tokens are text and then video, else video alone, and
+    `cross` is their attention to text.
     """
 
     blocks: tuple[str, ...]  # module lists, in the order in which they run
@@ -47,6 +48,7 @@ class Layout:
     tail: str  # what runs after the last block, on video tokens
     norms: Literal["BAND", "BNAD", "BNE"]
     text_first: bool
+    cross: str | None = None
 
     def all_blocks(self, transformer: nn.Module) -> list[nn.Module]:
         return [
@@ -65,17 +67,20 @@ def taps(
     *,
     capture: Collection[int] = (),
     features: Collection[int] = (),
+    text: Collection[int] = (),
     stop_early: bool = False,
     key_value: KeyValue | None = None,
 ) -> Iterator[Recording]:
     """Install the hooks; leaving removes them all, also after an exception.
 
-    `capture` and `features` are the blocks to record. `key_value` replaces keys and values of video
+    `capture`, `features` and `text` are the blocks to record: their attention among video tokens,
+    their output, and their attention to text. `key_value` replaces keys and values of video
     tokens; a captured key is the block's own, before replacement. With `stop_early` a forward pass
-    raises `StopForward` once the deepest of them is recorded: inside its key norm for `capture`.
+    raises `StopForward` once the deepest of them is recorded, for attention inside its key norm.
     """
     recording, injected = Recording(), key_value or {}
-    last = max([*capture, *features], default=-1) if stop_early else -1
+    last = max([*capture, *features, *text], default=-1) if stop_early else -1
+    joint, apart = (text, ()) if layout.cross is None else ((), text)
     with ExitStack() as stack:
         stack.callback(transformer.register_forward_pre_hook(recording.begin).remove)
         stack.callback(transformer.register_forward_hook(recording.end, always_call=True).remove)
@@ -84,11 +89,16 @@ def taps(
                 layout,
                 block.get_submodule(layout.attention),
                 recording,
-                captured=index if index in capture else None,
+                captured=index if index in capture or index in joint else None,
                 injected=injected.get(index),
-                stops=index == last and index not in features,
+                stops=index == last and index not in features and index not in apart,
             )
             tap.install(stack)
+        for index, block in enumerate(layout.all_blocks(transformer)):
+            if index in apart:
+                cross = block.get_submodule(layout.cross or "")
+                stops = index == last and index not in features
+                _CrossTap(cross, recording, index, stops).install(stack)
         for index, follower in enumerate(layout.followers(transformer)):
             if index in features:
                 feature = _FeatureTap(recording, index, stops=index == last)
@@ -129,6 +139,8 @@ class _AttentionTap:
     def query(self, output: Tensor) -> Tensor:
         text, video = self._rotated(output, side=0)
         self._record(self.recording.query, video)
+        if self.layout.text_first:
+            self._record(self.recording.text_query, video)
         return self._as_norms(torch.cat([text, video], dim=1))
 
     def key(self, output: Tensor) -> Tensor:
@@ -172,6 +184,34 @@ class _AttentionTap:
     def _record(self, into: dict[int, Tensor], tokens: Tensor) -> None:
         if self.captured is not None and self.recording.live:
             into[self.captured] = tokens
+
+
+@dataclass(frozen=True)
+class _CrossTap:
+    """Reads the query of video tokens and the key of text tokens, in an attention of their own."""
+
+    attention: Any
+    recording: Recording
+    block: int
+    stops: bool
+
+    def install(self, stack: ExitStack) -> None:
+        hook(stack, self.attention.get_submodule("norm_q"), after=self.query)
+        hook(stack, self.attention.get_submodule("norm_k"), after=self.key)
+
+    def query(self, output: Tensor) -> Tensor:
+        return self._recorded(self.recording.text_query, output)
+
+    def key(self, output: Tensor) -> Tensor:
+        output = self._recorded(self.recording.text_key, output)
+        if self.stops and self.recording.live:
+            raise StopForward
+        return output
+
+    def _recorded(self, into: dict[int, Tensor], output: Tensor) -> Tensor:
+        if self.recording.live:
+            into[self.block] = output.unflatten(-1, (self.attention.heads, -1))
+        return output
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ class Wan(Model):
         tail="norm_out",
         norms="BNE",
         text_first=False,
+        cross="attn2",
     )
     needs = {
         "transformer": (

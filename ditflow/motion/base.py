@@ -116,6 +116,11 @@ class MotionSignal(ABC, Generic[Motion]):
         return ()
 
     @property
+    def text(self) -> tuple[int, ...]:
+        """The blocks whose attention to text it reads."""
+        return ()
+
+    @property
     def subjects(self) -> tuple[Subject, Subject | None] | None:
         """Words of the prompt, and of the reference's caption if others, whose tokens it must know;
         None if it reads no words.

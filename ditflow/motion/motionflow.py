@@ -8,8 +8,9 @@ the mask M of tokens where A > tau * max A. Three losses keep attention inside t
 averaged over
 frames or over the masked tokens: cross attention of the generated prompt's subject, 1 - sum(M A) /
 sum(A); self attention of masked tokens, 1 - the attention that stays in M; and temporal attention
-of masked tokens, 1 - the attention to frames that have the token in M too. Departures: joint
-attention of one block of a transformer; the reference is not inverted but seen clean, once. A mask
+of masked tokens, 1 - the attention to frames that have the token in M too. Departures: one
+block of a transformer, whose attention to text is its cross attention where it has one and its
+joint attention where not; the reference is not inverted but seen clean, once. A mask
 says where the subject is, not how its parts move.
 """
 
@@ -94,6 +95,10 @@ class MotionFlow(MotionSignal[SubjectMasks]):
     def capture(self) -> tuple[int, ...]:
         return (self.read_block,)
 
+    @property
+    def text(self) -> tuple[int, ...]:
+        return (self.read_block,)
+
     @torch.no_grad()
     def reference(
         self, recording: Recording, grid: TokenGrid, words: Words | None = None
@@ -102,7 +107,7 @@ class MotionFlow(MotionSignal[SubjectMasks]):
             "whoever shows the reference gives the words of a signal that reads them"
         )
         attention = cross_attention(
-            recording.query[self.read_block],
+            recording.text_query[self.read_block],
             recording.text_key[self.read_block],
             grid,
             words.caption,
@@ -114,7 +119,10 @@ class MotionFlow(MotionSignal[SubjectMasks]):
         loss = torch.zeros(len(query), device=query.device)
         if self.cross_weight:
             attention = cross_attention(
-                query, recording.text_key[self.read_block], grid, reference.prompt
+                recording.text_query[self.read_block],
+                recording.text_key[self.read_block],
+                grid,
+                reference.prompt,
             )
             loss = loss + self.cross_weight * cross_loss(attention, reference.masks)
         if self.self_weight:

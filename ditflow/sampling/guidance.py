@@ -12,7 +12,7 @@ from ditflow.core.sizes import VideoSize
 from ditflow.fields.field import MotionField
 from ditflow.fields.noise import check_share, on_latents
 from ditflow.fields.positions import displaced, on_tokens
-from ditflow.models.base import Model, ModelError, ModelSpec
+from ditflow.models.base import Model, ModelSpec
 from ditflow.motion.base import MotionSignal
 from ditflow.sampling.placement import Passes, Placement
 from ditflow.sampling.reference import seen_at
@@ -104,14 +104,9 @@ class MotionGuidance:
         model.check_blocks(self.injection_blocks)
         self.kind.check(model)
         if self.signal is not None:
-            model.check_blocks([*self.signal.capture, *self.signal.features])
-            seen_at(model, self.signal.looks)
-            if self.signal.subjects is not None and not model.layout.text_first:
-                raise ModelError(
-                    f"signal {self.signal.name!r} reads how video tokens attend to text, and "
-                    f"{model.spec.name!r} does that in an attention of its own. Choose another "
-                    "signal, or a model whose text and video tokens attend together."
-                )
+            signal = self.signal
+            model.check_blocks([*signal.capture, *signal.features, *signal.text])
+            seen_at(model, signal.looks)
         return GuidanceWindow.of(self.window, steps)
 
     @property

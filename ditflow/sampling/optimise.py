@@ -122,6 +122,7 @@ def guide(
     with model.tapped(
         signal.capture,
         signal.features,
+        signal.text,
         stop_early=True,
         key_value=inputs.key_value,
         checkpointing=guidance.checkpointing,

@@ -133,7 +133,8 @@ def motion_of(
     shown = signal.shown(reference.latents, grid)
     copies, text = len(shown) // len(noise), reference.text
     noised = level.mix(shown, noise.repeat(copies, 1, 1, 1, 1))
-    with model.tapped(signal.capture, signal.features, stop_early=True) as recording:
+    read = signal.capture, signal.features, signal.text
+    with model.tapped(*read, stop_early=True) as recording:
         model.predict(noised, timestep, text if len(text) == 1 else text.repeat(copies, 1, 1))
     return signal.reference(recording, grid, reference.words)
 

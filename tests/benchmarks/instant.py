@@ -68,7 +68,8 @@ def tables(variable: str) -> dict[str, list[Row]]:
     plain, instant = Row("plain"), Row("instant", {})
     positions, latents = {"variable": variable}, {"variable": "latents"}
     field: dict[str, Any] = {"begin": "field", "passes": "conditional", "inner_steps": 1}
-    field |= {"noise_share": 0.25, "injection_blocks": ()}
+    field |= {"noise_share": 0.25}
+    carried, alone = field | {"begin": "own"}, {"injection_blocks": ()}
     return {
         "main": [
             instant,
@@ -78,10 +79,16 @@ def tables(variable: str) -> dict[str, list[Row]]:
         ],
         "optimised": [
             Row(f"{variable}, 5 updates, both passes (published)", optimise=DIRECT | positions),
-            Row(f"{variable} from the field, 1 update, conditional", optimise=field | positions),
-            Row("latents, 5 updates (published)", optimise=DIRECT | latents),
+            Row(f"{variable} from the field, 1 update", optimise=field | positions),
             Row(
-                "latents from carried noise, 1 update", optimise=field | latents | {"begin": "own"}
+                f"{variable} from the field, 1 update, no injection",
+                optimise=field | positions | alone,
+            ),
+            Row("latents, 5 updates (published)", optimise=DIRECT | latents),
+            Row("latents from carried noise, 1 update", optimise=carried | latents),
+            Row(
+                "latents from carried noise, 1 update, no injection",
+                optimise=carried | latents | alone,
             ),
             instant,
             plain,

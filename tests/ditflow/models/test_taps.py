@@ -231,16 +231,41 @@ def test_keys_of_text_tokens_are_recorded_after_their_norm(backbone: Model) -> N
     rotated.
     """
     seen: list[Tensor] = []
+    spec, cross = backbone.spec, backbone.layout.cross
     block = backbone.layout.all_blocks(backbone.transformer)[BLOCK]
-    handle = block.attn1.norm_k.register_forward_hook(lambda *arguments: seen.append(arguments[2]))
-    with backbone.tapped(capture=[BLOCK]) as recording:
+    norm = block.get_submodule(cross or backbone.layout.attention).norm_k
+    handle = norm.register_forward_hook(lambda *arguments: seen.append(arguments[2]))
+    with backbone.tapped(text=[BLOCK]) as recording:
         predicted(backbone)
     handle.remove()
-    if not backbone.layout.text_first:
-        assert not recording.text_key  # text has an attention of its own
-        return
+    stock = seen[0].transpose(1, 2) if cross is None else seen[0].unflatten(-1, (spec.heads, -1))
     text = recording.text_key[BLOCK]
-    assert text.shape == (2, backbone.spec.text_tokens, backbone.spec.heads, backbone.spec.head_dim)
-    torch.testing.assert_close(
-        text, seen[0].transpose(1, 2)[:, : backbone.spec.text_tokens], rtol=0, atol=0
-    )
+    assert text.shape == (2, spec.text_tokens, spec.heads, spec.head_dim)
+    torch.testing.assert_close(text, stock[:, : spec.text_tokens], rtol=0, atol=0)
+    assert bool(recording.query) == (cross is None)
+
+
+def test_the_queries_of_text_are_what_its_attention_receives(backbone: Model) -> None:
+    """Those of video tokens, in joint attention; in an attention of its own, other ones. A pass
+    that stops there gives the same, and no later block runs.
+    """
+    ran: list[int] = []
+    blocks = backbone.layout.all_blocks(backbone.transformer)
+    with backbone.tapped(capture=[BLOCK], text=[BLOCK]) as full:
+        predicted(backbone)
+    handles = [
+        block.register_forward_hook(lambda *_, index=index: ran.append(index))
+        for index, block in enumerate(blocks)
+    ]
+    both = {"capture": [BLOCK], "text": [BLOCK]}
+    with torch.no_grad(), backbone.tapped(**both, stop_early=True) as early:
+        assert backbone.predict(latents_of(backbone), 500, text_of(backbone)) is None
+    for handle in handles:
+        handle.remove()
+    assert ran == list(range(BLOCK))
+    apart = backbone.layout.cross is not None
+    assert torch.equal(full.text_query[BLOCK], full.query[BLOCK]) != apart
+    for part in ("query", "key", "text_query", "text_key"):
+        torch.testing.assert_close(
+            getattr(early, part)[BLOCK], getattr(full, part)[BLOCK], rtol=0, atol=0
+        )

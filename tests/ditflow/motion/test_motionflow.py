@@ -153,7 +153,7 @@ def test_frames_without_the_subject_are_left_out() -> None:
 def test_the_loss_is_their_weighted_sum() -> None:
     query, key, text = heads_of(0)
     recording, seen = (
-        Recording(query={1: query}, key={1: key}, text_key={1: text}),
+        Recording(query={1: query}, key={1: key}, text_query={1: query}, text_key={1: text}),
         Words(WORDS, WORDS.flip(0)),
     )
     losses = []
@@ -175,7 +175,7 @@ def test_gradients_are_exact(over: str) -> None:
     )
     reference = type(
         signal.reference(
-            Recording(query={1: query}, key={1: key}, text_key={1: text}),
+            Recording(query={1: query}, key={1: key}, text_query={1: query}, text_key={1: text}),
             grid,
             Words(WORDS[:1], WORDS[:1]),
         )
@@ -183,7 +183,7 @@ def test_gradients_are_exact(over: str) -> None:
     arguments = (query, key, text)
     assert torch.autograd.gradcheck(
         lambda q, k, t: signal.loss(
-            Recording(query={1: q}, key={1: k}, text_key={1: t}), grid, reference
+            Recording(query={1: q}, key={1: k}, text_query={1: q}, text_key={1: t}), grid, reference
         ),
         arguments,
     )
