@@ -10,7 +10,7 @@ import torch
 
 from ditflow.bank import BankEntry, EntryError, FieldEntry
 from ditflow.bank.kinds import AnyEntry
-from ditflow.core.schedule import DenoisingSchedule, GuidanceKind, GuidanceWindow
+from ditflow.core.schedule import DenoisingSchedule, GuidanceKind, GuidanceWindow, Scale
 from ditflow.core.sizes import VideoSize
 from ditflow.fields.field import MotionField
 from ditflow.fields.noise import check_share
@@ -64,7 +64,7 @@ class Injected:
     control: Control
     size: VideoSize
     steps: int
-    guidance_scale: float
+    guidance_scale: Scale
     guidance: GuidanceKind | None
     negative_prompt: str
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from ditflow.bank import BankEntry, FieldEntry
 from ditflow.bank.kinds import AnyEntry
 from ditflow.compatibility import Injection, injected
-from ditflow.core.schedule import GuidanceKind
+from ditflow.core.schedule import GuidanceKind, Scale
 from ditflow.core.sizes import VideoSize
 from ditflow.fields.field import MotionField
 from ditflow.fields.sources import field_of
@@ -92,7 +92,7 @@ def transfer_motion(
     negative_prompt: str | None = None,
     seed: int = 0,
     steps: int | None = None,
-    guidance_scale: float | None = None,
+    guidance_scale: Scale | None = None,
     motion_guidance: MotionGuidance | None = None,
     keep_reference: bool = False,
     caption: str = "",
@@ -101,8 +101,9 @@ def transfer_motion(
 ) -> Transfer:
     """A video of what the prompt says that moves like the clip.
 
-    Arguments that are None take the values recommended for the backbone. `motion_guidance` says how
-    the motion is optimised. `keep_reference` stores the clip's latents in the entry, for key and
+    Arguments that are None take the values recommended for the backbone. `guidance_scale` may be a
+    pair, for experts of much and of little noise. `motion_guidance` says how the motion is
+    optimised. `keep_reference` stores the clip's latents in the entry, for key and
     value injection. A signal that reads words needs the clip's `caption`. The words of `subject` in
     the prompt, and of `caption_subject` in the caption, replace the signal's own. Raises ValueError
     where the clip's size, the window or a block does not fit the backbone.
@@ -153,7 +154,7 @@ def inject_motion(
     seed: int = 0,
     negative_prompt: str | None = None,
     steps: int | None = None,
-    guidance_scale: float | None = None,
+    guidance_scale: Scale | None = None,
     guidance_kind: GuidanceKind | None = None,
     size: VideoSize | None = None,
     strength: float = 1.0,

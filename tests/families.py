@@ -49,9 +49,13 @@ def _cogvideox(model: Model, latents: Tensor, text: Tensor, timestep: float) -> 
 
 
 def _wan(model: Model, latents: Tensor, text: Tensor, timestep: float) -> Tensor:
-    output: Tensor = model.transformer(
+    told = torch.tensor([timestep])
+    if model.spec.token_timesteps:
+        told = told.expand(1, model.spec.compression.grid_of(latents).tokens)
+    expert = model.experts[timestep < 1000 * model.spec.boundary]
+    output: Tensor = expert(
         hidden_states=latents.transpose(1, 2),
-        timestep=torch.tensor([timestep]),
+        timestep=told,
         encoder_hidden_states=text,
     ).sample
     return output.transpose(1, 2)

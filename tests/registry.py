@@ -63,11 +63,30 @@ COGVIDEOX = {
     "rotary-ddim": (True, CogVideoXDDIMScheduler, 1.0),
     "sinusoidal": (False, CogVideoXDDIMScheduler, 3.0),
 }
-BACKBONES = (*COGVIDEOX, "wan")
+# what is different from Wan 2.1: the options of its pipeline, transformer and VAE, and the shift
+WAN: dict[str, tuple[dict[str, Any], dict[str, Any], float]] = {
+    "wan": ({}, {}, 3.0),
+    # two of four steps are the second expert's, as is a timestep below 500
+    "wan22-experts": ({"boundary_ratio": 0.5}, {}, 1.0),
+    "wan22-5b": (
+        {"expand_timesteps": True},
+        {
+            "is_residual": True,
+            "in_channels": 12,
+            "out_channels": 12,
+            "patch_size": 2,
+            "scale_factor_spatial": 8,
+            "decoder_base_dim": 4,
+        },
+        5.0,
+    ),
+}
+BACKBONES = (*COGVIDEOX, *WAN)
+ROTARY = ("rotary", "rotary-ddim", *WAN)
 VARIABLES = {
     "latents": BACKBONES,
-    "rotary_tables": ("rotary", "rotary-ddim", "wan"),
-    "rotary_positions": ("rotary", "rotary-ddim", "wan"),
+    "rotary_tables": ROTARY,
+    "rotary_positions": ROTARY,
     "sinusoidal": ("sinusoidal",),
 }
 PAIRS = [
@@ -129,7 +148,7 @@ def grid_of(backbone: Model, size: VideoSize = SIZE) -> TokenGrid:
 def tiny_pipeline(kind: str, **transformer: Any) -> DiffusionPipeline:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return _wan() if kind == "wan" else _cogvideox(kind, **transformer)
+        return _wan(kind) if kind in WAN else _cogvideox(kind, **transformer)
 
 
 def _cogvideox(kind: str, **transformer: Any) -> CogVideoXPipeline:
@@ -144,9 +163,32 @@ def _cogvideox(kind: str, **transformer: Any) -> CogVideoXPipeline:
     )
 
 
-def _wan() -> WanPipeline:
+def _wan(kind: str) -> WanPipeline:
     """Flow matching, channels first, text in cross-attention."""
-    tokenizer = tiny_tokenizer()
+    options, vae, shift = WAN[kind]
+    tokenizer, experts = tiny_tokenizer(), "boundary_ratio" in options
+    transformer = _wan_transformer()
+    return WanPipeline(
+        tokenizer=tokenizer,
+        text_encoder=UMT5EncoderModel(UMT5Config(**text_config(tokenizer))).eval(),
+        vae=AutoencoderKLWan(
+            base_dim=4,
+            z_dim=4,
+            dim_mult=[1, 1, 1],
+            num_res_blocks=1,
+            temperal_downsample=[True, True],
+            latents_mean=[0.1, -0.2, 0.3, 0.0],
+            latents_std=[1.0, 2.0, 0.5, 1.5],
+            **{"scale_factor_temporal": 4, "scale_factor_spatial": 4, **vae},
+        ).eval(),
+        transformer=transformer,
+        transformer_2=_wan_transformer() if experts else None,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=shift),
+        **options,
+    )
+
+
+def _wan_transformer() -> WanTransformer3DModel:
     transformer = WanTransformer3DModel(
         num_attention_heads=2,
         attention_head_dim=16,
@@ -161,23 +203,7 @@ def _wan() -> WanPipeline:
     widened(layer for block in transformer.blocks for layer in (block.attn1.to_q, block.attn1.to_k))
     for block in transformer.blocks:
         widened((block.attn1.norm_q, block.attn2.norm_q))
-    return WanPipeline(
-        tokenizer=tokenizer,
-        text_encoder=UMT5EncoderModel(UMT5Config(**text_config(tokenizer))).eval(),
-        vae=AutoencoderKLWan(
-            base_dim=4,
-            z_dim=4,
-            dim_mult=[1, 1, 1],
-            num_res_blocks=1,
-            temperal_downsample=[True, True],
-            latents_mean=[0.1, -0.2, 0.3, 0.0],
-            latents_std=[1.0, 2.0, 0.5, 1.5],
-            scale_factor_temporal=4,
-            scale_factor_spatial=4,
-        ).eval(),
-        transformer=transformer,
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
-    )
+    return transformer
 
 
 @torch.no_grad()

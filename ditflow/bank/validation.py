@@ -69,6 +69,15 @@ def many(check_one: Check, low: int, high: int) -> Check:
     return check
 
 
+def one_or(check_one: Check, check_many: Check) -> Check:
+    """A single value, or a list or tuple of them."""
+
+    def check(value: Any) -> Any:
+        return (check_many if isinstance(value, (list, tuple)) else check_one)(value)
+
+    return check
+
+
 def json_object(value: Any) -> dict[str, Any]:
     """A dict of plain JSON values, as it will be after a round trip."""
     try:

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 from ditflow.core.noise import CLEAN, NoiseLevel
 
 GuidanceKind = Literal["constant", "dynamic_timestep", "dynamic_index"]
+Scale = float | tuple[float, float]  # a pair is of the experts for much and for little noise
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,15 @@ class DenoisingSchedule:
     """The steps of a generation, as an iterable of `Step`.
 
     `timesteps` and `levels` belong together. `guidance` says how the scale of classifier-free
-    guidance depends on the step.
+    guidance depends on the step. The second expert of a model that has two denoises at timesteps
+    below the `boundary`.
     """
 
     timesteps: tuple[float, ...]
     levels: tuple[NoiseLevel, ...]
-    guidance_scale: float = 7.0
+    guidance_scale: Scale = 7.0
     guidance: GuidanceKind = "constant"
+    boundary: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.timesteps:
@@ -48,6 +51,11 @@ class DenoisingSchedule:
         if self.guidance not in get_args(GuidanceKind):
             known = ", ".join(get_args(GuidanceKind))
             raise ValueError(f"unknown guidance {self.guidance!r}: it is one of {known}.")
+        if not (isinstance(self.guidance_scale, int | float) or self.boundary):
+            raise ValueError(
+                f"guidance_scale {self.guidance_scale} is a pair, for experts of much and of "
+                "little noise, and this model has one transformer: give one number."
+            )
 
     def __len__(self) -> int:
         return len(self.timesteps)
@@ -76,11 +84,14 @@ class DenoisingSchedule:
         "dynamic_timestep" is as published: its code puts the timestep where the number of steps
         left was meant, so the scale oscillates. Results were published with it.
         """
+        scale = self.guidance_scale
+        if not isinstance(scale, int | float):
+            scale = scale[self.timesteps[index] < self.boundary]
         if self.guidance == "constant":
-            return self.guidance_scale
+            return scale
         left = self.timesteps[index] if self.guidance == "dynamic_timestep" else len(self) - index
         share = (len(self) - left) / len(self)
-        return 1 + self.guidance_scale * (1 - math.cos(math.pi * share**5)) / 2
+        return 1 + scale * (1 - math.cos(math.pi * share**5)) / 2
 
 
 @dataclass(frozen=True)

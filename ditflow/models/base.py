@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ditflow.core.noise import NoiseLevel, separate
 from ditflow.core.positions import Positions
-from ditflow.core.schedule import DenoisingSchedule, GuidanceKind, Step
+from ditflow.core.schedule import DenoisingSchedule, GuidanceKind, Scale, Step
 from ditflow.core.sizes import TokenGrid
 from ditflow.core.tokens import KeyValue, Recording
 from ditflow.models.encoders import Encoders
@@ -43,14 +43,19 @@ class Model(Parts):
     layout: ClassVar[Layout]
 
     def __init__(
-        self, spec: ModelSpec, transformer: Any, scheduler: Any, encoders: Encoders
+        self,
+        spec: ModelSpec,
+        transformer: Any,
+        scheduler: Any,
+        encoders: Encoders,
+        *second: Any,
     ) -> None:
-        super().__init__(spec, transformer, scheduler, encoders)
+        super().__init__(spec, transformer, scheduler, encoders, *second)
         self._tapped = False
 
     @abstractmethod
     def schedule(
-        self, steps: int, guidance_scale: float = 7.0, guidance: GuidanceKind | None = None
+        self, steps: int, guidance_scale: Scale = 7.0, guidance: GuidanceKind | None = None
     ) -> DenoisingSchedule:
         """The scheduler's steps, so many of them.
 
@@ -155,25 +160,30 @@ class Model(Parts):
         stop_early: bool = False,
         key_value: KeyValue | None = None,
         checkpointing: bool = False,
+        seen_as: float | None = None,
     ) -> Iterator[Recording]:
         """Record or replace what the transformer computes; see `ditflow.models.taps.taps`.
 
-        `predict` takes a rotary position inside this context only. Raises ModelError for a block
-        that does not exist.
+        `predict` takes a rotary position inside this context only. With `seen_as` it runs the
+        expert of that timestep, whatever timestep it is told. Raises ModelError for a block that
+        does not exist.
         """
         assert not self._tapped, "taps do not nest: one context records and replaces all"
         self.check_blocks([*capture, *features, *text, *(key_value or {})])
-        was = self.transformer.gradient_checkpointing
         wanted: dict[str, Any] = {"capture": capture, "features": features, "text": text}
         wanted |= {"stop_early": stop_early, "key_value": key_value}
-        with taps(self.transformer, self.layout, **wanted) as recording:
-            try:
-                self._tapped = True
+        recording = Recording()
+        with ExitStack() as stack:
+            for expert in self.experts:
+                stack.enter_context(taps(expert, self.layout, recording, **wanted))
+                stack.callback(
+                    setattr, expert, "gradient_checkpointing", expert.gradient_checkpointing
+                )
                 if checkpointing:
-                    self.transformer.enable_gradient_checkpointing()
-                yield recording
-            finally:
-                self._tapped, self.transformer.gradient_checkpointing = False, was
+                    expert.enable_gradient_checkpointing()
+            stack.callback(vars(self).update, _tapped=False, seen_as=None)
+            self._tapped, self.seen_as = True, seen_as
+            yield recording
 
     def check_blocks(self, blocks: Collection[int]) -> None:
         """Raise ModelError unless all of these blocks exist."""

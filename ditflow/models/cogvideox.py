@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ditflow.core.noise import NoiseLevel
 from ditflow.core.positions import rotary_frequencies, rotary_tables, sinusoids
-from ditflow.core.schedule import DenoisingSchedule, GuidanceKind, Step
+from ditflow.core.schedule import DenoisingSchedule, GuidanceKind, Scale, Step
 from ditflow.core.sizes import Compression, TokenGrid, VideoSize
 from ditflow.models.base import Model, ModelError, ModelSpec
 from ditflow.models.encoders import Encoders
@@ -108,7 +108,7 @@ class CogVideoX(Model):
         )
 
     def schedule(
-        self, steps: int, guidance_scale: float = 7.0, guidance: GuidanceKind | None = None
+        self, steps: int, guidance_scale: Scale = 7.0, guidance: GuidanceKind | None = None
     ) -> DenoisingSchedule:
         self.check_steps(steps)
         self.scheduler.set_timesteps(steps)

@@ -15,7 +15,11 @@ import torch
 from ditflow.quiet import no_progress_bars
 
 # what a subfolder is called in an error, where not by its own name
-PARTS = {"vae": "VAE", "text_encoder": "text encoder"}
+PARTS = {
+    "vae": "VAE",
+    "text_encoder": "text encoder",
+    "transformer_2": "transformer for little noise",
+}
 PICKLES = ("bin", "pt", "pth", "ckpt")
 
 
@@ -23,12 +27,13 @@ class ModelError(ValueError):
     """A model cannot be found, loaded or used. The message says what to do."""
 
 
-def scheduler_name(folder: str) -> str:
-    """The class of the scheduler that a pipeline was saved with."""
+def pipeline_config(folder: str) -> dict[str, Any]:
+    """What a saved pipeline says of itself: its own options, and the class of its scheduler."""
     from diffusers import DiffusionPipeline
 
     with loading(folder, "scheduler"):
-        return str(DiffusionPipeline.load_config(folder)["scheduler"][1])
+        config = dict(DiffusionPipeline.load_config(folder))
+        return config | {"scheduler": str(config["scheduler"][1])}
 
 
 def config_of(part: Any, folder: str, subfolder: str, needs: Sequence[str]) -> dict[str, Any]:
@@ -48,12 +53,10 @@ def load_scheduler(folder: str, name: str) -> Any:
         return getattr(diffusers, name).from_pretrained(folder, subfolder="scheduler")
 
 
-def load_transformer(part: Any, folder: str, dtype: torch.dtype) -> Any:
+def load_transformer(part: Any, folder: str, subfolder: str, dtype: torch.dtype) -> Any:
     """A transformer with its weights, which must be safetensors."""
-    with loading(folder, "transformer"):
-        return part.from_pretrained(
-            folder, subfolder="transformer", dtype=dtype, use_safetensors=True
-        )
+    with loading(folder, subfolder):
+        return part.from_pretrained(folder, subfolder=subfolder, dtype=dtype, use_safetensors=True)
 
 
 def sketch_transformer(

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from ditflow.models.encoders import Encoders
 from ditflow.models.loading import (
+    ModelError,
     config_of,
     load_scheduler,
     load_transformer,
-    scheduler_name,
+    pipeline_config,
     sketch_transformer,
 )
 from ditflow.models.spec import ModelSpec
@@ -26,7 +27,8 @@ from ditflow.models.spec import ModelSpec
 class Parts(ABC):
     """How a model is loaded, and what its encoders do.
 
-    The transformer is frozen: its weights never require gradients.
+    Transformers are frozen: their weights never require gradients. Where there are two, `experts`
+    for much and for little noise, `transformer` is the one that is on the device.
     """
 
     transformer_class: ClassVar[Any]  # of diffusers
@@ -34,10 +36,17 @@ class Parts(ABC):
     needs: ClassVar[Mapping[str, Sequence[str]]]  # keys of the configurations, by part
 
     def __init__(
-        self, spec: ModelSpec, transformer: Any, scheduler: Any, encoders: Encoders
+        self,
+        spec: ModelSpec,
+        transformer: Any,
+        scheduler: Any,
+        encoders: Encoders,
+        *second: Any,
     ) -> None:
         self.spec, self.scheduler, self.encoders = spec, scheduler, encoders
-        self.transformer = transformer.eval().requires_grad_(False)
+        self.experts = [expert.eval().requires_grad_(False) for expert in (transformer, *second)]
+        self.transformer = self.experts[0]
+        self.seen_as: float | None = None  # the timestep whose expert runs, whatever it is told
         self.device: torch.device = encoders.device
         self.dtype: torch.dtype = transformer.dtype
 
@@ -45,8 +54,11 @@ class Parts(ABC):
     def load(cls, folder: str, *, name: str, device: torch.device, dtype: torch.dtype) -> Self:
         """From a folder in diffusers format, or a hub id. Raises ModelError."""
         spec = cls.spec_in(folder, name)
-        transformer = load_transformer(cls.transformer_class, folder, dtype).to(device)
-        return cls._around(transformer, spec, folder, device, dtype)
+        names = ("transformer", "transformer_2") if spec.boundary else ("transformer",)
+        first, *second = (
+            load_transformer(cls.transformer_class, folder, name, dtype) for name in names
+        )
+        return cls._around([first.to(device), *second], spec, folder, device, dtype)
 
     @classmethod
     def sketch(
@@ -61,17 +73,18 @@ class Parts(ABC):
         """The architecture without its weights.
 
         On the device "meta" it has sizes only. On another device its weights are random, so many
-        blocks deep, to measure with.
+        blocks deep, to measure with. Experts are alike, so one stands for both.
         """
         spec = cls.spec_in(folder, name)
         depth = spec.blocks if blocks is None else blocks
         transformer = sketch_transformer(cls.transformer_class, folder, depth, device, dtype)
-        return cls._around(transformer, spec, folder, device, dtype)
+        experts = [transformer] * (2 if spec.boundary else 1)
+        return cls._around(experts, spec, folder, device, dtype)
 
     @classmethod
     def _around(
         cls,
-        transformer: Any,
+        experts: Sequence[Any],
         spec: ModelSpec,
         folder: str,
         device: torch.device,
@@ -79,7 +92,7 @@ class Parts(ABC):
     ) -> Self:
         scheduler = load_scheduler(folder, spec.scheduler)
         encoders = cls.encoders_class(folder, spec.text_tokens, device, dtype)
-        return cls(spec, transformer, scheduler, encoders)
+        return cls(spec, experts[0], scheduler, encoders, *experts[1:])
 
     @classmethod
     def spec_in(cls, folder: str, name: str) -> ModelSpec:
@@ -87,13 +100,22 @@ class Parts(ABC):
 
         Raises ModelError that names the part that is missing or broken.
         """
-        scheduler = scheduler_name(folder)
+        pipeline = pipeline_config(folder)
         parts = cls.transformer_class, getattr(diffusers, cls.encoders_class.vae_class)
         transformer, vae = (
             config_of(part, folder, subfolder, cls.needs[subfolder])
             for part, subfolder in zip(parts, ("transformer", "vae"), strict=True)
         )
-        return cls.spec_of(name, transformer, vae, scheduler)
+        spec = cls.with_options(
+            cls.spec_of(name, transformer, vae, pipeline["scheduler"]), pipeline
+        )
+        if (pipeline.get("transformer_2") or [None])[-1] and not spec.boundary:
+            raise ModelError(
+                f"backbone {name!r} has two transformers, and nothing says which one denoises "
+                "when. Save its pipeline with a boundary_ratio, if it is of a family that has "
+                "experts, or use a single transformer."
+            )
+        return spec
 
     @classmethod
     @abstractmethod
@@ -101,6 +123,33 @@ class Parts(ABC):
         cls, name: str, transformer: Mapping[str, Any], vae: Mapping[str, Any], scheduler: str
     ) -> ModelSpec:
         """From the configurations of the parts. Raises ModelError for what is not supported."""
+
+    @classmethod
+    def with_options(cls, spec: ModelSpec, pipeline: Mapping[str, Any]) -> ModelSpec:
+        """The spec with what a pipeline's own options say. Raises ModelError for an impossible
+        one.
+        """
+        return spec
+
+    @property
+    def boundary(self) -> float:
+        """The second expert denoises at timesteps below this; 0 where there is one transformer."""
+        return float(self.spec.boundary * self.scheduler.config.num_train_timesteps)
+
+    def expert(self, timestep: float) -> int:
+        """Which of the experts denoises at a timestep: 0 where there is much noise, else 1."""
+        return int(timestep < self.boundary)
+
+    def transformer_at(self, timestep: float) -> Any:
+        """The transformer of a timestep, or of the one that it is `seen_as`, on the device.
+
+        One of the experts is there at a time; the other one waits on the CPU.
+        """
+        expert = self.experts[self.expert(timestep if self.seen_as is None else self.seen_as)]
+        if expert is not self.transformer:
+            self.transformer.to("cpu")
+            self.transformer = expert.to(self.device)
+        return self.transformer
 
     def encode(self, frames: Tensor) -> Tensor:
         """uint8 (B, T, C, Y, X) -> latents, the mode of the posterior."""
@@ -128,5 +177,5 @@ class Parts(ABC):
 
     @property
     def weights(self) -> int:
-        """How many numbers the transformer's weights are."""
+        """How many numbers the transformer's weights are: of experts, those of one."""
         return sum(parameter.numel() for parameter in self.transformer.parameters())

@@ -61,15 +61,10 @@ def sketch_backbone(
 def _family(folder: str, name: str) -> type[Model]:
     """Raises ModelError for what is not supported, before anything is loaded."""
     index, supported = _model_index(folder, name), f"supported: {', '.join(MODELS)}."
-    match index.get("transformer"), index.get("transformer_2"):
-        case [_, str()], [_, str()]:
-            raise ModelError(
-                f"backbone {name!r} has two transformers (experts for much and for little noise): "
-                "not supported yet. Use one that has a single transformer."
-            )
-        case [_, str(transformer)], _ if transformer in MODELS:
+    match index.get("transformer"):
+        case [_, str(transformer)] if transformer in MODELS:
             return MODELS[transformer]
-        case [_, transformer], _:
+        case [_, transformer]:
             raise ModelError(
                 f"backbone {name!r} has a transformer of class {transformer!r}; {supported}"
             )

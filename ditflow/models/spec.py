@@ -33,6 +33,8 @@ class ModelSpec:
     guidance: GuidanceKind
     scheduler: str
     passes: int = 2  # of the transformer in a step with classifier-free guidance
+    boundary: float = 0.0  # the share of the trained timesteps that a second transformer denoises
+    token_timesteps: bool = False  # the transformer is told a timestep for each token
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:

@@ -64,6 +64,7 @@ class Layout:
 def taps(
     transformer: nn.Module,
     layout: Layout,
+    recording: Recording | None = None,
     *,
     capture: Collection[int] = (),
     features: Collection[int] = (),
@@ -73,12 +74,13 @@ def taps(
 ) -> Iterator[Recording]:
     """Install the hooks; leaving removes them all, also after an exception.
 
-    `capture`, `features` and `text` are the blocks to record: their attention among video tokens,
-    their output, and their attention to text. `key_value` replaces keys and values of video
+    What is recorded goes into `recording`, which several transformers may share. `capture`,
+    `features` and `text` are the blocks to record: their attention among video tokens, their
+    output, and their attention to text. `key_value` replaces keys and values of video
     tokens; a captured key is the block's own, before replacement. With `stop_early` a forward pass
     raises `StopForward` once the deepest of them is recorded, for attention inside its key norm.
     """
-    recording, injected = Recording(), key_value or {}
+    recording, injected = recording or Recording(), key_value or {}
     last = max([*capture, *features, *text], default=-1) if stop_early else -1
     joint, apart = (text, ()) if layout.cross is None else ((), text)
     with ExitStack() as stack:

@@ -1,8 +1,10 @@
-"""Wan 2.1 text-to-video: flow matching, cross-attention to text, rotary positions.
+"""Wan 2.1 and 2.2 text-to-video: flow matching, cross-attention to text, rotary positions.
 
-Wan Team, 2025 (2503.20314). The stock diffusers classes run unchanged. Steps are Euler's on the
-scheduler's own noise levels, whichever scheduler a checkpoint was saved with: the corrector of
-UniPC would undo changes of the latents.
+Wan Team, 2025 (2503.20314). Of 2.2, the A14B has an expert for much noise and one for little, and
+the TI2V-5B is told a timestep for each token, which are all equal where no picture is given. The
+stock diffusers classes run unchanged. Steps are Euler's on the scheduler's own noise levels,
+whichever scheduler a checkpoint was saved with: the corrector of UniPC would undo changes of the
+latents.
 """
 
 # B batch (b: 1 or B), F latent frames, C channels, Hl Wl latent rows and columns, N video tokens,
@@ -11,6 +13,7 @@ UniPC would undo changes of the latents.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,7 +22,7 @@ from torch import Tensor
 
 from ditflow.core.noise import NoiseLevel, level_of
 from ditflow.core.positions import rotary_frequencies, rotary_tables
-from ditflow.core.schedule import DenoisingSchedule, GuidanceKind
+from ditflow.core.schedule import DenoisingSchedule, GuidanceKind, Scale
 from ditflow.core.sizes import Compression, TokenGrid, VideoSize
 from ditflow.models.base import Model, ModelError, ModelSpec
 from ditflow.models.encoders import Encoders
@@ -28,9 +31,10 @@ from ditflow.models.spec import fingerprint
 from ditflow.models.taps import Layout, StopForward
 
 SCHEDULERS = ("UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler")
-SUPPORTED = "a text-to-video Wan 2.1, such as Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
+SUPPORTED = "a text-to-video Wan, such as Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
 TEXT_TOKENS = 512
 TRAINED = VideoSize(81, 480, 832)  # which no configuration says
+TRAINED_5B = VideoSize(121, 704, 1280)
 
 
 class WanEncoders(Encoders):
@@ -106,8 +110,23 @@ class Wan(Model):
             scheduler=scheduler,
         )
 
+    @classmethod
+    def with_options(cls, spec: ModelSpec, pipeline: Mapping[str, Any]) -> ModelSpec:
+        boundary = pipeline.get("boundary_ratio") or 0.0
+        if not (isinstance(boundary, int | float) and 0 <= boundary < 1):
+            raise ModelError(
+                f"{spec.name!r} has the boundary_ratio {boundary!r}: it is a number from 0 to 1, "
+                "such as 0.875. Save or download the backbone again."
+            )
+        if pipeline.get("expand_timesteps"):
+            spec = replace(spec, token_timesteps=True, size=TRAINED_5B)
+        if boundary:  # both experts are configured as the transformer of a Wan 2.1
+            whole = fingerprint({"transformer": spec.fingerprint, "boundary_ratio": boundary})
+            spec = replace(spec, boundary=boundary, fingerprint=whole)
+        return spec
+
     def schedule(
-        self, steps: int, guidance_scale: float = 5.0, guidance: GuidanceKind | None = None
+        self, steps: int, guidance_scale: Scale = 5.0, guidance: GuidanceKind | None = None
     ) -> DenoisingSchedule:
         self.check_steps(steps)
         if getattr(self.scheduler.config, "use_flow_sigmas", True) is False:
@@ -118,7 +137,8 @@ class Wan(Model):
         self.scheduler.set_timesteps(steps)
         timesteps = tuple(self.scheduler.timesteps.tolist())
         levels = tuple(_level(sigma) for sigma in self.scheduler.sigmas[:-1].tolist())
-        return DenoisingSchedule(timesteps, levels, guidance_scale, guidance or self.spec.guidance)
+        kind, boundary = guidance or self.spec.guidance, self.boundary
+        return DenoisingSchedule(timesteps, levels, guidance_scale, kind, boundary)
 
     def level(self, timestep: float) -> NoiseLevel:
         trained = self.scheduler.config.num_train_timesteps
@@ -149,12 +169,16 @@ class Wan(Model):
     ) -> Tensor | None:
         if position is not None:
             self.check_tapped()
+        transformer = self.transformer_at(timestep)
+        # one for all clips: nothing of a clip depends on its batch
+        told = torch.tensor([timestep], device=latents.device)
+        if self.spec.token_timesteps:
+            told = told.expand(1, self.spec.compression.grid_of(latents).tokens)
         try:
-            with replaced_output(self.transformer.rope, position):
-                output: Tensor = self.transformer(
+            with replaced_output(transformer.rope, position):
+                output: Tensor = transformer(
                     hidden_states=latents.transpose(1, 2).to(self.dtype),
-                    # one for all clips: nothing of a clip depends on its batch
-                    timestep=torch.tensor([timestep], device=latents.device),
+                    timestep=told,
                     encoder_hidden_states=text.to(self.dtype).expand(len(latents), -1, -1),
                     return_dict=False,
                 )[0]

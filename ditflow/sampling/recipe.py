@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from ditflow.core.schedule import DenoisingSchedule, GuidanceKind, GuidanceWindow
+from ditflow.core.schedule import DenoisingSchedule, GuidanceKind, GuidanceWindow, Scale
 from ditflow.models import Model
 from ditflow.models.presets import recommended
 from ditflow.motion import AttentionMotionFlow, MotionSignal
@@ -130,7 +130,7 @@ class Choices:
     begin: Begin | None = None
     noise_share: float | None = None
     steps: int | None = None
-    guidance_scale: float | None = None
+    guidance_scale: Scale | None = None
     guidance: GuidanceKind | None = None
     injection_blocks: tuple[int, ...] | None = None
     checkpointing: bool | None = None

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -124,9 +125,12 @@ def motion_of(
     """The motion that a signal sees in the reference clips.
 
     It is `reference.motion` where the clips have been looked at. `step` is the guided step, for a
-    signal that looks anew at each.
+    signal that looks anew at each. Of a model with experts, the one of the guided step looks,
+    whatever timestep it is told: before the first step that for much noise, and in its own guided
+    steps the other one anew.
     """
-    if reference.motion is not None:
+    guided = math.inf if step is None else step.timestep
+    if reference.motion is not None and not model.expert(guided):
         return reference.motion
     timestep, level = seen_at(model, signal.looks, step)
     grid = model.spec.compression.grid_of(reference.latents)
@@ -134,7 +138,7 @@ def motion_of(
     copies, text = len(shown) // len(noise), reference.text
     noised = level.mix(shown, noise.repeat(copies, 1, 1, 1, 1))
     read = signal.capture, signal.features, signal.text
-    with model.tapped(*read, stop_early=True) as recording:
+    with model.tapped(*read, stop_early=True, seen_as=guided) as recording:
         model.predict(noised, timestep, text if len(text) == 1 else text.repeat(copies, 1, 1))
     return signal.reference(recording, grid, reference.words)
 

@@ -26,7 +26,7 @@ from datamodules.motion_tasks import MotionTaskModule
 from datamodules.queue.generation_queue import Generation
 from ditflow.bank import BankEntry
 from ditflow.compatibility import Injection
-from ditflow.core.schedule import GuidanceKind
+from ditflow.core.schedule import GuidanceKind, Scale
 from ditflow.models import Model, load_backbone
 from ditflow.motion import MotionSignal
 from ditflow.sampling.guidance import Begin, Update
@@ -65,8 +65,9 @@ class MotionOptimization(L.LightningModule):
         update: How the variable is updated: adam, sgd (plain gradient descent), or score.
             The last is MotionClone's: it changes the latents after the scheduler's step.
         steps: Number of denoising steps. In `predict`, None takes that of the entry.
-        guidance_scale: Scale of classifier-free guidance, which strengthens the prompt. In
-            `predict`, None takes that of the entry.
+        guidance_scale: Scale of classifier-free guidance, which strengthens the prompt; of a
+            model with experts for much and for little noise it may be two numbers. In `predict`,
+            None takes that of the entry.
         guidance: How the guidance scale changes over the steps. None is as published for the
             scheduler, and in `predict` that of the entry.
         injection_blocks: Blocks, counted from 0, that use the clip's keys and values in the guided
@@ -101,7 +102,7 @@ class MotionOptimization(L.LightningModule):
         inner_steps: int | None = None,
         update: Update = "adam",
         steps: int | None = None,
-        guidance_scale: float | None = None,
+        guidance_scale: Scale | None = None,
         guidance: GuidanceKind | None = None,
         injection_blocks: list[int] | None = None,
         strength: float = 1.0,

@@ -19,6 +19,7 @@ from ditflow.bank.validation import (
     json_object,
     many,
     number,
+    one_or,
     text,
     whole_or_number,
 )
@@ -31,7 +32,7 @@ FIELDS: dict[str, Check] = CLIP_FIELDS | {
     "timesteps": many(whole_or_number(0, 1 << 20), 1, 1 << 16),
     "steps": integer(1, 1 << 20),
     "scheduler": text(256),
-    "guidance_scale": number(-1e6, 1e6),
+    "guidance_scale": one_or(number(-1e6, 1e6), many(number(-1e6, 1e6), 2, 2)),
     "guidance": text(64),
     "signal": json_object,
     "variable": text(64),
@@ -77,7 +78,8 @@ class EntryMetadata(ClipMetadata):
             configuration.
         grid: tokens (F, H, W). window: guided steps start <= step < stop. timesteps: of the guided
             steps.
-        steps: of the whole schedule. signal: name and arguments. variable: what was optimised.
+        steps: of the whole schedule. guidance_scale: of the prompt; a pair is of the experts for
+            much and for little noise. signal: name and arguments. variable: what was optimised.
             learning_rate: first and last of the window.
         inner_steps: updates at each guided step. injection_blocks: whose keys and values came from
             the clip. dtype: of the backbone.
@@ -97,7 +99,7 @@ class EntryMetadata(ClipMetadata):
     timesteps: tuple[float, ...]
     steps: int
     scheduler: str
-    guidance_scale: float
+    guidance_scale: float | tuple[float, float]
     guidance: str
     signal: dict[str, Any]
     variable: str

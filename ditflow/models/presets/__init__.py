@@ -19,10 +19,11 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 
+from ditflow.core.schedule import Scale
 from ditflow.models.base import ModelSpec
 
 T = TypeVar("T")
-Status = Literal["published", "measured here"]
+Status = Literal["published", "measured here", "never run"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Recommendation:
         block: where the motion signal is read, counted from 0.
         window: the guided fraction of the steps.
         steps: denoising steps.
-        guidance_scale: of the prompt.
+        guidance_scale: of the prompt; a pair is of the experts for much and for little noise.
         negative_prompt: what the video should not look like.
         checkpointing: for models whose backward pass does not fit into a GPU's memory otherwise.
         injection_blocks: whose keys and values come from the reference in the window.
@@ -55,7 +56,7 @@ class Recommendation:
     block: int
     window: float
     steps: int
-    guidance_scale: float
+    guidance_scale: Scale
     negative_prompt: str
     checkpointing: bool
     injection_blocks: tuple[int, ...]
@@ -79,7 +80,8 @@ class Preset:
     Attributes:
         checkpoint: its name or hub id.
         model: the fields of `ModelSpec` that tell it from other checkpoints.
-        status: whether the recommendation is from the paper or from BENCHMARKS.md.
+        status: whether the recommendation is from the paper or from BENCHMARKS.md; one that was
+            never run is taken over from another model.
         source: where the recommendation comes from.
         licence: of the weights.
         frames, size: of the videos that the recommendation is for; size is (height, width).
@@ -87,7 +89,7 @@ class Preset:
     """
 
     checkpoint: str
-    model: Mapping[str, str | int]
+    model: Mapping[str, str | float]
     status: Status
     source: str
     licence: str

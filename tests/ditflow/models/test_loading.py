@@ -14,10 +14,8 @@ from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
 from transformers import T5EncoderModel
 from transformers.utils import logging
 
-from ditflow.models import ModelError, load_backbone, sketch_backbone
+from ditflow.models import ModelError, load_backbone
 from tests.registry import PROMPTS, frames_of, tiny_backbone, tiny_folder
-
-EXPERTS = ("transformer", "transformer_2")  # for much noise, and for little
 
 
 def copied(tmp_path: Path) -> Path:
@@ -174,12 +172,25 @@ def test_another_family_is_refused(tmp_path: Path) -> None:
         load_backbone(str(tmp_path))
 
 
-@pytest.mark.parametrize("load", [load_backbone, sketch_backbone])
-def test_two_experts_are_refused_before_anything_is_loaded(tmp_path: Path, load: Any) -> None:
-    experts = {part: ["diffusers", "WanTransformer3DModel"] for part in EXPERTS}
-    (tmp_path / "model_index.json").write_text(json.dumps(experts))
-    with pytest.raises(ModelError, match="has two transformers .*: not supported yet. Use one"):
-        load(str(tmp_path))  # the folder holds no part at all
+@pytest.mark.parametrize(
+    ("kind", "boundary", "said"),
+    [
+        ("wan", None, "has two transformers, and nothing says .* Save its pipeline with a bound"),
+        ("rotary", 0.5, "has two transformers, and nothing says which one denoises when"),
+        ("wan", "half", "has the boundary_ratio 'half': it is a number from 0 to 1, such as 0.875"),
+        ("wan", 1.5, "has the boundary_ratio 1.5: it is a number from 0 to 1"),
+        ("wan", 0.5, "the transformer for little noise of backbone .* cannot be loaded"),
+    ],
+)
+def test_two_experts_without_what_they_need_are_refused(
+    tmp_path: Path, kind: str, boundary: Any, said: str
+) -> None:
+    folder = Path(shutil.copytree(tiny_folder(kind), tmp_path / "backbone"))
+    index = json.loads((folder / "model_index.json").read_text())
+    second = {"transformer_2": index["transformer"], "boundary_ratio": boundary}
+    (folder / "model_index.json").write_text(json.dumps(index | second))
+    with pytest.raises(ModelError, match=said):
+        load_backbone(str(folder))
 
 
 @pytest.mark.parametrize("dtype", ["int8", "float99", torch.int64])

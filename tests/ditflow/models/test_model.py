@@ -6,6 +6,7 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
+from ditflow.core.schedule import Scale
 from ditflow.core.sizes import Compression, VideoSize
 from ditflow.models import ModelError, load_backbone
 from ditflow.models.spec import fingerprint
@@ -18,12 +19,15 @@ from tests.registry import (
     COGVIDEOX,
     PROMPTS,
     SIZE,
+    WAN,
     frames_of,
     grid_of,
     tiny_backbone,
     tiny_folder,
     tiny_pipeline,
 )
+
+WAN_SIZES = VideoSize(81, 480, 832), VideoSize(121, 704, 1280)
 
 
 @pytest.mark.parametrize("kind", BACKBONES)
@@ -32,10 +36,12 @@ def test_spec(kind: str) -> None:
     assert spec.position == ("sinusoidal" if kind == "sinusoidal" else "rotary")
     assert (spec.blocks, spec.heads, spec.head_dim, spec.hidden) == (4, 2, 16, 32)
     assert spec.guidance == ("dynamic_timestep" if kind == "rotary" else "constant")
-    wan = kind == "wan"
+    wan, large = kind in WAN, kind == "wan22-5b"
     assert spec.text_tokens == (512 if wan else 16)
-    assert spec.compression == Compression(4, 4, 2, 4, first_alone=wan)
-    assert spec.size == (VideoSize(81, 480, 832) if wan else SIZE)
+    assert spec.compression == Compression(4, 8 if large else 4, 2, 4, first_alone=wan)
+    assert spec.size == (WAN_SIZES[large] if wan else SIZE)
+    assert spec.boundary == (0.5 if kind == "wan22-experts" else 0)
+    assert spec.token_timesteps is large
     scheduler = FlowMatchEulerDiscreteScheduler if wan else COGVIDEOX[kind][1]
     assert spec.scheduler == scheduler.__name__
 
@@ -65,7 +71,11 @@ def test_weights_are_frozen(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "frames"), [("rotary", n) for n in (9, 16, 17, 24)] + [("wan", n) for n in (9, 17)]
+    ("kind", "frames"),
+    [
+        *(("rotary", n) for n in (9, 16, 17, 24)),
+        *((kind, n) for kind in ("wan", "wan22-5b") for n in (9, 17)),
+    ],
 )
 def test_encode_and_decode(kind: str, frames: int) -> None:
     backbone, size = tiny_backbone(kind), VideoSize(frames, 32, 48)
@@ -108,8 +118,11 @@ def test_plain_sampling_is_the_stock_pipeline(kind: str) -> None:
     backbone, pipeline = tiny_backbone(kind), tiny_pipeline(kind)
     pipeline.set_progress_bar_config(disable=True)
     text, negative = backbone.embed(["a cat"]), backbone.embed(["dog"])
-    wan = kind == "wan"  # the other family has channels before frames, and no dynamic guidance
+    wan = kind in WAN  # the other family has channels before frames, and no dynamic guidance
     own = {} if wan else {"use_dynamic_cfg": backbone.spec.guidance != "constant"}
+    scale: Scale = 7.0
+    if backbone.spec.boundary:
+        scale, own = (7.0, 3.0), {"guidance_scale_2": 3.0}
     noise = initial_noise(
         backbone.spec.compression.latent_shape(SIZE), [torch.Generator().manual_seed(0)]
     )
@@ -130,7 +143,7 @@ def test_plain_sampling_is_the_stock_pipeline(kind: str) -> None:
     expected = expected.transpose(1, 2) if wan else expected
     latents = sampled(
         backbone,
-        backbone.schedule(4, 7.0),
+        backbone.schedule(4, scale),
         noise,
         text,
         negative,
@@ -142,7 +155,7 @@ def test_plain_sampling_is_the_stock_pipeline(kind: str) -> None:
 @pytest.mark.parametrize(
     "size", [VideoSize(9, 32, 48), VideoSize(21, 48, 32), VideoSize(24, 16, 64)]
 )
-@pytest.mark.parametrize("kind", ["rotary", "sinusoidal", "wan"])
+@pytest.mark.parametrize("kind", ["rotary", "sinusoidal", *WAN])
 def test_stock_positions_at_any_size(kind: str, size: VideoSize) -> None:
     backbone = tiny_backbone(kind)
     latents, text = (

@@ -14,7 +14,7 @@ from ditflow.motion import AttentionMotionFlow
 from ditflow.sampling.variables import VARIABLES, Variable
 from tests.registry import PAIRS, SIZE, grid_of, tiny_backbone
 
-SMALL = VideoSize(5, 16, 24)  # 2 x 2 x 3 tokens
+SMALL = VideoSize(5, 16, 32)  # 2 x 2 x 4 tokens, or 2 x 1 x 2
 BLOCK = 2
 
 
