@@ -23,6 +23,8 @@ from diffusers import (
     CogVideoXTransformer3DModel,
     DiffusionPipeline,
     FlowMatchEulerDiscreteScheduler,
+    SchedulerMixin,
+    UniPCMultistepScheduler,
     WanPipeline,
     WanTransformer3DModel,
 )
@@ -63,11 +65,16 @@ COGVIDEOX = {
     "rotary-ddim": (True, CogVideoXDDIMScheduler, 1.0),
     "sinusoidal": (False, CogVideoXDDIMScheduler, 3.0),
 }
-# what is different from Wan 2.1: the options of its pipeline, transformer and VAE, and the shift
-WAN: dict[str, tuple[dict[str, Any], dict[str, Any], float]] = {
-    "wan": ({}, {}, 3.0),
-    # two of four steps are the second expert's, as is a timestep below 500
-    "wan22-experts": ({"boundary_ratio": 0.5}, {}, 1.0),
+# options of the pipeline and of the VAE, and the scheduler: the published ones have UniPC
+UNIPC: dict[str, Any] = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
+WAN: dict[str, tuple[dict[str, Any], dict[str, Any], SchedulerMixin]] = {
+    "wan": ({}, {}, FlowMatchEulerDiscreteScheduler(shift=3.0)),
+    # one of four steps is the second expert's, as is a timestep below 500
+    "wan22-experts": (
+        {"boundary_ratio": 0.5},
+        {},
+        UniPCMultistepScheduler(flow_shift=2.0, **UNIPC),
+    ),
     "wan22-5b": (
         {"expand_timesteps": True},
         {
@@ -78,7 +85,7 @@ WAN: dict[str, tuple[dict[str, Any], dict[str, Any], float]] = {
             "scale_factor_spatial": 8,
             "decoder_base_dim": 4,
         },
-        5.0,
+        UniPCMultistepScheduler(flow_shift=5.0, **UNIPC),
     ),
 }
 BACKBONES = (*COGVIDEOX, *WAN)
@@ -165,7 +172,7 @@ def _cogvideox(kind: str, **transformer: Any) -> CogVideoXPipeline:
 
 def _wan(kind: str) -> WanPipeline:
     """Flow matching, channels first, text in cross-attention."""
-    options, vae, shift = WAN[kind]
+    options, vae, scheduler = WAN[kind]
     tokenizer, experts = tiny_tokenizer(), "boundary_ratio" in options
     transformer = _wan_transformer()
     return WanPipeline(
@@ -183,7 +190,7 @@ def _wan(kind: str) -> WanPipeline:
         ).eval(),
         transformer=transformer,
         transformer_2=_wan_transformer() if experts else None,
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=shift),
+        scheduler=scheduler,
         **options,
     )
 

@@ -138,17 +138,17 @@ class Model(Parts):
         output: Tensor,
         step: Step,
         latents: Tensor,
-        previous_x0: Tensor | None,
+        memory: Tensor | None,
         generators: Sequence[torch.Generator],
     ) -> tuple[Tensor, Tensor]:
-        """One step of the scheduler: the next latents, and the clean latents predicted now.
+        """One step of the scheduler: the next latents, and what the solver remembers.
 
-        `previous_x0` are the clean latents of the step before, for solvers of second order.
-        `generators` are one for each clip, for solvers that add noise. Here it is the deterministic
-        step: DDIM, or Euler on a flow.
+        `memory` (B, M, F, C, Hl, Wl) is that of the step before; the clean latents predicted now
+        come first in it. `generators` are one for each clip, for solvers that add noise. Here it is
+        the deterministic step: DDIM, or Euler on a flow.
         """
         clean, noise = separate(latents, output, step.level, self.spec.prediction)
-        return step.next_level.mix(clean, noise), clean
+        return step.next_level.mix(clean, noise), clean[:, None]
 
     @contextmanager
     def tapped(

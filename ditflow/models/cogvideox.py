@@ -130,17 +130,18 @@ class CogVideoX(Model):
         output: Tensor,
         step: Step,
         latents: Tensor,
-        previous_x0: Tensor | None,
+        memory: Tensor | None,
         generators: Sequence[torch.Generator],
     ) -> tuple[Tensor, Tensor]:
         self.scheduler.set_timesteps(step.steps)
         if self.spec.scheduler == "CogVideoXDPMScheduler":
             before = int(self.scheduler.timesteps[step.index - 1]) if step.index else None
+            previous_x0 = None if memory is None else memory[:, 0]
             arguments = output, previous_x0, step.timestep, before, latents
             following, x0 = self.scheduler.step(*arguments, generator=list(generators))
         else:
             following, x0 = self.scheduler.step(output, step.timestep, latents, return_dict=False)
-        return following, x0
+        return following, x0[:, None]
 
     def position_at(self, positions: Tensor) -> Tensor:
         """Of sinusoidal positions a quarter of the channels is of time, three eighths each of

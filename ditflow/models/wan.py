@@ -2,9 +2,9 @@
 
 Wan Team, 2025 (2503.20314). Of 2.2, the A14B has an expert for much noise and one for little, and
 the TI2V-5B is told a timestep for each token, which are all equal where no picture is given. The
-stock diffusers classes run unchanged. Steps are Euler's on the scheduler's own noise levels,
-whichever scheduler a checkpoint was saved with: the corrector of UniPC would undo changes of the
-latents.
+stock diffusers classes run unchanged. Steps are those of the scheduler that a checkpoint was saved
+with, UniPC or Euler; after a change of its latents a clip goes on with a step of Euler, because the
+corrector of UniPC would undo the change.
 """
 
 # B batch (b: 1 or B), F latent frames, C channels, Hl Wl latent rows and columns, N video tokens,
@@ -12,18 +12,19 @@ latents.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from diffusers import WanTransformer3DModel
+from diffusers import UniPCMultistepScheduler, WanTransformer3DModel
 from torch import Tensor
 
-from ditflow.core.noise import NoiseLevel, level_of
+from ditflow.core.noise import NoiseLevel, level_of, separate
 from ditflow.core.positions import rotary_frequencies, rotary_tables
-from ditflow.core.schedule import DenoisingSchedule, GuidanceKind, Scale
+from ditflow.core.schedule import DenoisingSchedule, GuidanceKind, Scale, Step
 from ditflow.core.sizes import Compression, TokenGrid, VideoSize
+from ditflow.core.unipc import unipc
 from ditflow.models.base import Model, ModelError, ModelSpec
 from ditflow.models.encoders import Encoders
 from ditflow.models.hooks import replaced_output
@@ -31,6 +32,13 @@ from ditflow.models.spec import fingerprint
 from ditflow.models.taps import Layout, StopForward
 
 SCHEDULERS = ("UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler")
+UNIPC: dict[str, Any] = {  # all that is solved here, and its defaults in diffusers
+    "use_flow_sigmas": True,
+    "predict_x0": True,
+    "solver_order": 2,
+    "solver_type": "bh2",
+    "lower_order_final": True,
+}
 SUPPORTED = "a text-to-video Wan, such as Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
 TEXT_TOKENS = 512
 TRAINED = VideoSize(81, 480, 832)  # which no configuration says
@@ -129,11 +137,12 @@ class Wan(Model):
         self, steps: int, guidance_scale: Scale = 5.0, guidance: GuidanceKind | None = None
     ) -> DenoisingSchedule:
         self.check_steps(steps)
-        if getattr(self.scheduler.config, "use_flow_sigmas", True) is False:
-            raise ModelError(
-                f"the scheduler of {self.spec.name!r} has use_flow_sigmas false, and Wan is a "
-                "flow. Save it with use_flow_sigmas=True."
-            )
+        for option, wanted in UNIPC.items():
+            if (given := self.scheduler.config.get(option, wanted)) != wanted:
+                raise ModelError(
+                    f"the scheduler of {self.spec.name!r} has {option} {given!r}, and a Wan is "
+                    f"sampled with {wanted!r}. Save it with {option}={wanted!r}."
+                )
         self.scheduler.set_timesteps(steps)
         timesteps = tuple(self.scheduler.timesteps.tolist())
         levels = tuple(_level(sigma) for sigma in self.scheduler.sigmas[:-1].tolist())
@@ -149,6 +158,19 @@ class Wan(Model):
     def timestep_of(self, share: float) -> float:
         noise = level_of(share, self.spec.prediction).noise
         return float(noise * self.scheduler.config.num_train_timesteps)
+
+    def advance(
+        self,
+        output: Tensor,
+        step: Step,
+        latents: Tensor,
+        memory: Tensor | None,
+        generators: Sequence[torch.Generator],
+    ) -> tuple[Tensor, Tensor]:
+        if not isinstance(self.scheduler, UniPCMultistepScheduler):
+            return super().advance(output, step, latents, memory, generators)
+        clean, _ = separate(latents, output, step.level, self.spec.prediction)
+        return unipc(latents, clean, self.schedule(step.steps).levels, step.index, memory)
 
     def positions(self, grid: TokenGrid) -> Tensor:
         """A token's place in the grid, whatever its size."""

@@ -26,14 +26,14 @@ def denoising_step(
     generators = generators_of(state.generators)
     with model.tapped(key_value=inputs.key_value):
         output = model.guided(inputs.latents, step, *prompt, inputs.positions)
-    latents, x0 = model.advance(output, step, inputs.latents, state.previous_x0, generators)
+    latents, memory = model.advance(output, step, inputs.latents, state.memory, generators)
     if inputs.correction is not None:
         latents = latents + inputs.correction
     state = replace(
         state,
         step=step.index + 1,
         latents=latents,
-        previous_x0=x0,
+        memory=memory,
         generators=states_of(generators),
     )
     return control.after(model, step, state)

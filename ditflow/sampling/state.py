@@ -19,7 +19,7 @@ from ditflow.core.sizes import VideoSize
 from ditflow.fields.noise import carried
 from ditflow.models.base import Model
 
-CURRENT = ("latents", "noise", "parameter", "previous_x0")  # what the next step needs
+CURRENT = ("latents", "noise", "parameter", "memory")  # what the next step needs
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class State:
     `latents` and the initial `noise` are (B, F, C, Hl, Wl). `parameter` (B, ...) is the value of
     the variable that is optimised, if there is one. `history` and `losses` have one member for each
     guided step so far: the parameter (B, ...) that was denoised with, and the losses (K, B) before
-    each update. `generators` are the clips' random states, uint8 (B, .). `previous_x0` are the
-    clean latents that the last step predicted.
+    each update. `generators` are the clips' random states, uint8 (B, .). `memory` (B, M, F, C, Hl,
+    Wl) is what the solver remembers of the steps before.
     """
 
     step: int
@@ -38,7 +38,7 @@ class State:
     noise: Tensor
     generators: Tensor
     parameter: Tensor | None = None
-    previous_x0: Tensor | None = None
+    memory: Tensor | None = None
     history: tuple[Tensor, ...] = ()
     losses: tuple[Tensor, ...] = ()
 
@@ -46,6 +46,12 @@ class State:
     def begin(cls, noise: Tensor, generators: Sequence[torch.Generator]) -> Self:
         """Before the first step, at initial noise; one generator for each clip."""
         return cls(0, noise, noise, states_of(generators))
+
+    @property
+    def previous_x0(self) -> Tensor:
+        """The clean latents that the last step predicted; there is none before the first."""
+        assert self.memory is not None
+        return self.memory[:, 0]
 
     def tensors(self) -> dict[str, Tensor]:
         """As named tensors on the CPU that share no memory, for one safetensors file."""

@@ -144,12 +144,11 @@ def test_published_timesteps_whatever_was_asked_before() -> None:
         schedule.timesteps == tuple(range(999, 0, -20)) and schedule.guidance == "dynamic_timestep"
     )
     latents, output = torch.randn(2, 1, 3, 4, 8, 12)
-    expected = backbone.advance(
-        output, schedule[3], latents, latents, [torch.Generator().manual_seed(0)]
-    )
+    given = output, schedule[3], latents, latents[:, None]  # the last one is what is remembered
+    expected = backbone.advance(*given, [torch.Generator().manual_seed(0)])
     backbone.schedule(7)  # another schedule in between changes nothing
     torch.testing.assert_close(
-        backbone.advance(output, schedule[3], latents, latents, [torch.Generator().manual_seed(0)]),
+        backbone.advance(*given, [torch.Generator().manual_seed(0)]),
         expected,
         rtol=0,
         atol=0,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
 
 from ditflow.core.schedule import Scale
 from ditflow.core.sizes import Compression, VideoSize
@@ -42,7 +41,7 @@ def test_spec(kind: str) -> None:
     assert spec.size == (WAN_SIZES[large] if wan else SIZE)
     assert spec.boundary == (0.5 if kind == "wan22-experts" else 0)
     assert spec.token_timesteps is large
-    scheduler = FlowMatchEulerDiscreteScheduler if wan else COGVIDEOX[kind][1]
+    scheduler = type(WAN[kind][2]) if wan else COGVIDEOX[kind][1]
     assert spec.scheduler == scheduler.__name__
 
 

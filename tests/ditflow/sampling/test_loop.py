@@ -73,7 +73,7 @@ def test_guidance_is_a_line_through_both_predictions(backbone: Model, scale: flo
         generator.set_state(state)
     begun = State.begin(noise, generators)
     after = denoising_step(backbone, step, Prompt(text, negative), begun)
-    torch.testing.assert_close((after.latents, after.previous_x0), expected, rtol=0, atol=0)
+    torch.testing.assert_close((after.latents, after.memory), expected, rtol=0, atol=0)
 
 
 def test_latents_stay_float32(backbone: Model) -> None:
