@@ -78,7 +78,8 @@ def injected(
     """An entry or a motion field, made ready for a backbone.
 
     `size` None is the entry's, or for a field the backbone's own. Raises EntryError as
-    `check_entry` does, and for an optimised entry of another size.
+    `check_entry` does, and for an optimised entry of another size. Raises ValueError for a size
+    that the backbone cannot keep.
     """
     match motion:
         case BankEntry(metadata=metadata):
@@ -106,6 +107,7 @@ def injected(
         how.placement("conditional"),
     )
     size = given_or(size, backbone.spec.size)
+    backbone.spec.compression.check_motion(size)
     control = instant.control(backbone, size, [motion])
     told = advice.steps, advice.guidance_scale, None, advice.negative_prompt
     return Injected(control, size, *told)

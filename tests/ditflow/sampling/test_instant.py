@@ -144,6 +144,12 @@ def test_a_field_fits_any_size() -> None:
     assert video.shape == (17, 3, 48, 32)
 
 
+def test_a_number_of_frames_that_would_be_cut_is_refused() -> None:
+    model = tiny_backbone("wan")
+    with pytest.raises(ValueError, match="24 frames would come back with 21: use 25 or 21"):
+        inject_motion(model, pan(), "a dog", steps=2, size=VideoSize(24, 32, 48))
+
+
 def test_what_a_field_lacks_is_said() -> None:
     model = tiny_backbone("rotary")
     with pytest.raises(EntryError, match="a motion field holds no reference latents"):
