@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from ditflow.transfer import (
 from ditflow.video import Clip
 from tests.families import assert_same_clip
 from tests.guided import sampled
-from tests.registry import PAIRS, SIZE, VARIABLES, tiny_backbone, tiny_folder
+from tests.registry import PAIRS, SIZE, VARIABLES, grid_of, tiny_backbone, tiny_folder
 
 STEPS = 4
 
@@ -94,7 +94,7 @@ def test_transfer_motion(kind: str, variable: str) -> None:
     metadata = entry.metadata
     assert len(entry.parameters) == 2 and entry.reference_latents is None
     assert (metadata.grid, metadata.size, metadata.window, metadata.timesteps, metadata.steps) == (
-        (3, 4, 6),
+        astuple(grid_of(tiny_backbone(kind))),
         (9, 32, 48),
         (0, 2),
         tiny_backbone(kind).schedule(STEPS).timesteps[:2],

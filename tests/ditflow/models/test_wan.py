@@ -8,8 +8,9 @@ import pytest
 import torch
 from diffusers import UniPCMultistepScheduler, WanPipeline
 
-from ditflow.core.sizes import Compression
+from ditflow.core.sizes import Compression, TokenGrid, VideoSize
 from ditflow.models import ModelError, load_backbone
+from ditflow.models.presets import recommended
 from ditflow.models.wan import Wan
 from tests.registry import PROMPTS, frames_of, tiny_backbone, tiny_folder
 
@@ -30,6 +31,26 @@ def test_the_published_backbone() -> None:
     spec = Wan.spec_of("Wan", TRANSFORMER, VAE, "UniPCMultistepScheduler")
     assert (spec.hidden, spec.compression) == (1536, Compression(4, 8, 2, 16, first_alone=True))
     assert spec.compression.grid(spec.size).tokens == 32760
+
+
+def test_the_published_backbones_of_2_2() -> None:
+    """A14B is configured as the 14B of 2.1, but for its pipeline; the 5B has a VAE of its own."""
+    wide = TRANSFORMER | {"num_attention_heads": 40, "num_layers": 40}
+    single = Wan.spec_of("14B", wide, VAE, "UniPCMultistepScheduler")
+    experts = Wan.with_options(single, {"boundary_ratio": 0.875, "expand_timesteps": False})
+    assert (experts.boundary, experts.size) == (0.875, single.size)
+    assert experts.fingerprint != single.fingerprint == Wan.with_options(single, {}).fingerprint
+    presets = {spec: recommended(spec) for spec in (single, experts)}
+    assert [advice.guidance_scale for advice in presets.values()] == [5.8, (4.0, 3.0)]
+
+    small = {"num_attention_heads": 24, "in_channels": 48, "out_channels": 48}
+    vae = VAE | {"patch_size": 2, "is_residual": True}
+    spec = Wan.spec_of("5B", TRANSFORMER | small, vae, "UniPCMultistepScheduler")
+    spec = Wan.with_options(spec, {"boundary_ratio": None, "expand_timesteps": True})
+    assert spec.compression == Compression(4, 16, 2, 48, first_alone=True) and spec.token_timesteps
+    assert spec.compression.grid(spec.size) == TokenGrid(31, 22, 40)
+    with pytest.raises(ValueError, match="use multiples of 32, such as 704x1280"):
+        spec.compression.grid(VideoSize(121, 720, 1280))
 
 
 @pytest.mark.parametrize(
@@ -72,7 +93,7 @@ def test_low_precision_keeps_what_the_stock_model_keeps_in_float32() -> None:
 
 
 def test_a_checkpoint_with_unipc_keeps_its_levels() -> None:
-    """They are the scheduler's own, whole timesteps included; only the solver is Euler's."""
+    """They are the scheduler's own, whole timesteps included."""
     backbone = tiny_backbone("wan")
     options = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0}
     backbone.scheduler = UniPCMultistepScheduler(**options)
@@ -83,11 +104,18 @@ def test_a_checkpoint_with_unipc_keeps_its_levels() -> None:
     assert [level.noise for level in schedule.levels] == sigmas
 
 
-def test_a_scheduler_that_is_no_flow_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("option", "value"), [("use_flow_sigmas", False), ("solver_order", 3), ("solver_type", "bh1")]
+)
+def test_a_scheduler_that_steps_otherwise_is_refused(option: str, value: Any) -> None:
     model = tiny_backbone("wan")
-    model.scheduler = UniPCMultistepScheduler(use_flow_sigmas=False)
-    with pytest.raises(ModelError, match="has use_flow_sigmas false"):
+    model.scheduler = UniPCMultistepScheduler(**{"use_flow_sigmas": True, option: value})
+    with pytest.raises(ModelError, match=f"has {option} {value!r}, .* Save it with {option}="):
         model.schedule(4)
+
+
+def test_the_levels_of_a_flow_add_up_to_one() -> None:
+    model = tiny_backbone("wan")
     flow = {"prediction_type": "flow_prediction", "flow_shift": 3.0}
     model.scheduler = UniPCMultistepScheduler(use_flow_sigmas=True, **flow)
     levels = model.schedule(4).levels

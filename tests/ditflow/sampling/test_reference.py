@@ -84,9 +84,11 @@ def test_noise_levels_rise_to_one_and_are_those_of_the_scheduler(backbone: Model
         if hasattr(scheduler, "add_noise")
         else scheduler.scale_noise(clean, timestep, noise)
     )
-    # a flow's level is its timestep / 1000, rounded once more
-    for level in (step.level, backbone.level(step.timestep)):
-        torch.testing.assert_close(level.mix(clean, noise), wanted, rtol=0, atol=3e-7)
+    torch.testing.assert_close(step.level.mix(clean, noise), wanted, rtol=0, atol=3e-7)
+    # a flow's level is its timestep / 1000, rounded once more; UniPC cuts timesteps to whole ones
+    cut = 1e-3 if "UniPC" in backbone.spec.scheduler else 3e-7
+    level = backbone.level(step.timestep)
+    torch.testing.assert_close(level.mix(clean, noise), wanted, rtol=0, atol=cut)
 
 
 @pytest.mark.parametrize(
