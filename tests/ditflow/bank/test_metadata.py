@@ -31,7 +31,7 @@ WRONG = {
     ],
     "steps": [0, "10", 3.0, True],
     "scheduler": [None],
-    "guidance_scale": [float("nan"), float("inf"), "7", None, True],
+    "guidance_scale": [float("nan"), float("inf"), "7", None, True, (4.0,), (4.0, "3")],
     "guidance": [7],
     "signal": [
         "amf",

@@ -76,7 +76,8 @@ def test_at_the_first_step_nothing_comes_from_the_reference(backbone: Model) -> 
         reference_key_value(backbone, latents, NOISE, first, TEXT, (0,))[0]
         for latents in (LATENTS, LATENTS + 1)
     )
-    torch.testing.assert_close(ours, others, rtol=0, atol=0)
+    # of UniPC's first level the signal is 1e-6 instead of 0, and keys are a few times as large
+    torch.testing.assert_close(ours, others, rtol=0, atol=10 * first.level.signal)
 
 
 def test_no_blocks_no_forward_pass(backbone: Model) -> None:
