@@ -32,12 +32,13 @@ from ditflow.models.spec import fingerprint
 from ditflow.models.taps import Layout, StopForward
 
 SCHEDULERS = ("UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler")
-UNIPC: dict[str, Any] = {  # all that is solved here, and its defaults in diffusers
+UNIPC: dict[str, Any] = {  # what is solved here; an option that a scheduler lacks is not asked for
     "use_flow_sigmas": True,
     "predict_x0": True,
     "solver_order": 2,
     "solver_type": "bh2",
     "lower_order_final": True,
+    "prediction_type": "flow_prediction",
 }
 SUPPORTED = "a text-to-video Wan, such as Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
 TEXT_TOKENS = 512

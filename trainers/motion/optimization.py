@@ -65,9 +65,8 @@ class MotionOptimization(L.LightningModule):
         update: How the variable is updated: adam, sgd (plain gradient descent), or score.
             The last is MotionClone's: it changes the latents after the scheduler's step.
         steps: Number of denoising steps. In `predict`, None takes that of the entry.
-        guidance_scale: Scale of classifier-free guidance, which strengthens the prompt; of a
-            model with experts for much and for little noise it may be two numbers. In `predict`,
-            None takes that of the entry.
+        guidance_scale: Scale of classifier-free guidance, which strengthens the prompt; a model
+            with two experts may have two. In `predict`, None takes that of the entry.
         guidance: How the guidance scale changes over the steps. None is as published for the
             scheduler, and in `predict` that of the entry.
         injection_blocks: Blocks, counted from 0, that use the clip's keys and values in the guided

@@ -105,7 +105,13 @@ def test_a_checkpoint_with_unipc_keeps_its_levels() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("use_flow_sigmas", False), ("solver_order", 3), ("solver_type", "bh1")]
+    ("option", "value"),
+    [
+        ("use_flow_sigmas", False),
+        ("solver_order", 3),
+        ("solver_type", "bh1"),
+        ("prediction_type", "epsilon"),
+    ],
 )
 def test_a_scheduler_that_steps_otherwise_is_refused(option: str, value: Any) -> None:
     model = tiny_backbone("wan")
