@@ -18,6 +18,7 @@ from datamodules.faults import Fail, reported
 from datamodules.manifest import MotionTask
 from datamodules.queue.work_queue import Leg
 from ditflow.core.sizes import Compression, VideoSize
+from ditflow.fields.sources import look_for_cuts
 from ditflow.video import (
     READER,
     Clip,
@@ -136,10 +137,10 @@ class FrameBatching:
         """Nothing is made ahead: a clip is read when its turn comes."""
 
     def check(self, tasks: Sequence[MotionTask], fail: Fail) -> None:
-        """Report the clips that cannot be read, by reading them."""
+        """Report the clips that cannot be read, or have a cut, by reading them."""
         for task in tqdm(tasks, desc="Reading", unit="clip", leave=False, disable=not tasks):
             with reported(task.name, fail):
-                self.clips.read(task)
+                look_for_cuts(self.clips.read(task).frames, task.name)
 
     def batch(self, leg: Leg, tasks: Sequence[MotionTask], settings: str) -> FrameBatch:
         return FrameBatch(leg, tuple(tasks), settings, tuple(map(self.clips.read, tasks)))

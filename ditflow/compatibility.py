@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -48,6 +48,14 @@ class Injection:
         check_share(self.noise_share or 0.0)
         if isinstance(self.window, (int, float)):
             GuidanceWindow.of(self.window, 1)
+
+    def of(self, entry: AnyEntry) -> Injection:
+        """The same for an entry of a bank of both kinds: an optimised one has a window and noise of
+        its own.
+        """
+        return (
+            replace(self, window=None, noise_share=None) if isinstance(entry, BankEntry) else self
+        )
 
     def placement(self, passes: str) -> Placement:
         """Where positions act; `passes` are recommended."""
@@ -102,7 +110,7 @@ def injected(
     check_field(backbone, how.injection_blocks)
     advice = recommended(backbone.spec)
     instant = Instant(
-        advice.instant_window if how.window is None else how.window,
+        window_of(backbone, how),
         given_or(how.noise_share, advice.instant_noise_share),
         how.placement("conditional"),
     )
@@ -113,17 +121,28 @@ def injected(
     return Injected(control, size, *told)
 
 
-def check_entry(backbone: Model, entry: AnyEntry, injection_blocks: Sequence[int] = ()) -> None:
-    """Raise EntryError unless an entry fits a backbone.
+def check_entry(
+    backbone: Model, entry: AnyEntry, how: Injection = Injection(), steps: int | None = None
+) -> None:
+    """Raise EntryError unless an entry fits a backbone, and ValueError for a window that does not
+    fit the steps; None are those recommended.
 
     A motion field fits every backbone that has positions. An optimised entry fits where backbone,
-    grid, tensors and timesteps are those that it was optimised with. Either must hold what
-    `injection_blocks` are to take their keys and values from.
+    grid, tensors and timesteps are those that it was optimised with. Either must hold what the
+    injection blocks are to take their keys and values from.
     """
     if isinstance(entry, FieldEntry):
-        check_field(backbone, injection_blocks)
+        check_field(backbone, how.injection_blocks)
+        GuidanceWindow.of(
+            window_of(backbone, how), given_or(steps, recommended(backbone.spec).steps)
+        )
     else:
-        optimised_schedule(backbone, entry, injection_blocks)
+        entry_control(backbone, entry, how)
+
+
+def window_of(backbone: Model, how: Injection) -> float | tuple[int, int]:
+    """The window in which tokens follow a motion field."""
+    return recommended(backbone.spec).instant_window if how.window is None else how.window
 
 
 def check_field(backbone: Model, injection_blocks: Sequence[int] = ()) -> None:

@@ -5,41 +5,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple
 from datetime import UTC, datetime
+from typing import Any
 
 import torch
 
 from ditflow import __version__
-from ditflow.bank import BankEntry, EntryMetadata
+from ditflow.bank import BankEntry, EntryMetadata, Provenance
 from ditflow.core.sizes import VideoSize
 from ditflow.sampling.recipe import Recipe
 from ditflow.sampling.state import State
 
 
-@dataclass(frozen=True)
-class Provenance:
-    """Provenance of a bank entry: the clip its motion comes from and how its frames were taken, and
-    the prompt and seed used to optimise it.
-
-    `fps` 0 means that frames were taken by `stride`; `container` and `reader` are empty where the
-    frames were not read from a file.
-    """
-
-    clip: str
-    clip_sha256: str
-    prompt: str
-    negative_prompt: str
-    seed: int
-    tags: tuple[str, ...] = ()
-    start: int = 0
-    stride: int = 1
-    fps: float = 0.0
-    container: str = ""
-    reader: str = ""
-    caption: str = ""
-    subject: str = ""
-    caption_subject: str = ""
+def told(source: Provenance, size: VideoSize, seconds: float) -> dict[str, Any]:
+    """What the metadata of an entry of any kind say of its clip, and of how it was made."""
+    return asdict(source) | {
+        "ditflow": __version__,
+        "size": astuple(size),
+        "seconds": seconds,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
 
 
 def entries_of(
@@ -54,17 +40,14 @@ def entries_of(
     parameters = torch.stack(state.history, dim=1)  # (B, G, ...)
     losses = torch.stack(state.losses, dim=-1)  # (K, B, G)
     common = recipe.provenance | {
-        "ditflow": __version__,
         "grid": (grid.frames, grid.height, grid.width),
-        "size": (size.frames, size.height, size.width),
         "timesteps": recipe.schedule.timesteps[window.start : window.stop],
-        "seconds": seconds / len(sources),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    clips = [common | told(source, size, seconds / len(sources)) for source in sources]
     return [
         BankEntry(
-            EntryMetadata(losses=tuple(losses[:, row].T.tolist()), **common, **asdict(source)),
+            EntryMetadata(losses=tuple(losses[:, row].T.tolist()), **clip),
             parameters[row].contiguous(),
         )
-        for row, source in enumerate(sources)
+        for row, clip in enumerate(clips)
     ]

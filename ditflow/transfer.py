@@ -6,31 +6,34 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Literal, get_args
 
 from torch import Tensor
 
-from ditflow.bank import BankEntry, FieldEntry
+from ditflow.bank import BankEntry, FieldEntry, Provenance
 from ditflow.bank.kinds import AnyEntry
 from ditflow.compatibility import Injection, injected
 from ditflow.core.schedule import GuidanceKind, Scale
 from ditflow.core.sizes import VideoSize
-from ditflow.fields.field import MotionField
-from ditflow.fields.sources import field_of
+from ditflow.fields.field import FieldError, MotionField
+from ditflow.fields.raft import raft_flow
+from ditflow.fields.sources import DIS, ByAttention, ByFlow, ByTracks, Source, field_of
+from ditflow.metrics.trackers import CoTracker3, FrameTracker, LucasKanade
 from ditflow.models import Model
 from ditflow.models.presets import recommended
 from ditflow.motion import AttentionMotionFlow
-from ditflow.provenance import Provenance, entries_of
+from ditflow.provenance import entries_of
 from ditflow.sampling.control import Prompt
 from ditflow.sampling.guidance import MotionGuidance
 from ditflow.sampling.loop import sample
-from ditflow.sampling.placement import Passes
 from ditflow.sampling.recipe import Choices, Recipe, given_or
 from ditflow.sampling.reference import reference_motion, reference_prompt, words_of
 from ditflow.sampling.state import clip_generator, initial_noise, start
 from ditflow.video import Clip
+
+SourceName = Literal["dis", "raft", "lucas-kanade", "cotracker3", "amf"]
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,8 @@ def extract_motion(
     down. `signal` None reads it at the recommended block. Raises ValueError where the video's size
     does not fit the backbone, and for a signal that looks at its reference anew at each step.
     """
-    _check_given(
-        "extract_motion",
-        frames,
-        Tensor,
-        "a video's frames, uint8 (T, C, Y, X): of a Clip, its .frames",
-    )
+    words = "a video's frames, uint8 (T, C, Y, X): of a Clip, its .frames"
+    _check_given("extract_motion", frames, Tensor, words)
     backbone.spec.compression.check_motion(VideoSize(len(frames), *frames.shape[-2:]))
     if signal is not None and signal.looks.timestep == "match":
         raise ValueError(
@@ -71,17 +70,45 @@ def extract_motion(
     return displacement
 
 
-def extract_motion_field(clip: Clip, flow: str = "dis") -> MotionField:
+def extract_motion_field(
+    clip: Clip, source: SourceName = "dis", backbone: Model | None = None
+) -> MotionField:
     """The motion of a clip as a value that any backbone can use: see `MotionField`.
 
-    Its pixels are followed back to the first frame by optical `flow`, "dis" or "raft". For the
-    motion that a backbone itself sees, give what `extract_motion` finds to
-    `ditflow.fields.sources.field_of_attention`; for tracked points there is `field_of_tracks`.
-    Raises FieldError for a clip that has a cut or a single frame. Warns of one that is still,
-    flickers, or can be followed in part only.
+    It is measured by a `source`, as `source_of` says; amf alone needs a `backbone`. Raises
+    FieldError for a clip that has a cut or a single frame, and for a source whose needs are
+    missing. Warns of a clip that is still, flickers, or can be followed in part only.
     """
     _check_given("extract_motion_field", clip, Clip, "a Clip, as read_video gives one")
-    return field_of(clip.frames, flow, clip.path.stem)
+    return field_of(clip.frames, source_of(source, backbone), clip.path.stem)
+
+
+def source_of(name: str, backbone: Model | None = None) -> Source:
+    """The source of motion fields of that name.
+
+    "dis" and "raft" are optical flow, by OpenCV and by torchvision. "lucas-kanade" and "cotracker3"
+    track points. "amf" is the motion that a backbone sees in a clip of a size that it takes. Raises
+    FieldError or MetricError where what it needs is not installed or not given.
+    """
+    match name:
+        case "dis":
+            return DIS
+        case "raft":
+            return ByFlow(name, raft_flow())
+        case "lucas-kanade":
+            return _by_tracks(LucasKanade())
+        case "cotracker3":
+            return _by_tracks(CoTracker3())
+        case "amf":
+            if backbone is None:
+                raise FieldError(
+                    "source 'amf' is the motion that a backbone sees, and there is no backbone: "
+                    "give one, or use source 'dis'."
+                )
+            look, compression = partial(extract_motion, backbone), backbone.spec.compression
+            return ByAttention(f"amf of {backbone.spec.name}", look, compression)
+    known = ", ".join(get_args(SourceName))
+    raise FieldError(f"unknown source {name!r} of a motion field; there are {known}.")
 
 
 def transfer_motion(
@@ -123,13 +150,18 @@ def transfer_motion(
     window = motion_guidance.check(backbone, len(schedule))
     recipe = Recipe(backbone, motion_guidance, schedule, window, negative_prompt)
     _check_guided(recipe)
-    said: dict[str, Any] = {
-        "caption": caption,
-        "subject": subject,
-        "caption_subject": caption_subject,
-    }
-    said |= {"container": clip.container, "reader": clip.reader}
-    source = Provenance(clip.path.stem, clip.sha256, prompt, negative_prompt, seed, **said)
+    source = Provenance(
+        clip=clip.path.stem,
+        clip_sha256=clip.sha256,
+        container=clip.container,
+        reader=clip.reader,
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        seed=seed,
+        caption=caption,
+        subject=subject,
+        caption_subject=caption_subject,
+    )
     words = words_of(backbone, motion_guidance.signal, [source])
     fields = [extract_motion_field(clip)] if motion_guidance.follows else []
     state = motion_guidance.start(backbone, size, [source.clip], [seed], fields)
@@ -157,24 +189,15 @@ def inject_motion(
     guidance_scale: Scale | None = None,
     guidance_kind: GuidanceKind | None = None,
     size: VideoSize | None = None,
-    strength: float = 1.0,
-    passes: Passes | None = None,
-    motion_scale: float | None = None,
-    injection_blocks: Sequence[int] = (),
-    window: float | tuple[int, int] | None = None,
-    noise_share: float | None = None,
+    how: Injection | None = None,
 ) -> Tensor:
     """A new video of what the prompt says, with the motion of a bank entry or of a motion field:
     uint8 (T, C, Y, X) on the CPU. The clip is not needed.
 
     Arguments that are None take the entry's values, or for a field those recommended for the
     backbone. With another number of steps, each step uses an optimised entry's nearest one. A field
-    is spread over the frames of the `size`. `strength` scales the motion: 1 is the motion as it is,
-    0 none of it. It acts in `passes` of the prompt's guidance, both or conditional; `motion_scale`
-    scales it apart from the prompt, by a third pass. The blocks of `injection_blocks` take their
-    keys and values from the entry's reference latents. Tokens follow a field in `window`, a
-    fraction of the steps or their (start, stop), and `noise_share` of the initial noise's variance
-    moves along it. Raises EntryError where the entry does not fit the backbone.
+    is spread over the frames of the `size`. `how` the motion acts, and how strongly, is an
+    `Injection`. Raises EntryError where the entry does not fit the backbone.
 
     VAE and text encoder stay loaded for the next video. Where memory is short, free them between
     two videos with `backbone.release_encoders()`.
@@ -182,15 +205,7 @@ def inject_motion(
     kinds = (BankEntry, FieldEntry, MotionField)
     _check_given("inject_motion", motion, kinds, "a bank entry or a MotionField")
     # the entry is checked before anything is loaded for it
-    how = Injection(
-        strength=strength,
-        passes=passes,
-        motion_scale=motion_scale,
-        injection_blocks=injection_blocks,
-        window=window,
-        noise_share=noise_share,
-    )
-    ready = injected(backbone, motion, how, size)
+    ready = injected(backbone, motion, given_or(how, Injection()), size)
     schedule = backbone.schedule(
         given_or(steps, ready.steps),
         given_or(guidance_scale, ready.guidance_scale),
@@ -206,6 +221,14 @@ def inject_motion(
 def recommended_guidance(backbone: Model) -> MotionGuidance:
     """The recommended way to optimise motion on a backbone, as published or measured."""
     return Choices().motion_guidance(backbone)
+
+
+def _by_tracks(tracker: FrameTracker) -> Source:
+    def track(frames: Tensor) -> tuple[Tensor, Tensor]:
+        tracks = tracker(frames)
+        return tracks.positions, tracks.seen
+
+    return ByTracks(tracker.name, track)
 
 
 def _check_guided(recipe: Recipe) -> None:

@@ -26,6 +26,7 @@ FLOORS = {
         "ditflow.citations",
         "ditflow.quiet",
         "ditflow.liveness",
+        "ditflow.warning",
     ),
     1: ("ditflow.motion", "ditflow.models", "ditflow.video", "ditflow.fields"),
     2: ("ditflow.sampling", "ditflow.bank"),

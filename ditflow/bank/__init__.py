@@ -6,7 +6,7 @@ from ditflow.bank.bank import MotionBank
 from ditflow.bank.errors import BankError, BankStorageError, EntryError, UnknownEntryError
 from ditflow.bank.failures import Failure
 from ditflow.bank.index import IndexRow
-from ditflow.bank.kinds import BankEntry, EntryMetadata, FieldEntry, FieldMetadata
+from ditflow.bank.kinds import BankEntry, EntryMetadata, FieldEntry, FieldMetadata, Provenance
 
 __all__ = [
     "BankEntry",
@@ -19,5 +19,6 @@ __all__ = [
     "FieldMetadata",
     "IndexRow",
     "MotionBank",
+    "Provenance",
     "UnknownEntryError",
 ]

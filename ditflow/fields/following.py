@@ -18,9 +18,9 @@ from torch import Tensor
 
 from ditflow.fields.field import FieldSource, MotionField, cell_places, looked_up, resized
 from ditflow.fields.fill import filled
-from ditflow.fields.flow import optical_flow
 
 Flow = Callable[[Tensor, Tensor], Tensor]  # two frames (C, Y, X) -> pixels (2, Y, X)
+EVERY = 2  # frames from one measured time to the next; every frame is no more exact
 CELL = 4  # pixels a cell, in a small video
 LONGEST = 64  # cells of the longer side
 
@@ -37,15 +37,9 @@ class Step:
     trust: Tensor
 
 
-def followed(
-    frames: Tensor,
-    times: Sequence[int],
-    flow: Flow = optical_flow,
-    clip: str = "",
-    method: str = "dis",
-) -> MotionField:
-    """The field of a video uint8 (T, C, Y, X) at some of its frames, the first being the anchor."""
-    return chained(frames, times, steps(frames, times, flow), FieldSource(method, clip))
+def measured_times(frames: int) -> list[int]:
+    """The frames at which a video is measured: every second, and the last."""
+    return [*range(0, frames - 1, EVERY), frames - 1]
 
 
 def steps(frames: Tensor, times: Sequence[int], flow: Flow) -> Iterator[Step]:
@@ -60,7 +54,9 @@ def steps(frames: Tensor, times: Sequence[int], flow: Flow) -> Iterator[Step]:
 def chained(
     frames: Tensor, times: Sequence[int], path: Iterable[Step], source: FieldSource
 ) -> MotionField:
-    """The field of a video uint8 (T, C, Y, X) whose steps from time to time are given."""
+    """The field of a video uint8 (T, C, Y, X) whose steps from time to time are given, at these of
+    its frames. The first is the anchor.
+    """
     size = height, width = frames.shape[-2], frames.shape[-1]
     shrink = min(1, LONGEST / max(size))
     fine = max(1, round(height * shrink)), max(1, round(width * shrink))

@@ -7,9 +7,10 @@ embedded VAE then takes some sixty times as long as in float32.
 from __future__ import annotations
 
 import platform
-import warnings
 
 import torch
+
+from ditflow.warning import warn
 
 AMPERE = (8, 0)  # the first compute capability with bfloat16
 PASCAL = (6, 0)  # the first one that does not compute float16 in float32's units
@@ -69,8 +70,7 @@ def warn_if_emulated(name: str, dtype: torch.dtype, device: torch.device) -> Non
     _warned.add(dtype)
     kind, fix = str(dtype).removeprefix("torch."), "--model.dtype float32, or dtype='float32'"
     what = "this processor" if device.type == "cpu" else f"{device}"
-    warnings.warn(
+    warn(
         f"{what} has no {kind} instructions: {name} in {kind} is many times slower here than in "
-        f"float32. Use {fix} in Python.",
-        stacklevel=3,
+        f"float32. Use {fix} in Python."
     )

@@ -9,7 +9,6 @@ Each is loaded at its first use and freed on request.
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from ditflow.models.convolution import DirectConvolution
 from ditflow.models.loading import loading
+from ditflow.warning import warn
 
 
 class Encoders:
@@ -76,7 +76,7 @@ class Encoders:
         tokenizer, encoder = self._load_tokenizer(), self._load_text()
         for prompt in prompts:
             if len(tokenizer(prompt, verbose=False).input_ids) > self.text_tokens:
-                warnings.warn(f"prompt cut to {self.text_tokens} tokens: {prompt!r}", stacklevel=3)
+                warn(f"prompt cut to {self.text_tokens} tokens: {prompt!r}")
         tokens = tokenizer(
             list(prompts),
             padding="max_length",

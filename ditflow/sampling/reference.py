@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -18,6 +17,7 @@ from ditflow.core.noise import CLEAN, NoiseLevel, level_of
 from ditflow.core.schedule import Step
 from ditflow.models.base import Model
 from ditflow.motion.base import MotionSignal, Subject, View, Words
+from ditflow.warning import warn
 
 
 @dataclass(frozen=True)
@@ -106,10 +106,9 @@ def reference_motion(
     motion = motion_of(backbone, signal, reference, noise)
     for name, static in zip(names, signal.is_static(motion).tolist(), strict=True):
         if static:
-            warnings.warn(
+            warn(
                 f"clip {name!r} has no motion that {signal.name} sees: nothing will be optimised "
-                "for it.",
-                stacklevel=3,
+                "for it."
             )
     return replace(reference, motion=motion)
 

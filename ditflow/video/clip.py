@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from ditflow.video.packets import file_source
 from ditflow.video.pictures import animation_source, folder_source, is_animation, pictures_of
 from ditflow.video.selection import SelectionError, by_stride, by_time, interval, is_variable
 from ditflow.video.source import Picture, Source, VideoError
+from ditflow.warning import warn
 
 # how frames are counted; a change that gives other frames of the same clip needs another name
 READER = "display order"
@@ -180,7 +180,7 @@ def _chosen(
             raise TooShortError(sentence, words, error.fit) from None
         raise VideoError(sentence) from None
     if advice := _advice(source.times[start : indices[-1] + 1], stride, fps):
-        warnings.warn(f"{path} {advice}", stacklevel=3)
+        warn(f"{path} {advice}")
     return indices
 
 

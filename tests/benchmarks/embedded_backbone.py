@@ -23,13 +23,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from datamodules.synthetic import SyntheticClip, World, obeys
+from ditflow.bank import Provenance
 from ditflow.compatibility import entry_control
 from ditflow.metrics import motion_cosine
 from ditflow.models import Model, load_backbone
 from ditflow.models.dtypes import native_dtype
 from ditflow.models.presets import recommended
 from ditflow.motion.amf import AttentionMotionFlow
-from ditflow.provenance import Provenance, entries_of
+from ditflow.provenance import entries_of
 from ditflow.sampling.control import Prompt
 from ditflow.sampling.guidance import MotionGuidance
 from ditflow.sampling.loop import sample

@@ -20,6 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ditflow.bank import Provenance
 from ditflow.compatibility import Injection, entry_control
 from ditflow.core.schedule import GuidanceWindow
 from ditflow.core.sizes import VideoSize
@@ -27,7 +28,7 @@ from ditflow.metrics import Tracks, motion_fidelity
 from ditflow.metrics.motion_fidelity import published_similarity
 from ditflow.models.cogvideox import CogVideoX, CogVideoXEncoders
 from ditflow.motion import AttentionMotionFlow, MotionFeature, MotionSignal, SpatialMarginalMean
-from ditflow.provenance import Provenance, entries_of
+from ditflow.provenance import entries_of
 from ditflow.sampling.guidance import MotionGuidance
 from ditflow.sampling.recipe import Recipe
 from ditflow.sampling.reference import reference_motion

@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from ditflow.bank import BankEntry, EntryError
+from ditflow.bank import BankEntry, EntryError, Provenance
 from ditflow.compatibility import Injection, check_entry, entry_control
 from ditflow.core.schedule import GuidanceWindow
 from ditflow.models import ModelError, load_backbone
 from ditflow.motion import AttentionMotionFlow
-from ditflow.provenance import Provenance, entries_of
+from ditflow.provenance import entries_of
 from ditflow.sampling.guidance import MotionGuidance
 from ditflow.sampling.recipe import Recipe
 from ditflow.sampling.state import clip_generator, initial_noise
@@ -225,14 +225,14 @@ def test_key_and_value_injection_needs_the_references_latents() -> None:
         transferred("rotary", "rotary_positions", keep_reference=True).entry,
     )
     with pytest.raises(EntryError, match="'car' holds no reference latents"):
-        inject_motion(backbone, without, "a dog", injection_blocks=[0])
+        inject_motion(backbone, without, "a dog", how=Injection(injection_blocks=[0]))
     with pytest.raises(ValueError, match="there is no block 9"):
-        inject_motion(backbone, kept, "a dog", injection_blocks=[9])
+        inject_motion(backbone, kept, "a dog", how=Injection(injection_blocks=[9]))
     torch.testing.assert_close(
         kept.reference_latents, backbone.encode(clip_of().frames[None])[0], rtol=0, atol=0
     )
     assert not torch.equal(
-        inject_motion(backbone, kept, "a dog", injection_blocks=[0]),
+        inject_motion(backbone, kept, "a dog", how=Injection(injection_blocks=[0])),
         inject_motion(backbone, without, "a dog"),
     )
     torch.testing.assert_close(

@@ -68,6 +68,7 @@ class CommandLines:
             **self._taken(),
         }
         model = {**self.settings.model, **method.model, "finish": True}
+        model.pop("source", None)  # which is for fields
         options = [*options_of("data", data), *options_of("model", model)]
         return ["fit", "--config", str(method.config), *self._places(method), *options]
 

@@ -19,7 +19,7 @@ from ditflow.models.presets import recommended
 from ditflow.resources import home, shipped
 
 ZERO_SHOT = "-zero-shot"
-FIELD_OPTIONS = ("backbone", "flow")
+FIELD_OPTIONS = ("backbone", "source")
 """What `fit --method instant` takes; the other options of an instant setup are for `predict`."""
 
 

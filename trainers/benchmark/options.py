@@ -92,7 +92,7 @@ def check_options(methods: Sequence[Method], settings: Settings, backbone: Model
         if method.is_instant:  # `fit` takes these, and `predict` the others
             field = {key: model[key] for key in FIELD_OPTIONS if key in model}
             model = {"signal": None} | model
-            model.pop("flow", None)
+        model.pop("source", None)
         options = {"model": model, "field": field, "trainer": dict(settings.trainer)}
         try:
             parser.instantiate(parser.parse_object(options)).model.choices.on(backbone)

@@ -33,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.entry is not None and _reads_clip(options):
         parser.error("an entry holds its frames already: leave out what chooses those of a clip")
+    if options.backbone is not None and options.source != "amf":
+        parser.error("--backbone is for --source amf, which looks through its eyes: leave it out")
     from rich.filesize import decimal
 
     from ditflow.fields.words import described
@@ -63,24 +65,31 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _clip(options: argparse.Namespace) -> tuple[MotionField, Tensor | None, float, str]:
     """The field of a clip, its frames, their rate, and the clip's name."""
     from ditflow.fields.sources import field_of
+    from ditflow.models import load_backbone
+    from ditflow.transfer import source_of
     from ditflow.video import read_video, video_length
 
+    model = load_backbone(options.backbone) if options.backbone is not None else None
+    source = source_of(options.source, model)
     if options.size and min(options.size) < LEAST:
         raise ValueError(
             f"--size {options.size[0]} {options.size[1]} is too small to follow anything in: give "
             f"at least {LEAST} pixels for each side, or leave it out."
         )
     chosen = {"start": options.start, "stride": options.stride, "fps": options.fps}
-    frames = options.frames
+    frames, size = options.frames, options.size
+    if model is not None:  # which sees clips of its own size
+        own = model.spec.size
+        frames, size = frames or own.frames, size or (own.height, own.width)
     with warnings.catch_warnings(record=True) as raised:
         warnings.simplefilter("always", UserWarning)
         if frames is None and (length := video_length(options.clip, **chosen)) > FRAMES:
             print(f"The first {FRAMES} of {length} frames are shown; --frames chooses another.")
             frames = FRAMES
-        size = options.size or _fitting(options.clip, options.start)
+        size = size or _fitting(options.clip, options.start)
         clip = read_video(options.clip, frames=frames, size=tuple(size), **chosen)
         name = Path(options.clip).resolve().stem
-        field = field_of(clip.frames, source=options.flow, clip=name)
+        field = field_of(clip.frames, source, name)
     for sentence in dict.fromkeys(str(warning.message) for warning in raised):
         print(f"ditflow: {' '.join(sentence.split())}", file=sys.stderr)
     return field, clip.frames, clip.fps or ENTRY_FPS, name
@@ -116,9 +125,9 @@ def _followed(field: MotionField) -> str:
 
 
 def _reads_clip(options: argparse.Namespace) -> bool:
-    changed = options.frames, options.size, options.fps
+    changed = options.frames, options.size, options.fps, options.backbone
     return any(value is not None for value in changed) or bool(
-        options.start or options.stride != 1 or options.flow != "dis"
+        options.start or options.stride != 1 or options.source != "dis"
     )
 
 
@@ -145,9 +154,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--stride", type=int, default=1, metavar="N", help="take every N-th frame")
     parser.add_argument("--fps", type=float, metavar="X", help="frames a second, not a stride")
     parser.add_argument(
-        "--flow",
-        choices=("dis", "raft"),
+        "--source",
         default="dis",
-        help="optical flow: dis (OpenCV), or raft, which needs torchvision (default: dis)",
+        metavar="NAME",
+        help="what measures motion: dis, raft, lucas-kanade, cotracker3 or amf (default: dis)",
+    )
+    parser.add_argument(
+        "--backbone", metavar="NAME", help="the model whose attention --source amf looks at"
     )
     return parser

@@ -19,8 +19,8 @@ OWN = {
     "out": "Folder for videos; by default `videos` in the bank.",
     "method": (
         "How motion is taken. `optimise` fits positions or latents of the backbone to each clip; "
-        "`instant` follows the clip's pixels by the optical flow of --model.flow, dis or raft, in "
-        "a second or less on a CPU, for any backbone."
+        "`instant` follows the clip's pixels, in a second or less on a CPU, for any backbone; "
+        "--model.source is dis, raft, lucas-kanade, cotracker3 or amf."
     ),
     "dry_run": "Print what would be done and what it would cost, and write nothing.",
     "measure": (

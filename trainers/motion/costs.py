@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 
 from ditflow.bank import EntryMetadata, FieldMetadata
-from ditflow.compatibility import Injection
+from ditflow.compatibility import Injection, window_of
 from ditflow.core.schedule import GuidanceWindow
 from ditflow.core.sizes import VideoSize
 from ditflow.models import Model
@@ -84,8 +84,7 @@ def passes_of(
     if how.motion_scale is None:
         return plain
     if isinstance(entry, FieldMetadata):
-        advised = recommended(backbone.spec).instant_window
-        return plain + len(GuidanceWindow.of(advised if how.window is None else how.window, steps))
+        return plain + len(GuidanceWindow.of(window_of(backbone, how), steps))
     if entry.variable == "latents":
         return plain
     guided = GuidedSteps(backbone.schedule(entry.steps), GuidanceWindow(*entry.window))

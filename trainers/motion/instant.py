@@ -1,53 +1,51 @@
 """Instant motion as a LightningModule: a clip's field is its entry, and nothing is optimised.
 
-One training step follows the pixels of a batch of clips. Neither the transformer nor an encoder is
-loaded; the backbone only says how large a clip is taken.
+One training step measures the motion of a batch of clips. The backbone says how large a clip is
+taken; it is loaded only where the motion is what the backbone itself sees.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 
 from datamodules.faults import BROKEN, FAILS
 from datamodules.frames import ClipReader, FrameBatch, FrameBatching
 from datamodules.motion_tasks import MotionTaskModule
-from ditflow import __version__
-from ditflow.bank import FieldEntry
-from ditflow.fields.sources import field_of
+from ditflow.bank import FieldEntry, Provenance
+from ditflow.core.sizes import VideoSize
+from ditflow.fields.sources import Source, field_of
 from ditflow.fields.words import described
-from ditflow.models import ModelSpec, sketch_backbone
-from ditflow.provenance import Provenance
+from ditflow.models import Model, load_backbone, sketch_backbone
+from ditflow.provenance import told
+from ditflow.transfer import SourceName, source_of
 from ditflow.video import Clip
 from trainers.motion import cores
 from trainers.motion.strategy import check_strategy
 from trainers.motion.work import sources_of
 
-FlowSource = Literal["dis", "raft"]
-
 
 @dataclass(frozen=True)
 class Following:
-    """How fields are made: by which optical flow. They depend on no backbone, and on no prompt."""
+    """How fields are made: by which source. They depend on no prompt."""
 
-    flow: FlowSource
+    source: Source
     negative_prompt = ""
 
     @property
     def provenance(self) -> dict[str, Any]:
-        return {"method": self.flow}
+        return {"method": self.source.name}
 
     @property
     def settings(self) -> dict[str, Any]:
         return self.provenance
 
     def __str__(self) -> str:
-        return f"instant motion: pixels followed by {self.flow}, nothing optimised"
+        return f"instant motion by {self.source.name}, nothing optimised"
 
 
 class InstantMotion(L.LightningModule):
@@ -56,31 +54,38 @@ class InstantMotion(L.LightningModule):
     Args:
         backbone: The video model whose size and number of frames clips are taken at by default:
             the name of a shipped one, a folder in diffusers format, or a hub id. Its weights are
-            not read.
-        flow: What measures optical flow: dis (OpenCV), or raft, which needs torchvision.
+            read for the source amf alone.
+        source: What measures motion: dis is optical flow by OpenCV, raft by torchvision;
+            lucas-kanade and cotracker3 track points; amf is the motion that the backbone sees.
     """
 
     iterations = 1
     finish = keep_reference = False  # a field makes no video, and keeps nothing of the clip
 
-    def __init__(self, backbone: str = "tiny-rope", *, flow: FlowSource = "dis") -> None:
+    def __init__(self, backbone: str = "tiny-rope", *, source: SourceName = "dis") -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.name, self.recipe = backbone, Following(flow)
+        self.name, self.source = backbone, source
         self.at = ""  # what this process is at, in words
 
     @cached_property
-    def spec(self) -> ModelSpec:
-        return sketch_backbone(self.name).spec
+    def backbone(self) -> Model:
+        if self.source != "amf":
+            return sketch_backbone(self.name)
+        return load_backbone(self.name, device=self.trainer.strategy.root_device)
+
+    @cached_property
+    def recipe(self) -> Following:
+        return Following(source_of(self.source, self.backbone))
 
     def batching(self, data: MotionTaskModule) -> FrameBatching:
         """What a batch is made of: frames."""
-        size = data.size_on(self.spec.size)
-        return FrameBatching(ClipReader(self.spec.compression, size, auto=data.frames == "auto"))
+        size, compression = data.size_on(self.backbone.spec.size), self.backbone.spec.compression
+        return FrameBatching(ClipReader(compression, size, auto=data.frames == "auto"))
 
     def setup(self, stage: str) -> None:
         check_strategy(self.trainer)
-        cores.settle_flow(self.spec)
+        cores.settle_flow(self.backbone.spec)
         if stage == "fit":
             self.trainer.datamodule.share_out()
 
@@ -94,7 +99,7 @@ class InstantMotion(L.LightningModule):
         self.at = batch.leg.names[0]
         try:
             made = [
-                field_entry(clip, self.recipe.flow, source)
+                field_entry(clip, self.recipe.source, source)
                 for clip, source in zip(batch.clips, sources_of(batch), strict=True)
             ]
         except BROKEN:
@@ -109,16 +114,10 @@ class InstantMotion(L.LightningModule):
         self.trainer.should_stop = True
 
 
-def field_entry(clip: Clip, flow: FlowSource, source: Provenance) -> FieldEntry:
+def field_entry(clip: Clip, measure: Source, source: Provenance) -> FieldEntry:
     """The entry of a clip. Raises FieldError for a clip that holds no motion to follow."""
     began = time.monotonic()
-    field = field_of(clip.frames, source=flow, clip=source.clip)
-    return FieldEntry.of(
-        field,
-        words=described(field),
-        ditflow=__version__,
-        size=(len(clip.frames), *clip.frames.shape[-2:]),
-        seconds=time.monotonic() - began,
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
-        **asdict(source),
-    )
+    field = field_of(clip.frames, measure, source.clip)
+    size = VideoSize(len(clip.frames), *clip.frames.shape[-2:])
+    spent = time.monotonic() - began
+    return FieldEntry.of(field, words=described(field), **told(source, size, spent))

@@ -220,11 +220,9 @@ class MotionOptimization(L.LightningModule):
 
     def predict_step(self, item: Generation, batch_idx: int = 0) -> Tensor | None:
         """One video with the motion of an entry, uint8 (T, C, Y, X); None where that cannot be."""
-        choices, data, how = self.choices, self.trainer.datamodule, self.injection
+        choices, data = self.choices, self.trainer.datamodule
         try:
             entry, size = data.bank[item.entry], data.size_on(self.backbone.spec.size)
-            if isinstance(entry, BankEntry):  # which has its own
-                how, size = replace(how, window=None, noise_share=None), None
             return inject_motion(
                 self.backbone,
                 entry,
@@ -234,8 +232,8 @@ class MotionOptimization(L.LightningModule):
                 steps=choices.steps,
                 guidance_scale=choices.guidance_scale,
                 guidance_kind=choices.guidance,
-                size=size,
-                **vars(how),
+                size=None if isinstance(entry, BankEntry) else size,
+                how=self.injection.of(entry),
             )
         except BROKEN:
             raise

@@ -92,9 +92,10 @@ def plan_fields(
     """Print the plan of `fit --method instant` and each clip that it would refuse; 1 where there
     is one. There is no pass of a model to `measure`.
     """
+    module.backbone = sketch_backbone(module.name)
     _connect(trainer, module, data)
-    data.setup("fit")
     print_rows([("method", "", str(module.recipe))])
+    data.setup("fit")
     work = _workload(module, data)
     print_rows([*_counts(work)[:1], ("bank", "", data.path)])
     return _conclude(work.failed)
@@ -229,7 +230,8 @@ def _refused(
     names = dict.fromkeys(generation.entry for generation in left)
     for name in tqdm(names, desc="Reading", unit="entry", leave=False, disable=not names):
         with reported(name, failed.__setitem__):
-            check_entry(module.backbone, data.bank[name], module.injection.injection_blocks)
+            entry = data.bank[name]
+            check_entry(module.backbone, entry, module.injection.of(entry), module.choices.steps)
     lost = [generation for generation in left if generation.entry in failed]
     return {generation.file.stem: one_line(failed[generation.entry]) for generation in lost}
 

@@ -11,8 +11,8 @@ from datamodules.batching import MotionBatch
 from datamodules.frames import FrameBatch
 from datamodules.manifest import WORDS
 from datamodules.queue import inflight
-from ditflow.bank import BankEntry, MotionBank
-from ditflow.provenance import Provenance, entries_of
+from ditflow.bank import BankEntry, MotionBank, Provenance
+from ditflow.provenance import entries_of
 from ditflow.sampling.control import Control, Prompt
 from ditflow.sampling.loop import denoising_step
 from ditflow.sampling.recipe import Recipe

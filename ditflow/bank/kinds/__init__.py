@@ -7,6 +7,7 @@ from typing import BinaryIO
 from ditflow.bank.errors import EntryError
 from ditflow.bank.file_format import Header
 from ditflow.bank.kinds import base
+from ditflow.bank.kinds.clip_metadata import Provenance
 from ditflow.bank.kinds.entry import BankEntry
 from ditflow.bank.kinds.field_entry import FieldEntry, FieldMetadata
 from ditflow.bank.kinds.metadata import EntryMetadata
@@ -24,6 +25,7 @@ __all__ = [
     "EntryMetadata",
     "FieldEntry",
     "FieldMetadata",
+    "Provenance",
     "content_hash",
     "metadata_of",
     "read_entry",

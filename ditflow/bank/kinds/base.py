@@ -1,149 +1,22 @@
-"""What entries of all kinds have: a file of tensors, and metadata that say which clip they are of.
-
-Metadata are plain JSON data of unknown origin: types and ranges are checked, nothing is run.
-"""
+"""What entries of all kinds are: tensors with metadata, in one file."""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import hashlib
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, BinaryIO, ClassVar, Generic, Self, TypeVar, cast
 
 from ditflow.bank.errors import EntryError
 from ditflow.bank.file_format import TYPES, Header, pack, read_header, read_tensors, seal
-from ditflow.bank.validation import (
-    Check,
-    canonical_json,
-    check_names,
-    integer,
-    iso_date,
-    many,
-    normal,
-    number,
-    text,
-)
+from ditflow.bank.kinds.clip_metadata import ClipMetadata
+from ditflow.bank.validation import canonical_json
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-SCHEMA = 1
 VOLATILE = ("ditflow", "seconds", "date")
-SHA256 = text(64, r"([0-9a-f]{64})?", "a sha256 in hexadecimal digits, or empty,")
-TRIPLE = many(integer(1, 1 << 16), 3, 3)
-
-CLIP_FIELDS: dict[str, Check] = {
-    "schema": integer(SCHEMA, SCHEMA),
-    "ditflow": text(64),
-    "clip": text(4096),
-    "clip_sha256": SHA256,
-    "prompt": text(1 << 16),
-    "negative_prompt": text(1 << 16),
-    "seed": integer(-(1 << 63), (1 << 64) - 1),
-    "size": TRIPLE,
-    "start": integer(0, 1 << 32),
-    "stride": integer(1, 1 << 32),
-    "fps": number(0, 1e9),
-    "container": text(64),
-    "reader": text(64),
-    "seconds": number(0, 1e12),
-    "date": iso_date,
-    "tags": many(text(256), 0, 256),
-    "caption": text(1 << 16),
-    "subject": text(1 << 16),
-    "caption_subject": text(1 << 16),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClipMetadata(ABC):
-    """Provenance of an entry of any kind.
-
-    Attributes:
-        ditflow: version that wrote it. clip: the reference clip's name.
-        size: pixels (T, Y, X). start, stride: its first frame and the step to the next, in frames
-            of its file.
-        fps: frames a second that were taken instead, 0 where the stride was. container: what the
-            clip's frames lay in, such as "avi".
-        reader: how its frames were counted; empty in entries of before, whose frames may be others
-            than a player shows.
-        caption, subject, caption_subject: of the clip, for signals that read words; the subject is
-            that of the prompt.
-        seconds: what it took, its share of a batch. date: ISO 8601.
-    Raises: EntryError when a field has another type or an impossible value, or fields contradict
-    each other.
-    """
-
-    checks: ClassVar[Mapping[str, Check]]  # of each field
-    later: ClassVar[Mapping[str, Any]] = {}  # not in older entries; left out where this is meant
-
-    ditflow: str
-    clip: str
-    clip_sha256: str
-    prompt: str
-    negative_prompt: str
-    seed: int
-    size: tuple[int, int, int]
-    start: int
-    stride: int
-    seconds: float
-    date: str
-    tags: tuple[str, ...] = ()
-    fps: float = 0.0
-    container: str = ""
-    reader: str = ""
-    caption: str = ""
-    subject: str = ""
-    caption_subject: str = ""
-    schema: int = SCHEMA
-
-    def __post_init__(self) -> None:
-        with _named():
-            checked = normal(self.checks, {**self.later, **self.as_dict()})
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)
-        self.check_fields()
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """From the parsed JSON of a stranger."""
-        if values.get("schema") != SCHEMA:
-            raise EntryError(
-                f"metadata: it has schema {values.get('schema')!r:.80}, and this version of "
-                f"ditflow reads schema {SCHEMA}. Update ditflow."
-            )
-        with _named():
-            check_names(cls.checks, {**cls.later, **values})
-        return cls(**values)  # which checks each value
-
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON values; what entries did not always say is left out where it is what was meant
-        then, so that their bytes stay the same.
-        """
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {
-            name: value
-            for name, value in values.items()
-            if name not in self.later or value != self.later[name]
-        }
-
-    @abstractmethod
-    def check_fields(self) -> None:
-        """EntryError where fields, each of them sound, contradict each other."""
-
-    @abstractmethod
-    def check_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """EntryError unless tensors of these names and shapes are what the metadata describe."""
-
-    @abstractmethod
-    def glance(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-        """What a row of the index says of this kind alone, given the shapes of the tensors."""
-
-
 Metadata = TypeVar("Metadata", bound=ClipMetadata)
 
 
@@ -233,11 +106,3 @@ def content_hash(metadata: ClipMetadata, header: Header) -> str:
 def shapes_of(header: Header) -> dict[str, tuple[int, ...]]:
     """Of all tensors of a record."""
     return {name: slot.shape for name, slot in header.slots.items()}
-
-
-@contextlib.contextmanager
-def _named() -> Iterator[None]:
-    try:
-        yield
-    except ValueError as error:
-        raise EntryError(f"metadata: {error}.") from None

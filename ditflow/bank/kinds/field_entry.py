@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ditflow.bank.errors import EntryError
-from ditflow.bank.kinds.base import CLIP_FIELDS, ClipMetadata, Entry
+from ditflow.bank.kinds.base import Entry
+from ditflow.bank.kinds.clip_metadata import CLIP_FIELDS, ClipMetadata
 from ditflow.bank.validation import Check, many, number, text
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 MOST_CELLS = 1 << 16  # rows, and columns
 
 FIELDS: dict[str, Check] = CLIP_FIELDS | {
-    "method": text(256),
+    "method": text(4096),
     "times": many(number(0, 1 << 20), 1, 1 << 16),
     "words": text(1 << 16),
 }
@@ -32,7 +33,8 @@ class FieldMetadata(ClipMetadata):
     """Provenance of a motion field.
 
     Attributes:
-        method: how the motion was measured, such as "dis". times: when each field of the clip was,
+        method: how the motion was measured, such as "dis", or "amf of
+            tiny-rope". times: when each field of the clip was,
             in its frames as taken. words: the motion in plain words.
     """
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ditflow.bank.errors import EntryError
-from ditflow.bank.kinds.base import CLIP_FIELDS, SHA256, TRIPLE, ClipMetadata
+from ditflow.bank.kinds.clip_metadata import CLIP_FIELDS, SHA256, TRIPLE, ClipMetadata
 from ditflow.bank.validation import (
     Check,
     integer,

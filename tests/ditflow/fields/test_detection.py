@@ -59,9 +59,24 @@ def test_what_is_no_video_is_refused(shape: tuple[int, ...]) -> None:
 def test_flicker_warns_and_flow_sees_little_of_it() -> None:
     frames = WORLD.clip(0).frames[:1].expand(9, -1, -1, -1).float()
     gain = torch.tensor([1, 1, 0.8, 0.8, 1, 1, 0.8, 0.8, 1])[:, None, None, None]
-    with pytest.warns(UserWarning, match="changes its brightness at frame 2"):
+    with pytest.warns(UserWarning, match=r"brightness at frame 2, .* \d+% of the picture"):
         field = field_of((frames * gain).to(torch.uint8))
     assert field.displacement.norm(dim=1).mean() < 0.5 / 64  # half a pixel
+
+
+@pytest.mark.parametrize("motion", MOTIONS)
+def test_where_flicker_leaves_nothing_to_follow_the_clip_is_refused(motion: str) -> None:
+    dim = torch.where(torch.arange(25) // 2 % 2 == 0, 1.0, 0.4)[:, None, None, None]
+    frames = (WORLD.clip(22, motion).frames * dim).to(torch.uint8)
+    with pytest.raises(FieldError, match="clip 'a' (flickers, and .% of the picture|has a cut)"):
+        field_of(frames, clip="a")
+
+
+def test_where_a_part_flickers_the_share_that_is_followed_is_said() -> None:
+    frames = WORLD.clip(3, "drift").frames.float()
+    frames[2::4, ..., :24] *= 0.3
+    with pytest.warns(UserWarning, match=r"in part only: .* \d\d% of the picture is filled"):
+        field_of(frames.to(torch.uint8))
 
 
 def test_what_cannot_be_followed_is_said_with_its_share() -> None:

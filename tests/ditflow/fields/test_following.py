@@ -6,13 +6,18 @@ from torch import Tensor
 
 from datamodules.synthetic import MOTIONS, SyntheticClip, World
 from ditflow.core.sizes import Compression
-from ditflow.fields.field import resized
-from ditflow.fields.following import agreement, cells_of, followed
+from ditflow.fields.field import FieldSource, MotionField, resized
+from ditflow.fields.flow import optical_flow
+from ditflow.fields.following import Flow, agreement, cells_of, chained, measured_times, steps
 
 WORLD = World()
 TIMES = list(range(0, 25, 2))
 LATENT = Compression().latent_times(25)
 PIXEL = torch.tensor([1 / 64, 1 / 64])[:, None, None]
+
+
+def followed(frames: Tensor, times: list[int], flow: Flow = optical_flow) -> MotionField:
+    return chained(frames, times, steps(frames, times, flow), FieldSource("exact"))
 
 
 def error(clip: SyntheticClip) -> Tensor:
@@ -57,6 +62,12 @@ def test_opposite_flows_agree_and_others_do_not() -> None:
     assert (trust[inside] > 0.99).all()
     assert (trust[~inside] == 0).all()  # these paths leave the frame
     assert (agreement(flow, flow, scale) < 0.01).all()
+
+
+def test_times_begin_and_end_with_the_video() -> None:
+    assert measured_times(2) == [0, 1]
+    assert measured_times(5) == [0, 2, 4]
+    assert measured_times(6) == [0, 2, 4, 5]
 
 
 def test_cells_are_few_in_any_video() -> None:

@@ -9,19 +9,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from datamodules.synthetic import World
-from ditflow.core.sizes import Compression, TokenGrid
+from datamodules.synthetic import SyntheticClip, World
+from ditflow.core.sizes import Compression
 from ditflow.fields import raft
 from ditflow.fields.field import FieldError, resized
-from ditflow.fields.following import followed
+from ditflow.fields.flow import optical_flow
 from ditflow.fields.sources import (
+    DIS,
     MOST,
     SIDE,
-    field_by,
+    ByAttention,
+    ByFlow,
+    ByTracks,
+    Source,
     field_of,
-    field_of_attention,
-    field_of_tracks,
-    measured_times,
+    look_for_cuts,
     reduced,
 )
 
@@ -33,29 +35,21 @@ def same(first: Tensor, second: Tensor) -> Tensor:
     return torch.zeros(2, *first.shape[-2:])
 
 
-@pytest.mark.filterwarnings("ignore:clip 'a' can be followed in part")
-def test_dis_is_what_following_gives() -> None:
-    frames = WORLD.clip(0).frames
-    field, plain = field_of(frames, clip="a"), followed(frames, list(range(0, 25, 2)))
-    assert torch.equal(field.displacement, plain.displacement)
-    assert (field.source.method, field.source.clip) == ("dis", "a")
+def tracked(clip: SyntheticClip, apart: float) -> ByTracks:
+    """The exact tracks of points of a clip, so many pixels apart."""
+    side = torch.arange(apart / 2, 64, apart)
+    return ByTracks("exact", lambda _: clip.tracks(torch.cartesian_prod(side, side)))
 
 
-def test_an_unknown_source_is_refused() -> None:
-    with pytest.raises(FieldError, match="unknown source 'x' of a field; there are dis, raft"):
-        field_of(WORLD.clip(0).frames, source="x")
-
-
-def test_times_begin_and_end_with_the_video() -> None:
-    assert measured_times(2) == [0, 1]
-    assert measured_times(5) == [0, 2, 4]
-    assert measured_times(6) == [0, 2, 4, 5]
+def seen(flow: Tensor) -> ByAttention:
+    """Attention motion flow that is given, of a model with tokens of 16 pixels."""
+    return ByAttention("amf", lambda _: flow, Compression())
 
 
 @pytest.mark.filterwarnings("ignore:the clip is still")
 def test_a_long_video_keeps_few_times() -> None:
     frames = torch.zeros(200, 1, 8, 8, dtype=torch.uint8)
-    field = field_by(frames, same, "none")
+    field = field_of(frames, ByFlow("none", same))
     assert len(field.times) == MOST
     assert (field.times[0], field.times[-1]) == (0, 199)
 
@@ -69,9 +63,7 @@ def test_large_frames_are_reduced_and_small_ones_kept() -> None:
 @pytest.mark.parametrize("motion", ["pan", "zoom", "rotation"])
 def test_exact_tracks_give_the_exact_motion(motion: str) -> None:
     clip = WORLD.clip(3, motion)
-    side = torch.arange(2.0, 64, 4)
-    positions, visible = clip.tracks(torch.cartesian_prod(side, side))
-    field = field_of_tracks(positions, visible, (64, 64), "exact")
+    field = field_of(clip.frames, tracked(clip, 4))
     exact = torch.stack([clip.flow(int(time), 0) / 64 for time in field.times])
     exact = functional.avg_pool2d(exact, 4)  # of an affine motion, that at the centre of a cell
     # float32 all along; where nothing is near, the ridge of the robust fit
@@ -80,9 +72,7 @@ def test_exact_tracks_give_the_exact_motion(motion: str) -> None:
 
 def test_tracks_of_a_thing_move_it_alone() -> None:
     clip = WORLD.clip(3, "drift")
-    side = torch.arange(1.0, 64, 2)
-    positions, visible = clip.tracks(torch.cartesian_prod(side, side))
-    field = field_of_tracks(positions, visible, (64, 64), "exact")
+    field = field_of(clip.frames, tracked(clip, 2))
     exact = torch.stack([clip.flow(int(time), 0) / 64 for time in field.times])
     error = (field.displacement - resized(exact, (16, 16))).norm(dim=1)
     assert error.mean() < 0.25 * resized(exact, (16, 16)).norm(dim=1).mean()
@@ -90,24 +80,28 @@ def test_tracks_of_a_thing_move_it_alone() -> None:
 
 @pytest.mark.parametrize(
     ("positions", "visible", "words"),
-    [((5, 9, 2), (5, 8), "tracks have positions"), ((5, 2, 2), (5, 2), "2 points are visible")],
+    [
+        ((5, 9, 2), (5, 8), "tracks of a video of 5 frames have positions"),
+        ((4, 9, 2), (4, 9), "tracks of a video of 5 frames have positions"),
+        ((5, 2, 2), (5, 2), "2 points are visible"),
+    ],
 )
 def test_tracks_that_do_not_do_are_refused(
     positions: tuple[int, ...], visible: tuple[int, ...], words: str
 ) -> None:
+    tracks = torch.zeros(positions), torch.ones(visible, dtype=torch.bool)
     with pytest.raises(FieldError, match=words):
-        field_of_tracks(
-            torch.zeros(positions), torch.ones(visible, dtype=torch.bool), (64, 64), "exact"
-        )
+        field_of(WORLD.clip(0).frames[:5], ByTracks("exact", lambda _: tracks))
 
 
 def test_attention_motion_flow_of_a_shift_is_that_shift() -> None:
-    grid, times = TokenGrid(3, 8, 6), Compression().latent_times(9)
+    frames = WORLD.clip(0).frames[:9].repeat(1, 1, 2, 2)[..., :96]  # 8 x 6 tokens of 16 pixels
+    times = Compression().latent_times(9)
     shift = torch.tensor([1.0, 0.0])  # tokens a frame
     steps = torch.arange(3.0)
     apart = steps[None, :] - steps[:, None]  # (F, F), from i to j
     flow = (apart[..., None] * shift)[:, :, None].expand(3, 3, 48, 2)
-    field = field_of_attention(flow, grid, times, 9, "a")
+    field = field_of(frames, seen(flow), "a")
     wanted = (-steps[:, None] * shift / 6)[..., None, None].expand(3, 2, 8, 6)
     assert (field.times, field.aspect, field.source.method) == (times, 0.75, "amf")
     assert (field.confidence == 1).all()
@@ -115,14 +109,42 @@ def test_attention_motion_flow_of_a_shift_is_that_shift() -> None:
 
 
 def test_attention_motion_flow_of_another_grid_is_refused() -> None:
-    with pytest.raises(FieldError, match="does not fit a grid of 3x8x6 tokens"):
-        field_of_attention(torch.zeros(3, 3, 9, 2), TokenGrid(3, 8, 6), (0, 1, 2), 9)
+    with pytest.raises(FieldError, match="does not fit a grid of 3x4x4 tokens"):
+        field_of(WORLD.clip(0).frames[:9], seen(torch.zeros(3, 3, 9, 2)))
+
+
+SOURCES = [DIS, ByFlow("none", same), tracked(WORLD.clip(0), 4), seen(torch.zeros(3, 3, 16, 2))]
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
+def test_every_source_refuses_a_cut_and_one_frame(source: Source) -> None:
+    frames = torch.cat([WORLD.clip(0).frames[:5], WORLD.clip(1).frames[:4]])
+    if source.name != "none":  # a flow that sees no motion has lost nothing at a cut
+        with pytest.raises(FieldError, match="clip 'a' has a cut at frame 5"):
+            field_of(frames, source, "a")
+    with pytest.raises(FieldError, match="clip 'a' has one frame"):
+        field_of(frames[:1], source, "a")
+
+
+def test_cuts_are_looked_for_where_frames_differ_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = []
+    monkeypatch.setattr(
+        "ditflow.fields.detection.optical_flow",
+        lambda *frames: measured.append(1) or optical_flow(*frames),
+    )
+    clips = [WORLD.clip(seed).frames for seed in range(4)]
+    for frames in clips:
+        look_for_cuts(frames)
+    assert not measured
+    with pytest.raises(FieldError, match="clip 'b' has a cut at frame 12"):
+        look_for_cuts(torch.cat([clips[0][:12], clips[1][12:]]), "b")
+    assert len(measured) == 2  # one step, both ways
 
 
 def test_raft_without_torchvision_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchvision", None)
     with pytest.raises(FieldError, match="pip install torchvision, or use source 'dis'"):
-        field_of(WORLD.clip(0).frames, source="raft")
+        raft.raft_flow()
 
 
 class Shift(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from datamodules.synthetic import World
 from ditflow.bank import EntryError, FieldEntry
-from ditflow.compatibility import check_entry
+from ditflow.compatibility import Injection, check_entry
 from ditflow.core.sizes import VideoSize
 from ditflow.fields.field import FieldSource, MotionField
 from ditflow.fields.noise import on_latents
@@ -132,9 +132,11 @@ def test_inject_motion_takes_a_field_and_its_entry(kind: str) -> None:
         rtol=0,
         atol=0,
     )
-    assert not torch.equal(inject_motion(model, field, "a dog", strength=0.5, **options), video)
-    assert not torch.equal(inject_motion(model, field, "a dog", noise_share=0.0, **options), video)
+    for how in (Injection(strength=0.5), Injection(noise_share=0.0)):
+        assert not torch.equal(inject_motion(model, field, "a dog", how=how, **options), video)
     check_entry(model, entry)
+    with pytest.raises(ValueError, match=r"window \(0, 9\) does not fit 8 steps"):
+        check_entry(model, entry, Injection(window=(0, 9)), 8)
 
 
 def test_a_field_fits_any_size() -> None:
@@ -153,11 +155,11 @@ def test_a_number_of_frames_that_would_be_cut_is_refused() -> None:
 def test_what_a_field_lacks_is_said() -> None:
     model = tiny_backbone("rotary")
     with pytest.raises(EntryError, match="a motion field holds no reference latents"):
-        inject_motion(model, pan(), "a dog", injection_blocks=[0])
+        inject_motion(model, pan(), "a dog", how=Injection(injection_blocks=[0]))
     with pytest.raises(ValueError, match="noise_share is 1.5, but it is a share from 0 to 1"):
-        inject_motion(model, pan(), "a dog", noise_share=1.5)
-    with pytest.raises(ValueError, match="window 2.0 does not fit"):
-        inject_motion(model, pan(), "a dog", steps=2, window=2.0)
+        inject_motion(model, pan(), "a dog", how=Injection(noise_share=1.5))
+    with pytest.raises(ValueError, match=r"window \(0, 3\) does not fit 2 steps"):
+        inject_motion(model, pan(), "a dog", steps=2, how=Injection(window=(0, 3)))
     model.spec = replace(model.spec, position="learned")
     with pytest.raises(EntryError, match="those of .* are learned. Use a backbone with rotary or"):
         inject_motion(model, pan(), "a dog")

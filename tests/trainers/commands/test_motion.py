@@ -16,6 +16,7 @@ from ditflow.bank import MotionBank
 from ditflow.video import write_video
 from tests.clips import ditflow
 from tests.ditflow.bank.entries import make_entry, make_field_entry
+from tests.registry import tiny_folder
 
 
 def smooth(seed: int, width: int) -> Tensor:
@@ -49,6 +50,17 @@ def test_draws_a_clip(monkeypatch, capsys, pan, tmp_path):
     page = (out / "index.html").read_text(encoding="utf-8")
     assert "Motion of pan" in page and page.count("<video") == 5
     assert "http://" not in page and "https://" not in page, "a page needs nothing from elsewhere"
+
+
+@pytest.mark.parametrize("source", ["lucas-kanade", "amf"])
+def test_draws_what_another_source_sees(monkeypatch, capsys, pan, tmp_path, source):
+    words = ["motion", str(pan), "--out", str(tmp_path), "--source", source]
+    words += ["--backbone", str(tiny_folder("rotary")), "--size", "64", "96", "--frames", "9"][
+        : None if source == "amf" else 0
+    ]
+    assert ditflow(monkeypatch, *words) == 0
+    assert "of the picture was followed with confidence." in capsys.readouterr().out
+    assert (tmp_path / "motion.png").is_file()
 
 
 def test_folder_is_named_after_the_clip(monkeypatch, pan, tmp_path):
@@ -105,6 +117,10 @@ def test_an_optimised_entry_is_no_field(monkeypatch, capsys, bank):
         (("cut.mp4", "--start", "99"), "frames"),
         (("cut.mp4", "--stride", "2", "--fps", "4"), "give one of them"),
         ((".", "name"), "bank"),
+        (("cut.mp4", "--source", "other"), "unknown source 'other' of a motion field; there are"),
+        (("cut.mp4", "--source", "amf"), "there is no backbone: give one"),
+        (("cut.mp4", "--backbone", "tiny-rope"), "--backbone is for --source amf"),
+        (("cut.mp4", "--source", "amf", "--backbone", "absent"), "absent"),
         ((".", "name", "--frames", "4"), "holds its frames already"),
     ],
 )

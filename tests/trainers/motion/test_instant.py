@@ -18,6 +18,8 @@ from ditflow.bank import FieldEntry, MotionBank
 from ditflow.core.sizes import VideoSize
 from ditflow.fields.sources import field_of
 from ditflow.fields.words import described
+from ditflow.models import load_backbone
+from ditflow.transfer import extract_motion_field
 from ditflow.video import read_video, write_video
 from tests.clips import QUICK, SMALL, arguments, ditflow, hashes
 from tests.registry import SIZE, tiny_backbone, tiny_folder
@@ -71,7 +73,7 @@ def test_entries_are_the_fields_of_the_clips_and_no_model_is_loaded(
     assert sorted(bank) == sorted(NAMES)
     for name in NAMES:
         clip = read_video(clips / f"{name}.mp4", frames=SIZE.frames, size=(SIZE.height, SIZE.width))
-        entry, field = bank[name], field_of(clip.frames, source="dis", clip=name)
+        entry, field = bank[name], field_of(clip.frames, clip=name)
         assert isinstance(entry, FieldEntry)
         assert torch.equal(entry.displacement, field.displacement.half())
         assert entry.metadata.times == field.times
@@ -120,7 +122,7 @@ def test_a_clip_that_cannot_be_read_is_named_and_the_others_go_on(run, clips, tm
 def test_the_plan_counts_the_clips_and_writes_nothing(run, clips, tmp_path):
     code, said, _ = run(*instant(tmp_path / "bank", clips, "--dry_run"))
     assert (code, "3 asked for, 0 done" in said) == (0, True)
-    assert "pixels followed by dis" in said and not (tmp_path / "bank").exists()
+    assert "instant motion by dis" in said and not (tmp_path / "bank").exists()
 
 
 def test_auto_takes_the_frames_that_a_short_clip_has(run, clips, tmp_path):
@@ -134,6 +136,56 @@ def test_auto_takes_the_frames_that_a_short_clip_has(run, clips, tmp_path):
     assert sizes == {8} or "fewer than" in str(sizes)
 
 
+@pytest.mark.parametrize("source", ["lucas-kanade", "amf"])
+def test_entries_of_another_source_say_so_and_are_what_the_library_measures(
+    run, clips, tmp_path, source
+):
+    code, said, errors = run(*instant(tmp_path / "bank", clips, "--model.source", source))
+    assert (code, "3 of 3 done" in said) == (0, True), errors
+    clip = read_video(clips / "one.mp4", frames=SIZE.frames, size=(SIZE.height, SIZE.width))
+    model = load_backbone(str(tiny_folder("rotary")))
+    field, entry = extract_motion_field(clip, source, model), MotionBank(tmp_path / "bank")["one"]
+    assert entry.metadata.method == field.source.method
+    assert field.source.method == (source if source != "amf" else f"amf of {model.spec.name}")
+    assert torch.equal(entry.displacement, field.displacement.half())
+    code, said, errors = run(*instant(tmp_path / "bank", clips))
+    assert code == 2 and f"made with method '{field.source.method}' instead of 'dis'" in errors
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"), [("raft", "pip install torchvision"), ("cotracker3", "licence")]
+)
+@pytest.mark.parametrize("plan", [(), ("--dry_run",)])
+def test_what_a_source_lacks_is_said_before_any_work(
+    run, clips, tmp_path, monkeypatch, source, sentence, plan
+):
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    code, _, errors = run(*instant(tmp_path / "bank", clips, "--model.source", source, *plan))
+    assert code == 2 and sentence in errors and len(errors.strip().splitlines()) == 1
+    assert not (tmp_path / "bank").exists()
+
+
+def test_a_dry_run_loads_no_weights_and_names_clips_with_a_cut(run, clips, tmp_path, monkeypatch):
+    monkeypatch.setattr("ditflow.models.cogvideox.CogVideoX.load", None)
+    one, two = (read_video(clips / f"{name}.mp4").frames for name in ("one", "two"))
+    write_video(tmp_path / "cut.mp4", torch.cat([one[:4], 255 - two[4:]]), 8)
+    (tmp_path / "clips.csv").write_text(f"video,prompt\ncut.mp4,\n{clips / 'one.mp4'},\n")
+    plan = run(*instant(tmp_path / "bank", tmp_path, "--model.source", "amf", "--dry_run"))
+    assert plan[0] == 1 and "cannot be done: cut: clip 'cut' has a cut at frame 4" in plan[1]
+    assert "1 to do, 1 refused" in plan[1] and not (tmp_path / "bank").exists()
+
+
+def test_a_plan_of_videos_refuses_the_window_that_a_run_would(run, clips, tmp_path):
+    assert run(*instant(tmp_path / "bank", clips))[0] == 0
+    (tmp_path / "prompts.txt").write_text("a red cat\n")
+    words = arguments("predict", tmp_path / "bank", prompts=tmp_path / "prompts.txt")
+    words += [*SMALL, "--out", str(tmp_path / "out"), "--model.window", "[0, 99]"]
+    for dry in (["--dry_run"], []):
+        code, said, errors = run(*words, *dry)
+        assert code != 0 and "window (0, 99) does not fit" in said + errors
+
+
 def test_a_bank_does_not_take_one_method_for_another(run, clips, tmp_path):
     assert run(*instant(tmp_path / "bank", clips))[0] == 0
     fit = arguments("fit", tmp_path / "bank", manifest=clips / "clips.csv")
@@ -143,7 +195,7 @@ def test_a_bank_does_not_take_one_method_for_another(run, clips, tmp_path):
 
 def test_one_yaml_file_serves_all_methods_and_both_commands(tmp_path):
     file = tmp_path / "all.yaml"
-    model = {"backbone": "tiny-rope", "flow": "dis", "steps": 4, "typo": 1}
+    model = {"backbone": "tiny-rope", "source": "dis", "steps": 4, "typo": 1}
     file.write_text(yaml.safe_dump({"method": "instant", "model": model}))
     words = ["fit", "--config", str(file)]
     method = method_of(words)
@@ -154,7 +206,7 @@ def test_one_yaml_file_serves_all_methods_and_both_commands(tmp_path):
     def read(method, *, fits):
         return json.loads(with_own_options(words, method, fits=fits)[-1])
 
-    own = {"backbone": "tiny-rope", "flow": "dis", "typo": 1}
+    own = {"backbone": "tiny-rope", "source": "dis", "typo": 1}
     assert read(method, fits=True) == {"method": "instant", "model": own}
     own = {"backbone": "tiny-rope", "steps": 4, "typo": 1}
     assert read(METHODS["optimise"], fits=False) == {"model": own}
@@ -165,8 +217,8 @@ def test_one_yaml_file_serves_all_methods_and_both_commands(tmp_path):
     [
         (["--method", "other"], "method"),
         (["--method", "instant", "--model.steps", "4"], "steps"),
-        (["--method", "instant", "--model.flow", "other"], "flow"),
-        (["--model.flow", "dis"], "flow"),
+        (["--method", "instant", "--model.source", "other"], "source"),
+        (["--model.source", "dis"], "source"),
     ],
 )
 def test_options_of_another_method_are_refused_in_a_sentence(run, clips, tmp_path, words, sentence):
