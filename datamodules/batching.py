@@ -20,7 +20,7 @@ from datamodules.manifest import MotionTask
 from datamodules.queue.work_queue import Leg
 from ditflow.core.sizes import VideoSize
 from ditflow.fields.field import MotionField
-from ditflow.fields.sources import field_of
+from ditflow.fields.sources import look_for_cuts
 from ditflow.motion import Words
 from ditflow.motion.base import MotionSignal
 from ditflow.sampling.reference import reference_prompt, words_of
@@ -97,6 +97,8 @@ class Batching:
                 between()
                 with reported(task.name, fail):
                     self.clips.clip(task)
+                    if self.follows:
+                        self.clips.field(task)
                     self.clips.text(self._texts(task))
         self.clips.backbone.release_encoders()
 
@@ -104,7 +106,9 @@ class Batching:
         """Report the clips that would fail in `prepare`, by reading them. Nothing is encoded."""
         for task in tqdm(tasks, desc="Reading", unit="clip", leave=False, disable=not tasks):
             with reported(task.name, fail):
-                if not self.clips.has(task):
+                if self.follows and not self.clips.has(task, "field"):
+                    look_for_cuts(self.clips.read(task).frames, task.name)
+                elif not self.clips.has(task):
                     self.clips.read(task)
                 self._texts(task)
 
@@ -114,7 +118,6 @@ class Batching:
         Raises FieldError for a clip whose motion is needed and cannot be followed.
         """
         follows = self.follows and leg.record is None  # a record holds what came of the motion
-        fields = [field_of(self.clips.read(x).frames, clip=x.name) for x in tasks if follows]
         encoded = [self.clips.clip(task) for task in tasks]
         batch = MotionBatch(
             leg=leg,
@@ -128,7 +131,7 @@ class Batching:
             negative=self.clips.text([task.negative_prompt or "" for task in tasks]),
             seen_with=self.clips.text([reference_prompt(self.signal, task) for task in tasks]),
             words=words_of(self.clips.backbone, self.signal, tasks),
-            fields=tuple(fields),
+            fields=tuple(self.clips.field(task) for task in tasks if follows),
         )
         self.clips.backbone.release_encoders()
         return batch

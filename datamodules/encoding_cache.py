@@ -1,15 +1,16 @@
-"""Reference latents and prompt embeddings: made once, kept on disk by content hash, so that the VAE
-and the text encoder can leave before optimising.
+"""Reference latents, motion fields and prompt embeddings: made once, kept on disk by content hash,
+so that the VAE and the text encoder can leave before optimising.
 
 A file's name is the hash of all that its content depends on: the clip's bytes, the frames taken and
 their size, the encoders and their dtype.
 """
 
-# F latent frames, C channels, Hl Wl latent rows and columns, B batch, L text tokens, E channels of
-# the text encoder
+# F latent frames or times, C channels, Hl Wl latent rows and columns, B batch, L text tokens,
+# E channels of the text encoder
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,9 +26,12 @@ from torch import Tensor
 from datamodules.frames import ClipReader, hash_of_json
 from datamodules.manifest import MotionTask
 from ditflow.core.sizes import VideoSize
+from ditflow.fields.field import FieldSource, MotionField
+from ditflow.fields.sources import DIS, field_of
 from ditflow.files import atomic_file, make_folder
 from ditflow.models import Model
 from ditflow.resources import shipped
+from ditflow.video import Clip
 
 Notes = dict[str, str]
 T = TypeVar("T")
@@ -54,6 +58,7 @@ class EncodingCache(ClipReader):
     ) -> None:
         super().__init__(backbone.spec.compression, size, auto=auto)
         self.folder, self.backbone = Path(folder), backbone
+        self._last: tuple[str, Clip] | None = None
         self._encoders = [
             backbone.spec.name,
             backbone.spec.fingerprint,
@@ -61,16 +66,25 @@ class EncodingCache(ClipReader):
             _files_of(backbone.spec.name),
         ]
 
-    def has(self, task: MotionTask) -> bool:
-        """Whether the clip is encoded already, so that it need not be read. Raises VideoError for a
-        clip that is not there.
+    def has(self, task: MotionTask, kind: str = "clip") -> bool:
+        """Whether the clip, or the field of it, is kept already, so that it need not be read.
+        Raises VideoError for a clip that is not there.
         """
-        return self._file("clip", self.hash_of(task)).exists()
+        return self._file(kind, self.hash_of(task)).exists()
 
     def clip(self, task: MotionTask) -> EncodedClip:
         """Raises VideoError for a clip that cannot be read or is too short."""
         latents, notes = self._kept("clip", self.hash_of(task), partial(self._encode, task))
         return EncodedClip(latents, self.sha256(task), notes["container"])
+
+    def field(self, task: MotionTask) -> MotionField:
+        """The motion of a clip, by optical flow. Raises FieldError for one without a motion to
+        follow.
+        """
+        kept, notes = self._kept("field", self.hash_of(task), partial(self._follow, task))
+        size, times = self.size_of(task), tuple(json.loads(notes["times"]))
+        told = times, size.frames, size.width / size.height, FieldSource(DIS.name, task.name)
+        return MotionField(kept[:, :2], kept[:, 2], *told)
 
     def text(self, prompts: Sequence[str]) -> Tensor:
         """Prompt embeddings (B, L, E), made one by one, so that none depends on its neighbours."""
@@ -82,8 +96,21 @@ class EncodingCache(ClipReader):
         )
 
     def _encode(self, task: MotionTask) -> tuple[Tensor, Notes]:
-        clip = self.read(task)
+        clip = self._read_once(task)
         return self.backbone.encode(clip.frames[None])[0], {"container": clip.container}
+
+    def _follow(self, task: MotionTask) -> tuple[Tensor, Notes]:
+        """(F, 3, H, W): displacement and confidence."""
+        field = field_of(self._read_once(task).frames, clip=task.name)
+        both = torch.cat([field.displacement, field.confidence[:, None]], dim=1)
+        return both, {"times": json.dumps(field.times)}
+
+    def _read_once(self, task: MotionTask) -> Clip:
+        """The frames of a clip, which are read again only after those of another."""
+        key = self.hash_of(task)
+        if self._last is None or self._last[0] != key:
+            self._last = key, self.read(task)
+        return self._last[1]
 
     def _embed(self, prompt: str) -> tuple[Tensor, Notes]:
         return self.backbone.embed([prompt])[0], {}

@@ -22,7 +22,15 @@ from ditflow.bank.errors import BankError, BankStorageError, EntryError, Unknown
 from ditflow.bank.failures import Failure, Failures
 from ditflow.bank.file_format import Header, checked_chunks, read_tensors
 from ditflow.bank.index import FILE, IndexRow, current, index_lines, parse_index
-from ditflow.bank.kinds import KINDS, AnyEntry, AnyMetadata, content_hash, metadata_of, read_entry
+from ditflow.bank.kinds import (
+    KINDS,
+    AnyEntry,
+    AnyMetadata,
+    check_entry,
+    content_hash,
+    metadata_of,
+    read_entry,
+)
 from ditflow.bank.records import Records
 from ditflow.bank.remote_storage import open_folder
 from ditflow.bank.requests import Requests
@@ -130,7 +138,7 @@ class MotionBank(MutableMapping[str, AnyEntry]):
         """Read all of an entry with flat memory and without torch. Raises EntryError if anything
         does not fit.
         """
-        self._entries.read(name, _check_entry)
+        self._entries.read(name, check_entry)
 
     def verify(self) -> list[str]:
         """One sentence for each entry or record that is damaged and each file that is none; an
@@ -222,11 +230,6 @@ class MotionBank(MutableMapping[str, AnyEntry]):
             self._folder.open(FILE) as (file, _),
         ):
             yield from parse_index(file)
-
-
-def _check_entry(file: BinaryIO, header: Header) -> None:
-    metadata_of(header)
-    _read_all(file, header)
 
 
 def _read_all(file: BinaryIO, header: Header) -> None:

@@ -27,7 +27,7 @@ from ditflow.bank.validation import (
 )
 
 FILE = "index.jsonl"
-SCHEMA, LONGEST = {"schema": 2}, 1 << 20  # the first line; bytes of a line
+SCHEMA, LONGEST = {"schema": 3}, 1 << 20  # the first line; bytes of a line
 FIELDS: dict[str, Check] = {
     "name": text(128),
     "size": integer(0, 1 << 62),
@@ -40,6 +40,7 @@ FIELDS: dict[str, Check] = {
     "clip": text(4096),
     "prompt": text(1 << 16),
     "date": text(64),
+    "words": text(1 << 16),
     "problem": text(1 << 16),
 }
 
@@ -53,6 +54,7 @@ class IndexRow:
         variable: what was optimised, or "instant" for a motion field, which has no backbone, guided
             steps or loss.
         grid: tokens, or cells of a field. guided: number of guided steps. loss: the last one.
+        words: what a motion field does, in plain words.
         problem: why the entry's header cannot be read, or "".
     """
 
@@ -67,6 +69,7 @@ class IndexRow:
     clip: str = ""
     prompt: str = ""
     date: str = ""
+    words: str = ""
     problem: str = ""
 
     @classmethod

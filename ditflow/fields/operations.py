@@ -2,7 +2,8 @@
 
 A field maps places now to places in its anchor frame. Where an operation asks beyond the frame, it
 goes on with the camera's affine motion, and the confidence is 0. Operations on two fields take the
-second to the times and cells of the first, and the lower confidence.
+second to the times and cells of the first, and the lower confidence. What makes no sense raises
+FieldError.
 """
 
 # F times, H W rows and columns of cells; displacements are (dx, dy) in shares of the frame
@@ -25,6 +26,7 @@ CLOSE = 0.02  # shares of the frame: an inverse that is farther off has found no
 
 def scaled(field: MotionField, amount: float) -> MotionField:
     """A motion that goes `amount` as far: 0 is still, and below 0 it goes the other way."""
+    _check_finite("scaled by a number", amount)
     return field.replaced(field.displacement * amount)
 
 
@@ -88,6 +90,7 @@ def mirrored(
 
 def rotated(field: MotionField, degrees: float) -> MotionField:
     """The motion as if the picture had been turned clockwise about the frame's centre."""
+    _check_finite("rotated by a number of degrees", degrees)
     turn, sides = _turn(degrees), torch.tensor([field.aspect, 1.0])
     places = cell_places(*field.cells) - 0.5
     back = _by(turn.mT, places[None], sides) - places  # to where a cell was before the turn
@@ -101,11 +104,17 @@ def slowed(field: MotionField, factor: float) -> MotionField:
 
     Its `frames` become factor * (frames - 1) + 1, rounded. `resampled` to that length keeps the
     pace; to another length it spreads the whole motion again, so `trimmed` comes before. Below 1 it
-    is faster. Raises FieldError for a factor that is not above 0.
+    is faster. Raises FieldError for a factor that is not above 0, and for one that changes no whole
+    frame.
     """
     if not (factor > 0 and math.isfinite(factor)):
         raise FieldError(f"a motion is slowed by a factor above 0, not by {factor:g}.")
     frames = max(round((field.frames - 1) * factor), 1) + 1
+    if frames == field.frames and factor != 1:
+        raise FieldError(
+            f"slowed by {factor:g}, a motion of {frames} frames still has {frames}: take a factor "
+            "that is farther from 1."
+        )
     stretch = (frames - 1) / max(field.frames - 1, 1)
     times = tuple(min(time * stretch, frames - 1.0) for time in field.times)
     return replace(field, times=times, frames=frames)
@@ -155,19 +164,31 @@ def restricted(
 
     `region` is a mask (H, W) from 0 to 1 of any size, or a box (left, top, right, bottom) in shares
     of the frame. It is a region of the frame, at all times, and does not move along. Raises
-    FieldError for a region of another shape, and for a box that is empty.
+    FieldError for a region of another shape, beyond 0 to 1, or empty.
     """
     if isinstance(region, Tensor):
         if region.ndim != 2 or 0 in region.shape:
             raise FieldError(f"a region is a mask (H, W), not of shape {tuple(region.shape)}.")
+        if not ((region >= 0) & (region <= 1)).all():
+            raise FieldError("a mask goes from 0, outside, to 1, inside; this one goes beyond.")
         mask = resized(region[None, None].float(), field.cells)[0]
         return field.replaced(field.displacement * mask)
+    if len(region) != 4 or not all(0 <= place <= 1 for place in region):
+        raise FieldError(
+            f"a box is (left, top, right, bottom) in shares of the frame, from 0 to 1, not "
+            f"{tuple(region)}."
+        )
     left, top, right, bottom = region
     if not (left < right and top < bottom):
         raise FieldError(f"a box is (left, top, right, bottom); {region} is empty.")
     x, y = cell_places(*field.cells)
     inside = (x >= left) & (x < right) & (y >= top) & (y < bottom)
     return field.replaced(field.displacement * inside)
+
+
+def _check_finite(done: str, number: float) -> None:
+    if not math.isfinite(number):
+        raise FieldError(f"a motion is {done} that is finite, not by {number:g}.")
 
 
 def _like(first: MotionField, second: MotionField) -> MotionField:

@@ -23,10 +23,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datamodules.synthetic import SyntheticClip, World, obeys
+from datamodules.synthetic import SyntheticClip, World
 from ditflow.fields.field import FieldSource, MotionField
-from ditflow.fields.sources import field_of, field_of_attention
-from ditflow.metrics.motion_cosine import flow_cosine, flow_speed, measured_flows, motion_pairs
+from ditflow.fields.sources import field_of
+from ditflow.metrics.clip import load_clip
 from ditflow.models import load_backbone
 from ditflow.models.presets import recommended
 from ditflow.sampling.control import NOTHING, Control, Prompt
@@ -36,8 +36,9 @@ from ditflow.sampling.optimise import motion_control
 from ditflow.sampling.placement import Placement
 from ditflow.sampling.reference import reference_motion
 from ditflow.sampling.state import start
-from ditflow.transfer import extract_motion, recommended_guidance
+from ditflow.transfer import recommended_guidance, source_of
 from tests.benchmarks.embedded_backbone import other_prompt
+from tests.benchmarks.instant_judged import judged
 from tests.benchmarks.instant_table import table, write_picture
 from tests.benchmarks.instant_variants import VARIANTS
 
@@ -119,7 +120,7 @@ class Bench:
     """A backbone with clips, and what is measured of their videos."""
 
     def __init__(self, name: str, clips: list[SyntheticClip], world: World) -> None:
-        self.model = load_backbone(name, dtype="float32")
+        self.model, self.look = load_backbone(name, dtype="float32"), load_clip()
         self.world, self.clips, self.size = world, clips, self.model.spec.size
         self.advice = recommended(self.model.spec)
         self._fields: dict[tuple[str, str], MotionField] = {}
@@ -131,13 +132,9 @@ class Bench:
         return self._fields[key]
 
     def _measured(self, clip: SyntheticClip, source: str) -> MotionField:
-        frames, compression = self.size.frames, self.model.spec.compression
-        if source == "dis":
-            return field_of(clip.frames, clip=clip.name)
-        if source == "amf":
-            found = extract_motion(self.model, clip.frames)
-            times = compression.latent_times(frames)
-            return field_of_attention(found, compression.grid(self.size), times, frames, clip.name)
+        if source != "exact":
+            return field_of(clip.frames, source_of(source, self.model), clip.name)
+        frames = self.size.frames
         times = range(0, frames, 2)
         sides = torch.tensor([self.size.width, self.size.height])[:, None, None]
         moved = torch.stack([clip.flow(time, 0) for time in times]) / sides
@@ -183,19 +180,6 @@ class Bench:
             return VARIANTS[row.variant](instant, self.model, self.size, fields)
         return instant.control(self.model, self.size, fields)
 
-    def judged(self, clip: SyntheticClip, prompt: str, frames: Tensor) -> dict[str, float]:
-        """The numbers of one video, uint8 (T, C, Y, X)."""
-        asked = torch.stack([clip.flow(*pair) for pair in motion_pairs(len(frames))])
-        made, light = measured_flows(frames), frames.float() / 127.5 - 1
-        return {
-            "motion": float(flow_cosine(asked, made)),
-            "speed": flow_speed(asked, made),
-            "prompt": float(obeys(frames, prompt)),
-            "contrast": float(light.std(dim=(1, 2, 3)).mean()),
-            "saturation": float((light.amax(1) - light.amin(1)).mean()),
-            "flicker": float((light[1:] - light[:-1]).mean(dim=(1, 2, 3)).abs().mean()),
-        }
-
 
 def measure(bench: Bench, rows: Iterable[Row], file: Path, prompts: int, seeds: int) -> None:
     """Write what is missing of the rows into a file of JSON lines."""
@@ -213,7 +197,7 @@ def measure(bench: Bench, rows: Iterable[Row], file: Path, prompts: int, seeds: 
                 for clip, text, frames in zip(part, texts, videos, strict=True):
                     told = {"row": row.name, "clip": clip.name, "kind": clip.motion}
                     told |= {"number": number, "seed": seed, "text": text, "seconds": seconds}
-                    out.write(json.dumps(told | bench.judged(clip, text, frames)) + "\n")
+                    out.write(json.dumps(told | judged(clip, text, frames, bench.look)) + "\n")
         print(f"{row.name}, prompt {number}, seed {seed}", flush=True)
 
 

@@ -22,7 +22,16 @@ def by_clip(results: list[dict[str, Any]], column: str) -> dict[str, float]:
 
 def table(rows: Results) -> str:
     """Markdown. Motion has its interval, and its paired difference to the first row."""
-    names = ("motion", "speed", "prompt", "contrast", "saturation", "flicker")
+    names = (
+        "motion",
+        "speed",
+        "prompt",
+        "contrast",
+        "saturation",
+        "flicker",
+        "consistency",
+        "CLIP",
+    )
     head = f"| | {' | '.join(names)} | difference | {' | '.join(KINDS)} |"
     lines = [head, "|---" * (head.count("|") - 1) + "|"]
     first = by_clip(next(iter(rows.values())), "motion")

@@ -26,6 +26,7 @@ __all__ = [
     "FieldEntry",
     "FieldMetadata",
     "Provenance",
+    "check_entry",
     "content_hash",
     "metadata_of",
     "read_entry",
@@ -35,6 +36,11 @@ __all__ = [
 def read_entry(file: BinaryIO, header: Header) -> AnyEntry:
     """The entry, of whatever kind, whose file stands behind its header."""
     return _kind(header).read(file, header)
+
+
+def check_entry(file: BinaryIO, header: Header) -> None:
+    """Raise EntryError where `read_entry` would, with flat memory and without torch."""
+    _kind(header).check(file, header)
 
 
 def metadata_of(header: Header) -> AnyMetadata:

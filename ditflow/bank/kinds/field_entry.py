@@ -77,7 +77,7 @@ class FieldMetadata(ClipMetadata):
             )
 
     def glance(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-        return {"variable": "instant", "grid": shapes["confidence"]}
+        return {"variable": "instant", "grid": shapes["confidence"], "words": self.words}
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,14 +93,10 @@ class FieldEntry(Entry[FieldMetadata]):
     KIND = "ditflow motion field"
     NUMBERS = "F16"
     METADATA = FieldMetadata
+    LIMITS = {"confidence": (0.0, 1.0)}
 
     displacement: Tensor
     confidence: Tensor
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not ((self.confidence >= 0) & (self.confidence <= 1)).all():
-            raise EntryError("tensors: confidence lies between 0 and 1 everywhere.")
 
     @classmethod
     def of(cls, field: MotionField, **provenance: Any) -> FieldEntry:

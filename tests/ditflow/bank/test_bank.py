@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import random
 import shutil
@@ -18,7 +19,7 @@ import pytest
 import torch
 
 from ditflow.bank import BankEntry, BankError, EntryError, IndexRow, MotionBank, UnknownEntryError
-from tests.ditflow.bank.entries import assert_same, make_entry
+from tests.ditflow.bank.entries import assert_same, make_entry, make_field_entry
 
 BAD_NAMES = [
     "",
@@ -285,6 +286,24 @@ def test_verify_names_metadata_that_do_not_match_their_tensors(tmp_path):
     assert all("metadata:" in problem or "tensors:" in problem for problem in problems)
 
 
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf, 1.5])
+@pytest.mark.parametrize("kind", ["field", "optimised"])
+def test_verify_names_numbers_that_reading_refuses_behind_sums_that_fit(tmp_path, kind, number):
+    """In the last number of all; 1.5 is no confidence, and a sound parameter."""
+    entry = make_field_entry() if kind == "field" else make_entry()
+    tensors = {name: tensor.clone() for name, tensor in entry.tensors().items()}
+    tensors["confidence" if kind == "field" else "parameters"].view(-1)[-1] = number
+    bank = MotionBank(tmp_path, create=True)
+    bank._entries.write("kite", entry.KIND, entry.metadata.as_dict(), tensors)
+    problems = bank.verify()
+    if kind == "optimised" and number == 1.5:
+        assert problems == []
+        return
+    with pytest.raises(EntryError) as caught:
+        bank["kite"]
+    assert problems == [str(caught.value)]
+
+
 @pytest.mark.parametrize("name", DAMAGES)
 def test_a_damaged_entry_is_refused_and_the_others_serve(tmp_path, name):
     bank = damaged_bank(tmp_path)
@@ -357,9 +376,9 @@ def test_a_replaced_entry_of_the_same_size_is_seen_at_once(tmp_path):
         "\xff",
         '{"schema":1}',
         '{"schema":3}\n',
-        '{"schema":2}\n{"name":"kite","size":1}\n',
+        '{"schema":3}\n{"name":"kite","size":1}\n',
         '{"a":' + "[" * 99999,
-        '{"schema":2}\n' + "\n" * 99,
+        '{"schema":3}\n' + "\n" * 99,
         "x" * (3 << 20),
     ],
     ids=lambda text: text[:20],
@@ -390,7 +409,7 @@ def test_a_row_from_a_stranger_is_checked(tmp_path):
         "name": None,
     }.items():
         (tmp_path / "index.jsonl").write_text(
-            '{"schema":2}\n' + json.dumps(row | {field: value}) + "\n"
+            '{"schema":3}\n' + json.dumps(row | {field: value}) + "\n"
         )
         assert rows_of(bank) == good
 
@@ -404,7 +423,7 @@ def test_rows_out_of_order_or_of_others_are_passed_over(tmp_path):
         json.dumps(dataclasses.asdict(row))
         for row in (good["f"], good["b"], dataclasses.replace(good["d"], name="../d"), good["d"])
     ]
-    (tmp_path / "index.jsonl").write_text("\n".join(['{"schema":2}', *lines]))
+    (tmp_path / "index.jsonl").write_text("\n".join(['{"schema":3}', *lines]))
     assert rows_of(bank) == good
 
 

@@ -209,7 +209,19 @@ def test_restricted() -> None:
         (lambda: restricted(some(0), (0.5, 0, 0.5, 1)), "is empty"),
         (lambda: restricted(some(0), torch.ones(3, 2, 2)), r"a mask \(H, W\), not of shape"),
         (lambda: mirrored(some(0), "up"), "left-right or top-bottom, not 'up'"),
-        (lambda: scaled(some(0), math.inf), "not finite"),
+        (lambda: scaled(some(0), math.nan), "scaled by a number that is finite, not by nan"),
+        (lambda: rotated(some(0), math.inf), "rotated by a number of degrees that is finite"),
+        (lambda: slowed(some(0), math.nan), "a factor above 0, not by nan"),
+        (lambda: slowed(some(0), 0.999), f"slowed by 0.999, a motion of {FRAMES} frames still"),
+        (lambda: smoothed(some(0), math.nan), "smoothed over 0 or more"),
+        (lambda: anchored(some(0), -4), "there is no index -4"),
+        (lambda: restricted(some(0), torch.full((4, 4), 1.5)), "a mask goes from 0, .* beyond"),
+        (
+            lambda: restricted(some(0), torch.full((4, 4), math.nan)),
+            "a mask goes from 0, .* beyond",
+        ),
+        (lambda: restricted(some(0), (0, 0, 32, 24)), r"from 0 to 1, not \(0, 0, 32, 24\)"),
+        (lambda: restricted(some(0), (0, 0, 1)), r"\(left, top, right, bottom\) in shares"),
     ],
 )
 def test_mistakes_are_one_sentence(wrong, sentence: str) -> None:

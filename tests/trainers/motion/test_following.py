@@ -15,6 +15,7 @@ from datamodules.synthetic import World
 from ditflow import read_video, transfer_motion
 from ditflow.bank import MotionBank
 from ditflow.core.sizes import VideoSize
+from ditflow.fields import field_of
 from ditflow.motion import AttentionMotionFlow
 from ditflow.sampling.guidance import MotionGuidance
 from ditflow.video import write_video
@@ -25,7 +26,7 @@ FOLLOWING = shlex.split(
     "--model.begin field --model.passes conditional --model.noise_share 0.5 --model.inner_steps 1"
 )
 TOLD = {"begin": "field", "passes": "conditional", "noise_share": 0.5, "inner_steps": 1}
-FIELD_OF = "datamodules.batching.field_of"
+FIELD_OF = "datamodules.encoding_cache.field_of"
 
 
 @pytest.fixture(scope="module")
@@ -72,17 +73,19 @@ def test_entries_are_those_of_the_library_and_say_how_they_began(followed, clips
 def test_stopped_after_each_step_a_run_goes_on_to_the_same_bits_and_follows_each_clip_once(
     run, followed, clips, tmp_path, monkeypatch, batch_size
 ):
-    from datamodules import batching
-
-    seen, field_of = [], batching.field_of
+    seen, read = [], []
     monkeypatch.setattr(
         FIELD_OF, lambda frames, clip: seen.append(clip) or field_of(frames, clip=clip)
+    )
+    monkeypatch.setattr(
+        "datamodules.frames.read_video",
+        lambda path, **options: read.append(path) or read_video(path, **options),
     )
     fit = arguments("fit", tmp_path / "bank", manifest=clips, batch_size=batch_size)
     runs = 1
     while run(*fit, *FOLLOWING, "--trainer.max_steps", "1")[0] == 1:
         runs += 1
-    assert (runs, sorted(seen)) == (4 // batch_size, ["one", "two"])
+    assert (runs, sorted(seen), len(read)) == (4 // batch_size, ["one", "two"], 2)
     assert hashes(tmp_path / "bank") == hashes(followed)
 
 
@@ -100,6 +103,8 @@ def test_a_clip_with_a_cut_fails_in_a_sentence_and_the_others_go_on(run, followe
     one = clips.parent / "one.mp4"
     (tmp_path / "clips.csv").write_text(f"video,prompt\ncut.mp4,a cat\n{one},a cat\n")
     fit = arguments("fit", tmp_path / "bank", manifest=tmp_path / "clips.csv", batch_size=2)
+    code, said, _ = run(*fit, *FOLLOWING, "--dry_run")
+    assert code == 1 and "cannot be done: cut: clip 'cut' has a cut at frame 4" in said
     code, _, errors = run(*fit, *FOLLOWING)
     assert code == 1 and "'cut' failed: clip 'cut' has a cut at frame 4" in errors, errors
     assert hashes(tmp_path / "bank") == {"one": hashes(followed)["one"]}

@@ -24,14 +24,15 @@ WIDTHS = {
     "clip": 20,
     "size": 9,
     "date": 16,
-}  # cells of a terminal; the prompt takes the rest. A motion field is the variable "instant".
+}  # cells of a terminal; LAST takes the rest. A motion field is the variable "instant".
+LAST = "prompt, or motion"
 
 
 def list_entries(bank: MotionBank, arguments: argparse.Namespace, console: Console) -> int:
     """A table of all entries, from their headers or the index."""
     entries, problems = 0, []
     widths = {"entry": min(max(map(len, bank), default=0), 24)} | WIDTHS
-    widths |= {"prompt": max(10, console.width - sum(widths.values()) - 2 * len(widths))}
+    widths |= {LAST: max(len(LAST), console.width - sum(widths.values()) - 2 * len(widths))}
     for entries, row in enumerate(bank.index(), start=1):
         if entries == 1:
             console.print(
@@ -65,7 +66,8 @@ def _facts(row: IndexRow) -> dict[str, str]:
     if row.problem:
         return known | {"variable": "damaged"}
     grid = "x".join(map(str, row.grid))
-    known |= {"variable": row.variable, "grid": grid, "clip": row.clip, "prompt": row.prompt}
+    known |= {"variable": row.variable, "grid": grid, "clip": row.clip}
+    known[LAST] = row.words or row.prompt
     if row.guided:  # a motion field is guided at no step
         known |= {"steps": str(row.guided), "loss": f"{row.loss:.4g}"}
     return known
