@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ditflow.bank import MotionBank
     from ditflow.citations import cite
+    from ditflow.compatibility import Injection
     from ditflow.fields import MotionField
     from ditflow.models import load_backbone
     from ditflow.transfer import (
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Injection": "ditflow.compatibility",
     "MotionBank": "ditflow.bank",
     "MotionField": "ditflow.fields",
     "cite": "ditflow.citations",
@@ -43,6 +45,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Injection",
     "MotionBank",
     "MotionField",
     "__version__",

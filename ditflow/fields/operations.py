@@ -104,8 +104,7 @@ def slowed(field: MotionField, factor: float) -> MotionField:
 
     Its `frames` become factor * (frames - 1) + 1, rounded. `resampled` to that length keeps the
     pace; to another length it spreads the whole motion again, so `trimmed` comes before. Below 1 it
-    is faster. Raises FieldError for a factor that is not above 0, and for one that changes no whole
-    frame.
+    is faster. Raises FieldError for a factor that is not above 0 or changes no whole frame.
     """
     if not (factor > 0 and math.isfinite(factor)):
         raise FieldError(f"a motion is slowed by a factor above 0, not by {factor:g}.")
@@ -174,10 +173,8 @@ def restricted(
         mask = resized(region[None, None].float(), field.cells)[0]
         return field.replaced(field.displacement * mask)
     if len(region) != 4 or not all(0 <= place <= 1 for place in region):
-        raise FieldError(
-            f"a box is (left, top, right, bottom) in shares of the frame, from 0 to 1, not "
-            f"{tuple(region)}."
-        )
+        box = "a box is (left, top, right, bottom) in shares of the frame, from 0 to 1"
+        raise FieldError(f"{box}, not {tuple(region)}.")
     left, top, right, bottom = region
     if not (left < right and top < bottom):
         raise FieldError(f"a box is (left, top, right, bottom); {region} is empty.")

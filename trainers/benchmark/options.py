@@ -14,6 +14,7 @@ from datamodules.benchmark import BenchmarkData
 from ditflow.metrics import METRICS, Metric, make_metrics
 from ditflow.models import Model
 from ditflow.models.dtypes import native_dtype
+from ditflow.transfer import source_of
 from trainers.benchmark.methods import FIELD_OPTIONS, Method, setup_options
 from trainers.motion.instant import InstantMotion
 from trainers.motion.optimization import MotionOptimization
@@ -95,7 +96,9 @@ def check_options(methods: Sequence[Method], settings: Settings, backbone: Model
         model.pop("source", None)
         options = {"model": model, "field": field, "trainer": dict(settings.trainer)}
         try:
-            parser.instantiate(parser.parse_object(options)).model.choices.on(backbone)
+            made = parser.instantiate(parser.parse_object(options))
+            made.model.choices.on(backbone)
+            source_of(made.field.source, backbone)
         except ArgumentError as error:
             reason = in_one_sentence(str(error), "fit")
             raise ValueError(f"method {method.name!r} cannot run: {reason}") from error

@@ -5,6 +5,7 @@ no more than plain ones.
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -103,8 +104,21 @@ def test_a_clip_without_a_field_has_the_reason(words, tmp_path, monkeypatch):
     }
 
 
-def test_options_of_fields_are_checked_before_any_work(words, tmp_path, capfd):
-    (tmp_path / "odd.yaml").write_text("method: instant\nmodel: {flow: other}\n")
+def test_the_source_is_for_the_instant_method_alone(words, tmp_path):
+    config = json.loads(Path(words[-1]).read_text())
+    config["model"]["source"] = "lucas-kanade"
+    (tmp_path / "tracked.yaml").write_text(json.dumps(config))
+    out = tmp_path / "run"
+    code, _ = run("test", "--config", str(tmp_path / "tracked.yaml"), "--out", str(out))
+    bank = MotionBank(out / "banks" / "instant")
+    assert (code, {bank.metadata(name).method for name in bank}) == (0, {"lucas-kanade"})
+    assert all(row["error"] is None for row in results(out, "backbone").values())
+
+
+@pytest.mark.parametrize("source", ["other", "raft"])
+def test_options_of_fields_are_checked_before_any_work(words, tmp_path, capfd, monkeypatch, source):
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    (tmp_path / "odd.yaml").write_text(f"method: instant\nmodel: {{source: {source}}}\n")
     odd = ["--setups", json.dumps([str(tmp_path / "odd.yaml")]), "--baseline", "odd"]
     code, started = run(*words, "--out", str(tmp_path / "run"), *odd)
     assert (code, started) == (2, [])
