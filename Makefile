@@ -79,7 +79,8 @@ instant: $(STAMP)
 	$(INSTANT) tiny-rope --table main --rows instant plain --prompts 3 --seeds 2 && $(INSTANT) tiny-rope --table main && \
 	$(INSTANT) tiny-rope --table law --clips 12 && $(INSTANT) tiny-rope --table ablation --clips 12; code=$$?; wait $$! && exit $$code
 	$(BIN)/python -m tests.benchmarks.instant_bank --clips 200
-	$(BIN)/python -m tests.benchmarks.instant_curves tiny-rope
+	$(BIN)/python -W ignore -m tests.benchmarks.instant_sources tiny-rope
+	$(BIN)/python -W ignore -m tests.benchmarks.instant_curves tiny-rope
 
 # Two processes share the work; then everything is looked at once more, which makes what is left and the tables. The worst exit code counts.
 ROPE := $(BIN)/ditflow test --config configs/benchmarks/synthetic.yaml --out $(RUNS)/synthetic

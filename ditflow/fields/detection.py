@@ -55,8 +55,9 @@ class Watch:
                 "followed across it. Take the frames on one side of it, by the column start of "
                 "a manifest, or by --start of ditflow motion."
             )
-        followed = change[:, step.trust > 0.5]
-        if not followed.numel() or float(followed.median(1).values.mean().abs()) > FLICKER:
+        followed = step.trust > 0.5
+        seen = change[:, followed] if followed.any() else change.flatten(1)
+        if float(seen.median(1).values.mean().abs()) > FLICKER:
             self.jumps.append(step.now)
         return step
 

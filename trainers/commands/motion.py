@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.entry is not None and _reads_clip(options):
         parser.error("an entry holds its frames already: leave out what chooses those of a clip")
     if options.backbone is not None and options.source != "amf":
-        parser.error("--backbone is for --source amf, which looks through its eyes: leave it out")
+        parser.error("--backbone is for --source amf alone: leave it out")
     from rich.filesize import decimal
 
     from ditflow.fields.words import described
