@@ -147,7 +147,7 @@ def transfer_motion(
     schedule = backbone.schedule(
         given_or(steps, advice.steps), given_or(guidance_scale, advice.guidance_scale)
     )
-    window = motion_guidance.check(backbone, len(schedule))
+    window = motion_guidance.check(backbone, schedule)
     recipe = Recipe(backbone, motion_guidance, schedule, window, negative_prompt)
     _check_guided(recipe)
     source = Provenance(

@@ -28,6 +28,11 @@ class NoiseLevel(NamedTuple):
         """The share of noise in the variance, from 0 (clean) to 1."""
         return self.noise**2 / (self.signal**2 + self.noise**2)
 
+    @property
+    def sigma(self) -> float:
+        """The level of a flow with as much noise for its signal, from 0 (clean) to 1."""
+        return self.noise / (self.signal + self.noise)
+
     def mix(self, clean: Tensor, noise: Tensor) -> Tensor:
         """Latents at this level; the clean ones themselves where there is no noise."""
         return self.signal * clean + self.noise * noise if self.noise else clean

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -94,6 +95,50 @@ class DenoisingSchedule:
         return 1 + scale * (1 - math.cos(math.pi * share**5)) / 2
 
 
+Window = float | tuple[int, int] | str
+"""Steps of any schedule: the fraction of them from the first on, their (start, stop), or
+"noise:SIGMA", those from pure noise down to that level."""
+
+
+def check_window(window: Window) -> None:
+    """Raise ValueError for a window that fits no schedule at all."""
+    share = _least_noise(window) if isinstance(window, str) else window
+    if isinstance(share, float | int) and not 0 <= share <= 1:
+        raise ValueError(
+            f"window {window} does not fit any schedule: give a fraction from 0 to 1, (start, "
+            "stop), or noise:SIGMA with a level from 0 to 1."
+        )
+
+
+def in_window(window: Window, step: Step) -> bool:
+    """Whether a step is in a window. Raises ValueError where the window does not fit its schedule.
+
+    By noise, the middle of the step decides. So a window covers the same noise on any schedule, to
+    half a step.
+    """
+    check_window(window)
+    if isinstance(window, str):
+        return (step.level.sigma + step.next_level.sigma) / 2 >= _least_noise(window)
+    start, stop = (0, round(window * step.steps)) if isinstance(window, float | int) else window
+    if not 0 <= start <= stop <= step.steps:
+        raise ValueError(
+            f"window {window} does not fit {step.steps} steps: give a fraction from 0 to 1, "
+            f"(start, stop) with 0 <= start <= stop <= {step.steps}, or noise:SIGMA."
+        )
+    return start <= step.index < stop
+
+
+def _least_noise(window: str) -> float:
+    """The noise at which a window ends."""
+    found = re.fullmatch(r"noise:(\d*\.?\d+)", window)
+    if found is None:
+        raise ValueError(
+            f"window {window!r} is none: give a fraction from 0 to 1, (start, stop), or "
+            "noise:SIGMA, such as noise:0.9."
+        )
+    return float(found[1])
+
+
 @dataclass(frozen=True)
 class GuidanceWindow:
     """The guided steps: start <= index < stop."""
@@ -102,19 +147,11 @@ class GuidanceWindow:
     stop: int
 
     @classmethod
-    def of(cls, window: float | tuple[int, int], steps: int) -> GuidanceWindow:
-        """A window on so many steps.
-
-        `window` is the guided fraction of the steps, counted from the first, or a (start, stop)
-        pair of indices. Raises ValueError where it does not fit.
-        """
-        start, stop = (0, round(window * steps)) if isinstance(window, (int, float)) else window
-        if not 0 <= start <= stop <= steps:
-            raise ValueError(
-                f"window {window} does not fit {steps} steps: give a fraction from 0 to 1, "
-                f"or (start, stop) with 0 <= start <= stop <= {steps}."
-            )
-        return cls(start, stop)
+    def of(cls, window: Window, schedule: DenoisingSchedule) -> GuidanceWindow:
+        """A window on a schedule. Raises ValueError where it does not fit."""
+        guided = [step.index for step in schedule if in_window(window, step)]
+        start = guided[0] if guided else 0
+        return cls(start, start + len(guided))
 
     def __len__(self) -> int:
         return self.stop - self.start

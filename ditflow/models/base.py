@@ -117,21 +117,28 @@ class Model(Parts):
     ) -> Tensor:
         """The output of a step after classifier-free guidance (Ho and Salimans, 2207.12598).
 
-        It takes as many passes as the spec says, here two, and one more for a motion scale.
+        It takes as many passes as the spec says, here two, and one more for a motion scale. At a
+        scale of 1 the negative prompt has no weight and takes none.
         """
+        scale = step.guidance_scale
 
         def passed(condition: Tensor, position: Tensor | None) -> Tensor:
             output = self.predict(latents, step.timestep, condition, position)
             assert output is not None
             return output
 
-        unconditional = passed(negative, positions.unconditional)
+        unconditional = None if scale == 1 else passed(negative, positions.unconditional)
+
+        def prompted(output: Tensor) -> Tensor:
+            if unconditional is None:
+                return output
+            return unconditional + scale * (output - unconditional)
+
         conditional = passed(text, positions.conditional)
         if positions.motion_scale is None:
-            return unconditional + step.guidance_scale * (conditional - unconditional)
+            return prompted(conditional)
         still = passed(text, positions.unconditional)
-        prompted = unconditional + step.guidance_scale * (still - unconditional)
-        return prompted + positions.motion_scale * (conditional - still)
+        return prompted(still) + positions.motion_scale * (conditional - still)
 
     def advance(
         self,

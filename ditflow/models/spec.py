@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from ditflow.core.noise import Prediction
-from ditflow.core.schedule import GuidanceKind
+from ditflow.core.schedule import GuidanceKind, Step
 from ditflow.core.sizes import Compression, VideoSize
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A LoRA in the weights of a transformer, and how strongly."""
+
+    file: str  # its name alone
+    sha256: str
+    scale: float = 1.0
+
+    def __str__(self) -> str:
+        return f"{self.file} at {self.scale:g}"
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,11 @@ class ModelSpec:
     passes: int = 2  # of the transformer in a step with classifier-free guidance
     boundary: float = 0.0  # the share of the trained timesteps that a second transformer denoises
     token_timesteps: bool = False  # the transformer is told a timestep for each token
+    loras: tuple[Lora, ...] = ()  # that are merged into the weights
+
+    def passes_of(self, steps: Iterable[Step]) -> int:
+        """Passes of the transformer in some steps: one in a step with a guidance scale of 1."""
+        return sum(1 if step.guidance_scale == 1 else self.passes for step in steps)
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:

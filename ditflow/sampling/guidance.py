@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from ditflow.core.schedule import DenoisingSchedule, GuidanceWindow
+from ditflow.core.schedule import DenoisingSchedule, GuidanceWindow, Window, check_window
 from ditflow.core.sizes import VideoSize
 from ditflow.fields.field import MotionField
 from ditflow.fields.noise import check_share, on_latents
@@ -28,10 +28,11 @@ PROJECTIONS = 1 / 6  # of a block's work: two of its products with E x E weights
 class MotionGuidance:
     """How motion is optimised.
 
-    `window` is the fraction of the steps that is guided, or their (start, stop). `learning_rate`
-    goes from its first to its last value over the window, in units of the variable (`adam`) or as a
-    factor of the gradient (`sgd`, `score`). In the window, keys and values of `injection_blocks`
-    come from the reference. Without a `signal` nothing is optimised. `checkpointing` saves memory.
+    `window` says which steps are guided: their fraction, their (start, stop), or "noise:SIGMA",
+    those down to that level of noise. `learning_rate` goes from its first to its last value over
+    the window, in units of the variable (`adam`) or as a factor of the gradient (`sgd`, `score`).
+    In the window, keys and values of `injection_blocks` come from the reference. Without a `signal`
+    nothing is optimised. `checkpointing` saves memory.
     Optimised positions act in `passes` of the prompt's guidance. They begin at the model's `own`
     places or where the clip's `field` puts them, and `noise_share` of the initial noise moves along
     that field. The loss sees them in full; in the conditional pass a step is taken with
@@ -47,7 +48,7 @@ class MotionGuidance:
 
     signal: MotionSignal[Any] | None
     variable: str = "rotary_positions"
-    window: float | tuple[int, int] = 0.5
+    window: Window = 0.5
     learning_rate: tuple[float, float] = (0.04, 0.02)
     inner_steps: int = 5
     injection_blocks: tuple[int, ...] = (0,)
@@ -75,6 +76,7 @@ class MotionGuidance:
             known = ", ".join(get_args(Update))
             raise ValueError(f"unknown update {self.update!r}: it is one of {known}.")
         check_share(self.noise_share)
+        check_window(self.window)
         Placement(self.passes)  # which checks it
         if self.begin not in get_args(Begin):
             known = ", ".join(get_args(Begin))
@@ -96,8 +98,8 @@ class MotionGuidance:
         """What is optimised; without a signal the latents pass through."""
         return VARIABLES["latents" if self.signal is None else self.variable]
 
-    def check(self, model: Model, steps: int) -> GuidanceWindow:
-        """The window on a schedule of so many steps.
+    def check(self, model: Model, schedule: DenoisingSchedule) -> GuidanceWindow:
+        """The window on a schedule.
 
         Raises ValueError where variable, blocks, view or window do not fit the model.
         """
@@ -107,7 +109,7 @@ class MotionGuidance:
             signal = self.signal
             model.check_blocks([*signal.capture, *signal.features, *signal.text])
             seen_at(model, signal.looks)
-        return GuidanceWindow.of(self.window, steps)
+        return GuidanceWindow.of(self.window, schedule)
 
     @property
     def follows(self) -> bool:
@@ -140,8 +142,8 @@ class MotionGuidance:
         VAE and text encoder are left out. A pass that ends early counts by its blocks, a backward
         pass as two forward ones, recomputation under checkpointing as one more.
         """
-        guided, signal = len(GuidanceWindow.of(self.window, len(schedule))), self.signal
-        plain = spec.passes * len(schedule) + guided * _depth(self.injection_blocks) / spec.blocks
+        guided, signal = len(GuidanceWindow.of(self.window, schedule)), self.signal
+        plain = spec.passes_of(schedule) + guided * _depth(self.injection_blocks) / spec.blocks
         if signal is None or not guided:
             return plain
         depth = _depth(signal.capture, signal.features) / spec.blocks

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from ditflow.core.schedule import GuidanceWindow, Step
+from ditflow.core.schedule import Step, Window, in_window
 from ditflow.core.sizes import VideoSize
 from ditflow.fields.field import MotionField
 from ditflow.fields.noise import check_share, on_latents
@@ -53,18 +53,18 @@ class Inject(Control):
 class Follow(Control):
     """In the guided steps, each token is at the place where its content was at the start.
 
-    `displacement` (b, F, 2, H, W) is a motion field's on the token grid. `window` is the guided
-    fraction of the steps, or their (start, stop).
+    `displacement` (b, F, 2, H, W) is a motion field's on the token grid. `window` says in
+    which steps.
     """
 
     displacement: Tensor
-    window: float | tuple[int, int]
+    window: Window
     placement: Placement = Placement()
 
     def before(
         self, model: Model, step: Step, prompt: Prompt, state: State, inputs: Inputs
     ) -> tuple[State, Inputs]:
-        if not GuidanceWindow.of(self.window, step.steps).covers(step):
+        if not in_window(self.window, step):
             return state, inputs
         stock = model.positions(model.spec.compression.grid_of(inputs.latents))
         displacement = self.displacement.to(stock)
@@ -99,12 +99,12 @@ class CarriedNoise(Control):
 class Instant:
     """How a motion field moves a generation.
 
-    `window` is the fraction of the steps in which tokens follow it, or their (start, stop).
+    Tokens follow it in the steps of `window`, as of a `MotionGuidance`.
     `noise_share` of the initial noise's variance moves along; 0 leaves the noise as it is. A
     strength below 1 takes less of it, and moves it less far.
     """
 
-    window: float | tuple[int, int] = 0.8
+    window: Window = 0.8
     noise_share: float = 0.25
     placement: Placement = Placement()
 

@@ -39,7 +39,7 @@ def motion_control(
 
     Raises ValueError where the guidance does not fit the model.
     """
-    guided = GuidedSteps(schedule, guidance.check(model, len(schedule)))
+    guided = GuidedSteps(schedule, guidance.check(model, schedule))
     keys = ReferenceKeyValue(reference.latents, guidance.injection_blocks, guided)
     if guidance.signal is None:
         return keys

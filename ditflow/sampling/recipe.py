@@ -6,12 +6,12 @@ This is the only place where a preset becomes settings. `fit`, `test` and `trans
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from torch import Tensor
 
-from ditflow.core.schedule import DenoisingSchedule, GuidanceKind, GuidanceWindow, Scale
+from ditflow.core.schedule import DenoisingSchedule, GuidanceKind, GuidanceWindow, Scale, Window
 from ditflow.models import Model
 from ditflow.models.presets import recommended
 from ditflow.motion import AttentionMotionFlow, MotionSignal
@@ -64,6 +64,7 @@ class Recipe:
             "inner_steps": guidance.inner_steps,
             "injection_blocks": guidance.injection_blocks,
             "backbone": spec.name,
+            "loras": tuple(map(asdict, spec.loras)),
             "dtype": str(self.backbone.dtype).removeprefix("torch."),
         }
 
@@ -123,7 +124,7 @@ class Choices:
     variable: str | None = None
     signal: MotionSignal[Any] | None = AttentionMotionFlow()
     update: Update = "adam"
-    window: float | tuple[int, int] | None = None
+    window: Window | None = None
     learning_rate: tuple[float, float] | None = None
     inner_steps: int | None = None
     passes: Passes | None = None
@@ -144,7 +145,7 @@ class Choices:
             self.guidance,
         )
         guidance = self.motion_guidance(backbone)
-        window = guidance.check(backbone, len(schedule))
+        window = guidance.check(backbone, schedule)
         if guidance.signal is not None and not len(window):
             raise ValueError(
                 f"window {guidance.window} of {len(schedule)} steps guides none of them, so there "

@@ -174,7 +174,7 @@ class Bench:
                 Provenance(clip.name, "0" * 64, prompt, "", 0)
                 for clip, prompt in zip(part, prompts, strict=True)
             ]
-            window = guidance.check(self.backbone, len(self.schedule))
+            window = guidance.check(self.backbone, self.schedule)
             recipe = Recipe(self.backbone, guidance, self.schedule, window, "")
             entries = entries_of(recipe, self.backbone.spec.size, state, sources, 0.0)
             if inject_too:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ditflow.core.positions import Positions
-from ditflow.core.schedule import GuidanceWindow, Step
+from ditflow.core.schedule import Step, in_window
 from ditflow.core.sizes import VideoSize
 from ditflow.fields.field import MotionField
 from ditflow.fields.noise import on_latents
@@ -38,7 +38,7 @@ class Placed(Control):
     def before(
         self, model: Model, step: Step, prompt: Prompt, state: State, inputs: Inputs
     ) -> tuple[State, Inputs]:
-        if not GuidanceWindow.of(self.window, step.steps).covers(step):
+        if not in_window(self.window, step):
             return state, inputs
         stock = model.positions(model.spec.compression.grid_of(inputs.latents))
         query, key = self.places(stock, self.displacement, balance(step.guidance_scale))

@@ -433,10 +433,10 @@ def test_the_variable_must_be_one_of_the_backbones() -> None:
 
 @pytest.mark.parametrize("kind", ["rotary", "sinusoidal", "wan"])
 def test_recommended_guidance_fits_any_backbone(kind: str) -> None:
-    guidance = recommended_guidance(tiny_backbone(kind))
-    assert (
-        guidance.check(tiny_backbone(kind), 50).stop == 10 and kind in VARIABLES[guidance.variable]
-    )
+    backbone = tiny_backbone(kind)
+    guidance = recommended_guidance(backbone)
+    assert guidance.check(backbone, backbone.schedule(50)).stop == 10
+    assert kind in VARIABLES[guidance.variable]
 
 
 def test_a_clip_and_its_frames_are_not_the_same() -> None:

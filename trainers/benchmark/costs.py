@@ -25,7 +25,7 @@ from torch import Tensor
 from datamodules.queue.generation_queue import Generation
 from ditflow.bank import EntryMetadata
 from ditflow.files import make_folder, write_json
-from trainers.motion.costs import steps_of
+from trainers.motion.costs import schedule_of
 from trainers.motion.optimization import MotionOptimization
 from trainers.motion.work import Work
 
@@ -87,12 +87,12 @@ class CostWriter(Callback):
             if module.device.type == "cuda":
                 torch.cuda.synchronize(module.device)
             metadata = trainer.datamodule.bank.metadata(batch.entry)
-            steps = steps_of(metadata, module.backbone, module.choices.steps)
+            schedule = schedule_of(metadata, module.backbone, module.choices)
             of_entry = 0.0 if isinstance(metadata, EntryMetadata) else metadata.seconds
             self._write(
                 batch.file.stem,
                 seconds=time.monotonic() - self._began + of_entry,
-                forward_equivalents=float(module.backbone.spec.passes * steps),
+                forward_equivalents=float(module.backbone.spec.passes_of(schedule)),
                 losses=[],
                 machine=machine(1),
             )

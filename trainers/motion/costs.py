@@ -7,16 +7,19 @@ Both follow from the sizes of the backbone and of the video.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 
 from ditflow.bank import EntryMetadata, FieldMetadata
 from ditflow.compatibility import Injection, window_of
-from ditflow.core.schedule import GuidanceWindow
+from ditflow.core.schedule import DenoisingSchedule, GuidanceKind, GuidanceWindow
 from ditflow.core.sizes import VideoSize
 from ditflow.models import Model
 from ditflow.models.presets import recommended
 from ditflow.sampling.control import GuidedSteps
 from ditflow.sampling.guidance import MotionGuidance
+from ditflow.sampling.recipe import Choices, given_or
 
 # tensors (n, E) that a block keeps for its backward pass; counted on the embedded backbones: 12.5
 # to 12.7, in float32 as in 16 bits
@@ -63,32 +66,39 @@ def memory(
     )
 
 
-def steps_of(
-    entry: EntryMetadata | FieldMetadata, backbone: Model, chosen: int | None = None
-) -> int:
-    """Denoising steps of a video with an entry's motion: those chosen, else those that the entry
-    was optimised on, else those recommended for the backbone.
+def schedule_of(
+    entry: EntryMetadata | FieldMetadata, backbone: Model, choices: Choices
+) -> DenoisingSchedule:
+    """Denoising steps of a video with an entry's motion: as chosen, else as the entry was optimised
+    on, else as recommended for the backbone.
     """
-    if chosen is not None:
-        return chosen
-    return entry.steps if isinstance(entry, EntryMetadata) else recommended(backbone.spec).steps
+    optimised = isinstance(entry, EntryMetadata)
+    own = entry if optimised else recommended(backbone.spec)
+    return backbone.schedule(
+        given_or(choices.steps, own.steps),
+        given_or(choices.guidance_scale, own.guidance_scale),
+        choices.guidance or (cast(GuidanceKind, entry.guidance) if optimised else None),
+    )
 
 
 def passes_of(
-    entry: EntryMetadata | FieldMetadata, backbone: Model, how: Injection, steps: int
+    entry: EntryMetadata | FieldMetadata,
+    backbone: Model,
+    how: Injection,
+    schedule: DenoisingSchedule,
 ) -> int:
     """Forward passes of a video with an entry's motion. With a motion scale there is one more in
     each step in which the entry's positions act.
     """
-    plain = backbone.spec.passes * steps
+    plain = backbone.spec.passes_of(schedule)
     if how.motion_scale is None:
         return plain
     if isinstance(entry, FieldMetadata):
-        return plain + len(GuidanceWindow.of(window_of(backbone, how), steps))
+        return plain + len(GuidanceWindow.of(window_of(backbone, how), schedule))
     if entry.variable == "latents":
         return plain
     guided = GuidedSteps(backbone.schedule(entry.steps), GuidanceWindow(*entry.window))
-    return plain + sum(guided.index(step) is not None for step in backbone.schedule(steps))
+    return plain + sum(guided.index(step) is not None for step in schedule)
 
 
 def _tokens(backbone: Model, size: VideoSize) -> int:

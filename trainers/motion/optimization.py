@@ -49,6 +49,7 @@ class MotionOptimization(L.LightningModule):
     Args:
         backbone: The video model: the name of a shipped one, a folder in diffusers format, or a
             hub id.
+        lora: LoRAs that are merged into the model: PATH or PATH:SCALE, or a list. Needs PEFT.
         variable: What is optimised: latents, rotary_positions, rotary_tables or sinusoidal.
         signal: The representation of motion: amf, smm, moft, motionclone, motionflow, or a class
             with its options. With null nothing is optimised, and the clip only gives its keys and
@@ -56,17 +57,17 @@ class MotionOptimization(L.LightningModule):
         signal_arguments: Options of the signal by name, such as '{temperature: 3}'. Options left
             out have their published values.
         block: The transformer block that the signal reads, counted from 0.
-        window: The denoising steps that are guided. Either a fraction from 0 to 1, counted from the
-            first step, or the index of the first guided step and of the first one after them. In
-            `predict`, the steps in which tokens follow a field.
+        window: The denoising steps that are guided: a fraction from 0 to 1, counted from the first
+            step; the index of the first guided step and of the first after them; or noise:SIGMA,
+            down to that level of noise. In `predict`, those in which tokens follow a field.
         learning_rate: Two learning rates, from 0 up, in units of the variable. The rate goes from
             the first one, at the first guided step, towards the second one.
         inner_steps: Updates at each guided step, at least 1.
         update: How the variable is updated: adam, sgd (plain gradient descent), or score.
             The last is MotionClone's: it changes the latents after the scheduler's step.
-        steps: Number of denoising steps. In `predict`, None takes that of the entry.
+        steps: Number of denoising steps.
         guidance_scale: Scale of classifier-free guidance, which strengthens the prompt; a model
-            with two experts may have two. In `predict`, None takes that of the entry.
+            with two experts may have two. At 1 a step is a single pass.
         guidance: How the guidance scale changes over the steps. None is as published for the
             scheduler, and in `predict` that of the entry.
         injection_blocks: Blocks, counted from 0, that use the clip's keys and values in the guided
@@ -78,8 +79,7 @@ class MotionOptimization(L.LightningModule):
             field of the clip puts them.
         noise_share: How much of the initial noise moves along the field of the clip, from 0 to 1.
             In `predict` it is for entries that are fields: an optimised one brings its own.
-        dtype: Number format of the backbone: float32, bfloat16 or float16. What is optimised is
-            always float32.
+        dtype: Number format of the backbone: float32, bfloat16 or float16.
         gradient_checkpointing: Recompute activations in the backward pass, which takes less memory
             and more time.
         keep_reference: Store the clip's latents in the entry. With them `predict` can inject keys
@@ -92,11 +92,12 @@ class MotionOptimization(L.LightningModule):
         self,
         backbone: str = "tiny-rope",
         *,
+        lora: list[str] | str | None = None,
         variable: VariableKind | type[Variable] | None = None,
         signal: MotionSignal | str | None = "amf",
         signal_arguments: dict[str, Any] | None = None,
         block: int | None = None,
-        window: float | tuple[int, int] | None = None,
+        window: float | tuple[int, int] | str | None = None,
         learning_rate: tuple[float, float] | None = None,
         inner_steps: int | None = None,
         update: Update = "adam",
@@ -142,15 +143,14 @@ class MotionOptimization(L.LightningModule):
         )
         placed = dict(strength=strength, motion_scale=motion_scale, injection_blocks=blocks or ())
         self.injection = Injection(**both, **placed)
-        self.name, self.number_format = backbone, dtype
+        self.name, self.loaded_as = backbone, {"dtype": dtype, "lora": lora or ()}
         self.keep_reference, self.finish, self.fps = keep_reference, finish, fps
         self.work: Work | None = None
 
     @cached_property
     def backbone(self) -> Model:
-        backbone = load_backbone(
-            self.name, device=self.trainer.strategy.root_device, dtype=self.number_format
-        )
+        device = self.trainer.strategy.root_device
+        backbone = load_backbone(self.name, device=device, **self.loaded_as)
         cores.settle(backbone)
         return backbone
 

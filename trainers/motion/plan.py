@@ -116,8 +116,8 @@ def plan_predict(
     todo = [video for video in left if video.file.stem not in failed]
     steps, passes = 0, 0
     for entry in (entries[video.entry] for video in todo):
-        own = costs.steps_of(entry, module.backbone, module.choices.steps)
-        steps += own
+        own = costs.schedule_of(entry, module.backbone, module.choices)
+        steps += len(own)
         passes += costs.passes_of(entry, module.backbone, module.injection, own)
     videos = f"{len(data.generations)} asked for, {len(data.generations) - len(left)} there"
     counts = {
@@ -133,8 +133,8 @@ def plan_predict(
 def _sketch(trainer: Trainer, module: MotionOptimization, data: MotionTaskModule) -> None:
     """Connect them, with a backbone that has no weights."""
     _connect(trainer, module, data)
-    dtype = module.number_format or default_dtype(trainer.strategy.root_device)
-    module.backbone = sketch_backbone(module.name, dtype=dtype)
+    dtype = module.loaded_as["dtype"] or default_dtype(trainer.strategy.root_device)
+    module.backbone = sketch_backbone(module.name, **module.loaded_as | {"dtype": dtype})
 
 
 def _connect(
@@ -174,7 +174,7 @@ def _forwards_of_a_clip(module: MotionOptimization) -> float:
     """Forward passes up to the step that `fit` ends at."""
     recipe = module.recipe
     whole = recipe.guidance.forward_equivalents(recipe.schedule, module.backbone.spec)
-    return whole - module.backbone.spec.passes * (len(recipe.schedule) - module.iterations)
+    return whole - module.backbone.spec.passes_of(list(recipe.schedule)[module.iterations :])
 
 
 def _counts(work: Workload) -> Rows:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 
 from ditflow.core.noise import CLEAN, NoiseLevel
-from ditflow.core.schedule import DenoisingSchedule, GuidanceWindow, Step
+from ditflow.core.schedule import DenoisingSchedule, GuidanceWindow, Step, check_window
 
 PUBLISHED = tuple(range(999, 0, -20))
 # methods sheet: g = 7, 50 trailing steps
@@ -70,7 +71,7 @@ def test_there_is_no_step_past_the_end() -> None:
 
 
 def test_guided_timesteps_and_learning_rates_as_published() -> None:
-    schedule, window = of(PUBLISHED), GuidanceWindow.of(0.2, 50)
+    schedule, window = of(PUBLISHED), GuidanceWindow.of(0.2, of(PUBLISHED))
     guided = [step for step in schedule if window.covers(step)]
     assert [step.timestep for step in guided] == list(range(999, 818, -20))
     rates = [window.learning_rate(step, (0.002, 0.001)) for step in guided]
@@ -80,16 +81,65 @@ def test_guided_timesteps_and_learning_rates_as_published() -> None:
 
 
 def test_a_window_may_start_later() -> None:
-    schedule, window = of(PUBLISHED), GuidanceWindow.of((10, 20), 50)
+    schedule, window = of(PUBLISHED), GuidanceWindow.of((10, 20), of(PUBLISHED))
     assert len(window) == 10 and not window.covers(schedule[9]) and not window.covers(schedule[20])
     assert window.learning_rate(schedule[10], (0.002, 0.001)) == 0.002
 
 
 @pytest.mark.parametrize("window", [1.5, -0.1, (3, 2), (0, 51), (-1, 5)])
 def test_windows_outside_the_schedule_are_refused(window: float | tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match="does not fit 50 steps"):
-        GuidanceWindow.of(window, 50)
+    with pytest.raises(ValueError, match="does not fit (50 steps|any schedule)"):
+        GuidanceWindow.of(window, of(PUBLISHED))
 
 
 def test_a_window_may_be_all_or_nothing() -> None:
-    assert (len(GuidanceWindow.of(1.0, 50)), len(GuidanceWindow.of(0, 50))) == (50, 0)
+    whole, none = (GuidanceWindow.of(share, of(PUBLISHED)) for share in (1.0, 0))
+    assert (len(whole), len(none)) == (50, 0)
+
+
+def flow(steps: int, shift: float = 3.0) -> DenoisingSchedule:
+    """Noise levels of a flow, evenly spaced and then shifted, as Wan's are."""
+    even = [1 - index / steps for index in range(steps)]
+    sigmas = [shift * sigma / (1 + (shift - 1) * sigma) for sigma in even]
+    levels = tuple(NoiseLevel(1 - sigma, sigma) for sigma in sigmas)
+    return DenoisingSchedule(tuple(1000 * sigma for sigma in sigmas), levels)
+
+
+def end(window: str, schedule: DenoisingSchedule) -> float:
+    """The noise that the window's last step leaves."""
+    stop = GuidanceWindow.of(window, schedule).stop
+    return (*schedule.levels, CLEAN)[stop].sigma
+
+
+@pytest.mark.parametrize("steps", [4, 8, 50])
+@pytest.mark.parametrize("noise", [0.97, 0.9, 0.75, 0.5, 0.1])
+def test_a_window_by_noise_ends_at_the_nearest_level_of_any_schedule(
+    steps: int, noise: float
+) -> None:
+    schedule = flow(steps)
+    levels = [level.sigma for level in (*schedule.levels, CLEAN)]
+    nearest = min(levels, key=lambda sigma: abs(sigma - noise))
+    assert end(f"noise:{noise}", schedule) == pytest.approx(nearest, abs=1e-12)
+
+
+def test_a_window_by_noise_is_the_same_noise_where_schedules_share_its_level() -> None:
+    """A quarter of the way is a level of 4, 8 and 48 steps: 3 * .75 / (1 + 2 * .75) = 0.9."""
+    ends = [end("noise:0.9", flow(steps)) for steps in (4, 8, 48)]
+    assert ends == pytest.approx([0.9] * 3, abs=1e-12)
+    stops = [GuidanceWindow.of("noise:0.9", flow(steps)).stop for steps in (4, 8, 48)]
+    assert stops == [1, 2, 12]
+
+
+def test_noise_counts_by_its_ratio_to_the_signal_whatever_the_family() -> None:
+    """A level that preserves variance, and that of a flow with as much noise for its signal."""
+    for sigma in (0.2, 0.5, 0.9):
+        norm = math.hypot(1 - sigma, sigma)
+        assert NoiseLevel((1 - sigma) / norm, sigma / norm).sigma == pytest.approx(sigma)
+        assert NoiseLevel(1 - sigma, sigma).sigma == pytest.approx(sigma)
+    assert (CLEAN.sigma, NoiseLevel(0.0, 1.0).sigma) == (0, 1)
+
+
+@pytest.mark.parametrize("window", ["noise:1.5", "noise:-0.1", "noise:", "0.9", "steps:3"])
+def test_a_window_by_noise_that_is_none(window: str) -> None:
+    with pytest.raises(ValueError, match="does not fit any|is none: give .*such as noise:0.9"):
+        check_window(window)

@@ -12,6 +12,7 @@ from torch import Tensor
 from datamodules.synthetic import World
 from ditflow.bank import EntryError, FieldEntry
 from ditflow.compatibility import Injection, check_entry
+from ditflow.core.schedule import GuidanceWindow
 from ditflow.core.sizes import VideoSize
 from ditflow.fields.field import FieldSource, MotionField
 from ditflow.fields.noise import on_latents
@@ -89,6 +90,19 @@ def test_tokens_follow_in_the_window_alone() -> None:
         _, given = follow.before(model, step, PROMPT, state, inputs)
         assert (given is inputs) == (step.index >= 2)
         assert given.positions.unconditional is None
+
+
+@pytest.mark.parametrize("steps", [4, 8])
+def test_tokens_follow_down_to_a_level_of_noise_on_any_schedule(steps: int) -> None:
+    model, window = tiny_backbone("wan"), "noise:0.75"
+    moved, state = on_tokens([pan()], model.spec.compression, SIZE), begun(model)
+    schedule = model.schedule(steps)
+    guided = GuidanceWindow.of(window, schedule)
+    assert 0 < len(guided) < steps
+    for step in schedule:
+        inputs = Inputs(state.latents)
+        _, given = Follow(moved, window).before(model, step, PROMPT, state, inputs)
+        assert (given is inputs) != guided.covers(step)
 
 
 @pytest.mark.parametrize("kind", BACKBONES)

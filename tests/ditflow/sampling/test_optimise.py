@@ -282,7 +282,10 @@ def test_a_block_whose_keys_are_injected_can_be_the_guided_one() -> None:
 )
 def test_what_does_not_fit_is_refused(changed: dict, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        replace(guidance_of("rotary_positions"), **changed).check(tiny_backbone("rotary"), STEPS)
+        backbone = tiny_backbone("rotary")
+        replace(guidance_of("rotary_positions"), **changed).check(
+            backbone, backbone.schedule(STEPS)
+        )
 
 
 @pytest.mark.parametrize(

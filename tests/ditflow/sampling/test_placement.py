@@ -70,6 +70,27 @@ def test_a_position_acts_in_its_own_pass(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", BACKBONES)
+@pytest.mark.parametrize(("motion_scale", "passes"), [(None, 1), (2.0, 2)])
+def test_a_guidance_scale_of_1_leaves_the_negative_prompt_out(
+    kind: str, motion_scale: float | None, passes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """u + 1 (c - u) is c, whatever u is: what is left is the pass that has the motion."""
+    model = tiny_backbone(kind)
+    latents, text, step = latents_of(model), text_of(model), step_of(model, 1.0)
+    positions = Positions(moved(model), motion_scale=motion_scale)
+    seen, predict = [], model.predict
+    with torch.no_grad(), model.tapped():
+        still, with_motion = (
+            predict(latents, step.timestep, text, at) for at in (None, positions.conditional)
+        )
+        monkeypatch.setattr(model, "predict", lambda *a: seen.append(a) or predict(*a))
+        found = model.guided(latents, step, text, torch.full_like(text, torch.nan), positions)
+    wanted = with_motion if motion_scale is None else still + 2.0 * (with_motion - still)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+    assert len(seen) == passes
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
 def test_a_third_pass_scales_motion_apart_from_the_prompt(kind: str) -> None:
     """u + s (c0 - u) + m (c - c0): no motion at m = 0; at m = s what two passes give."""
     model = tiny_backbone(kind)

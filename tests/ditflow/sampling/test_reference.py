@@ -151,7 +151,7 @@ def test_a_timestep_that_the_scheduler_has_not(backbone: Model) -> None:
     guidance = MotionGuidance(SpatialMarginalMean(1, reference_timestep=last + 1), "latents")
     said = f"no timestep {last + 1} to look at the reference: those of .* are 0 to {last}"
     with pytest.raises(ModelError, match=said):
-        guidance.check(backbone, 4)
+        guidance.check(backbone, backbone.schedule(4))
     assert seen_at(backbone, View(last, None)) == (last, NoiseLevel(0.0, 1.0))
 
 

@@ -227,6 +227,8 @@ def test_costs_in_forward_passes() -> None:
     assert MotionGuidance(None, window=0.2).forward_equivalents(schedule, spec) == pytest.approx(
         100 + injection
     )
+    alone = replace(schedule, guidance_scale=1.0)
+    assert MotionGuidance(None, window=0.0).forward_equivalents(alone, spec) == 50
     depth = (20 + 1 / 6) / 40
     assert MotionGuidance(AttentionMotionFlow(20), **guided).forward_equivalents(
         schedule, spec
