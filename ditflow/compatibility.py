@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
 
-from ditflow.bank import BankEntry, EntryError, FieldEntry
+from ditflow.bank import BankEntry, EntryError, EntryMetadata, FieldEntry
 from ditflow.bank.kinds import AnyEntry
-from ditflow.core.schedule import DenoisingSchedule, GuidanceKind, GuidanceWindow, Scale
+from ditflow.core.schedule import (
+    DenoisingSchedule,
+    GuidanceKind,
+    GuidanceWindow,
+    Scale,
+    Window,
+    check_window,
+)
 from ditflow.core.sizes import VideoSize
 from ditflow.fields.field import MotionField
 from ditflow.fields.noise import check_share
 from ditflow.models import Model
 from ditflow.models.presets import recommended
+from ditflow.models.spec import Lora
 from ditflow.sampling.control import Control, Controls, GuidedSteps
 from ditflow.sampling.inject import Inject, Instant
 from ditflow.sampling.key_value import ReferenceKeyValue
@@ -31,23 +40,23 @@ class Injection:
 
     `strength` 1 is the motion as it is, 0 none of it. `passes` and `motion_scale` are those of
     `Placement`. The blocks of `injection_blocks` take their keys and values from the entry's
-    reference latents. `window` is the fraction of the steps in which tokens follow a motion field,
-    and `noise_share` how much of the initial noise moves along it; both are for fields alone.
+    reference latents. `window` says in which steps tokens follow a motion field, and `noise_share`
+    how much of the initial noise moves along it; both are for fields alone.
     """
 
     strength: float = 1.0
     passes: Passes | None = None
     motion_scale: float | None = None
     injection_blocks: Sequence[int] = ()
-    window: float | tuple[int, int] | None = None
+    window: Window | None = None
     noise_share: float | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError for what makes no sense on any model."""
         self.placement("conditional")
         check_share(self.noise_share or 0.0)
-        if isinstance(self.window, (int, float)):
-            GuidanceWindow.of(self.window, 1)
+        if self.window is not None:
+            check_window(self.window)
 
     def of(self, entry: AnyEntry) -> Injection:
         """The same for an entry of a bank of both kinds: an optimised one has a window and noise of
@@ -169,6 +178,7 @@ def optimised_schedule(
             f"the entry was optimised on {metadata.backbone!r}, not on {spec.name!r}. Load that "
             f"backbone, or optimise {metadata.clip!r} on this one."
         )
+    _warn_of_other_loras(metadata, spec.loras)
     if metadata.variable not in VARIABLES:
         known = ", ".join(VARIABLES)
         raise EntryError(
@@ -196,6 +206,18 @@ def optimised_schedule(
         raise EntryError(f"{lacks} for key and value injection. Optimise it again and keep them.")
     backbone.check_blocks(injection_blocks)
     return schedule
+
+
+def _warn_of_other_loras(metadata: EntryMetadata, loaded: Sequence[Lora]) -> None:
+    made = [Lora(**one) for one in metadata.loras]
+    if {(one.sha256, one.scale) for one in made} != {(one.sha256, one.scale) for one in loaded}:
+        with_, has = (", ".join(map(str, one)) or "no LoRA" for one in (made, loaded))
+        warnings.warn(
+            f"the entry of {metadata.clip!r:.80} was optimised with {with_}, and the model has "
+            f"{has}: its motion may come out weaker. Load the same by --model.lora, or lora=... in "
+            "Python.",
+            stacklevel=3,
+        )
 
 
 def entry_control(

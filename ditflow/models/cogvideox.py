@@ -48,6 +48,11 @@ class CogVideoX(Model):
     """See `load` for a saved pipeline, and `spec_of` for what is refused."""
 
     transformer_class, encoders_class = CogVideoXTransformer3DModel, CogVideoXEncoders
+    pipelines = (
+        "CogVideoXPipeline",
+        "CogVideoXImageToVideoPipeline",
+        "CogVideoXVideoToVideoPipeline",
+    )
     layout = Layout(
         blocks=("transformer_blocks",),
         attention="attn1",

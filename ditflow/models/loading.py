@@ -88,7 +88,7 @@ def loading(folder: str, part: str) -> Iterator[None]:
     try:
         with no_progress_bars():
             yield
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, ModelError):
         raise
     except Exception as error:  # broken files raise errors of all kinds
         said = " ".join(str(error).split(". ")[0].split()).rstrip(".")

@@ -22,6 +22,7 @@ from ditflow.models.loading import (
     sketch_transformer,
 )
 from ditflow.models.spec import ModelSpec
+from ditflow.models.weights.files import check_configuration
 
 
 class Parts(ABC):
@@ -32,6 +33,7 @@ class Parts(ABC):
     """
 
     transformer_class: ClassVar[Any]  # of diffusers
+    pipelines: ClassVar[tuple[str, ...]]  # of diffusers, that save these parts; the first by text
     encoders_class: ClassVar[type[Encoders]]
     needs: ClassVar[Mapping[str, Sequence[str]]]  # keys of the configurations, by part
 
@@ -106,6 +108,8 @@ class Parts(ABC):
             config_of(part, folder, subfolder, cls.needs[subfolder])
             for part, subfolder in zip(parts, ("transformer", "vae"), strict=True)
         )
+        check_configuration(folder, "transformer", transformer, parts[0].__name__)
+        check_configuration(folder, "vae", vae, parts[1].__name__)
         spec = cls.with_options(
             cls.spec_of(name, transformer, vae, pipeline["scheduler"]), pipeline
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ from ditflow.models.cogvideox import CogVideoX
 from ditflow.models.dtypes import default_dtype, warn_if_emulated
 from ditflow.models.hub import INDEX, hub_index
 from ditflow.models.wan import Wan
+from ditflow.models.weights import lora as loras
+from ditflow.models.weights.files import check_is_folder, check_text_encoder, check_whole
+from ditflow.models.weights.memory import check_fits
 from ditflow.resources import shipped
 
 MODELS: dict[str, type[Model]] = {  # by the class of their transformer
@@ -22,22 +27,40 @@ MODELS: dict[str, type[Model]] = {  # by the class of their transformer
 
 
 def load_backbone(
-    name: str, *, device: torch.device | str | None = None, dtype: torch.dtype | str | None = None
+    name: str,
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | str | None = None,
+    lora: str | Sequence[str] = (),
 ) -> Model:
     """Load a frozen backbone.
 
     `name` is that of a shipped backbone, a folder in diffusers format, or a hub id. `device` None
     takes the first GPU if there is one. `dtype` None takes float32 on a CPU, and on a GPU bfloat16
     if it has instructions for that, else float32; a dtype can be given by name. Warns of one that
-    the device emulates. Raises ModelError where nothing usable is found.
+    the device emulates. `lora` names files of LoRAs, "PATH" or "PATH:SCALE", which are merged into
+    the transformer. Raises ModelError where nothing usable is found, or too little memory is free.
     """
     device = torch.device(
         device if device is not None else "cuda" if torch.cuda.is_available() else "cpu"
     )
     folder, wanted = str(shipped("checkpoints", name) or name), _dtype(dtype, device)
-    family = _family(folder, name)
+    family, given = _family(folder, name), loras.named(lora)
+    index = _model_index(folder, name)
+    if given and (index.get("transformer_2") or [None])[-1]:
+        raise ModelError(
+            f"backbone {name!r} has two transformers, and a LoRA is of one of them: not supported "
+            "yet. Leave the LoRA out."
+        )
     warn_if_emulated(name, wanted, device)
-    return family.load(folder, name=name, device=device, dtype=wanted)
+    if Path(folder).is_dir():
+        check_fits(name, check_whole(Path(folder), index), device, wanted)
+    check_text_encoder(folder, family.encoders_class.text_class)
+    model = family.load(folder, name=name, device=device, dtype=wanted)
+    for file, one in given.items():
+        loras.merge(model.transformer, file, one.scale, family.pipelines[0])
+    model.spec = replace(model.spec, loras=tuple(given.values()))
+    return model
 
 
 def sketch_backbone(
@@ -46,30 +69,45 @@ def sketch_backbone(
     device: torch.device | str = "meta",
     dtype: torch.dtype | str | None = None,
     blocks: int | None = None,
+    lora: str | Sequence[str] = (),
 ) -> Model:
     """A backbone's architecture without its weights, which are not read: for its sizes, or random
-    on a real device and so many blocks deep, to measure with.
+    on a real device and so many blocks deep, to measure with. A LoRA is named, and not merged.
 
     Raises ModelError as `load_backbone` does.
     """
     folder, place = str(shipped("checkpoints", name) or name), torch.device(device)
-    return _family(folder, name).sketch(
+    family, given = _family(folder, name), loras.named(lora)
+    model = family.sketch(
         folder, name=name, device=place, dtype=_dtype(dtype, place), blocks=blocks
     )
+    model.spec = replace(model.spec, loras=tuple(given.values()))
+    return model
 
 
 def _family(folder: str, name: str) -> type[Model]:
     """Raises ModelError for what is not supported, before anything is loaded."""
+    check_is_folder(name)
     index, supported = _model_index(folder, name), f"supported: {', '.join(MODELS)}."
     match index.get("transformer"):
         case [_, str(transformer)] if transformer in MODELS:
-            return MODELS[transformer]
+            return _of_pipeline(MODELS[transformer], index.get("_class_name"), name)
         case [_, transformer]:
             raise ModelError(
                 f"backbone {name!r} has a transformer of class {transformer!r}; {supported}"
             )
         case _:
             raise ModelError(f"the {INDEX} of backbone {name!r} names no transformer; {supported}")
+
+
+def _of_pipeline(family: type[Model], pipeline: object, name: str) -> type[Model]:
+    """The family, unless it was saved by a pipeline that gives its transformer other things."""
+    if isinstance(pipeline, str) and pipeline not in family.pipelines:
+        raise ModelError(
+            f"backbone {name!r} is of a {pipeline}, whose transformer takes other inputs; "
+            f"supported: {', '.join(family.pipelines)}."
+        )
+    return family
 
 
 def _model_index(folder: str, name: str) -> dict[str, Any]:

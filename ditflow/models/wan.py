@@ -65,6 +65,7 @@ class Wan(Model):
     """See `load` for a saved pipeline, and `spec_of` for what is refused."""
 
     transformer_class, encoders_class = WanTransformer3DModel, WanEncoders
+    pipelines = ("WanPipeline", "WanImageToVideoPipeline", "WanVideoToVideoPipeline")
     layout = Layout(
         blocks=("blocks",),
         attention="attn1",

@@ -90,7 +90,7 @@ HELP = {
         (
             *("method", "bank", "data.manifest", "data.videos", "data.prompt"),
             *("data.frames", "data.size"),
-            *("data.batch_size", "model.backbone", "model.variable", "model.signal"),
+            *("data.batch_size", "model.backbone", "model.lora", "model.variable", "model.signal"),
             *("model.steps", "model.inner_steps", "model.dtype", "model.finish"),
             *("out", "dry_run", "measure"),
         ),
@@ -103,7 +103,13 @@ HELP = {
         ),
         (
             *("bank", "out", "data.prompts", "data.entries", "data.seeds"),
-            *("data.negative_prompt", "model.backbone", "model.steps", "model.guidance_scale"),
+            *(
+                "data.negative_prompt",
+                "model.backbone",
+                "model.lora",
+                "model.steps",
+                "model.guidance_scale",
+            ),
             *(
                 "model.strength",
                 "model.noise_share",

@@ -18,11 +18,19 @@ from ditflow.bank.validation import (
     integer,
     json_object,
     many,
+    normal,
     number,
     one_or,
     text,
     whole_or_number,
 )
+
+LORA: dict[str, Check] = {"file": text(4096), "sha256": SHA256, "scale": number(-1e6, 1e6)}
+
+
+def _lora(value: Any) -> dict[str, Any]:
+    return normal(LORA, json_object(value))
+
 
 FIELDS: dict[str, Check] = CLIP_FIELDS | {
     "backbone": text(4096),
@@ -45,12 +53,14 @@ FIELDS: dict[str, Check] = CLIP_FIELDS | {
     "passes": text(64),
     "begin": text(64),
     "noise_share": number(0, 1),
+    "loras": many(_lora, 0, 64),
 }
 LATER: dict[str, Any] = {
     "update": "adam",
     "passes": "both",
     "begin": "own",
     "noise_share": 0.0,
+    "loras": (),
     "caption": "",
     "subject": "",
     "caption_subject": "",
@@ -85,7 +95,8 @@ class EntryMetadata(ClipMetadata):
             the clip. dtype: of the backbone.
         update: adam, sgd or score. passes: of the prompt's guidance in which it acts, both or
             conditional. begin: own or field, where positions began. noise_share: of the initial
-            noise, how much moved along the clip's field.
+            noise, how much moved along the clip's field. loras: in the backbone's weights, the
+            file, sha256 and scale of each.
         losses: per guided step, the loss before each inner update.
     """
 
@@ -112,6 +123,7 @@ class EntryMetadata(ClipMetadata):
     passes: str = "both"
     begin: str = "own"
     noise_share: float = 0.0
+    loras: tuple[dict[str, Any], ...] = ()
 
     def check_fields(self) -> None:
         start, stop = self.window

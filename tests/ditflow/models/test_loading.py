@@ -15,6 +15,8 @@ from transformers import T5EncoderModel
 from transformers.utils import logging
 
 from ditflow.models import ModelError, load_backbone
+from ditflow.models.loading import PARTS
+from ditflow.models.weights.files import NEEDED
 from tests.registry import PROMPTS, frames_of, tiny_backbone, tiny_folder
 
 
@@ -28,34 +30,37 @@ def copied(tmp_path: Path) -> Path:
         ("transformer/config.json", "transformer"),
         ("transformer/diffusion_pytorch_model.safetensors", "transformer"),
         ("vae/config.json", "VAE"),
+        ("vae/diffusion_pytorch_model.safetensors", "VAE"),
+        ("text_encoder/config.json", "text encoder"),
+        ("text_encoder/model.safetensors", "text encoder"),
         ("scheduler/scheduler_config.json", "scheduler"),
+        *((part, PARTS.get(part, part)) for part in ("transformer", *NEEDED)),
     ],
 )
-def test_an_incomplete_folder_is_refused(tmp_path: Path, missing: str, part: str) -> None:
+def test_an_incomplete_folder_is_refused_before_weights_are_read(
+    tmp_path: Path, missing: str, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CogVideoXTransformer3DModel, "from_pretrained", None)
     folder = copied(tmp_path)
-    (folder / missing).unlink()
+    file = folder / missing
+    shutil.rmtree(file) if file.is_dir() else file.unlink()
     with pytest.raises(
         ModelError, match=f"^the {part} of backbone '{folder}' cannot be loaded .*again\\.$"
     ):
         load_backbone(str(folder))
 
 
-@pytest.mark.parametrize(
-    ("missing", "part"),
-    [("vae", "VAE"), ("text_encoder", "text encoder"), ("tokenizer", "tokenizer")],
-)
-def test_missing_encoders_are_said_when_they_are_needed(
-    tmp_path: Path, missing: str, part: str
-) -> None:
+def test_a_download_that_lacks_a_shard_is_refused(tmp_path: Path) -> None:
     folder = copied(tmp_path)
-    for file in (folder / missing).iterdir():
-        if file.name != "config.json" or missing != "vae":
-            file.unlink()
-    backbone = load_backbone(str(folder))
-    with pytest.raises(
-        ModelError, match=f"^the {part} of backbone '{folder}' cannot be loaded .*again\\.$"
-    ):
-        backbone.encode(frames_of()) if missing == "vae" else backbone.embed(PROMPTS)
+    tiny_backbone("rotary").transformer.save_pretrained(
+        folder / "transformer", max_shard_size="20KB"
+    )
+    (folder / "transformer/diffusion_pytorch_model.safetensors").unlink(missing_ok=True)
+    load_backbone(str(folder))
+    shards = sorted((folder / "transformer").glob("*.safetensors"))
+    shards[1].unlink()
+    with pytest.raises(ModelError, match=f"1 of its {len(shards)} files of weights are missing"):
+        load_backbone(str(folder))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,136 @@
+"""Is what was given a whole pipeline of plain weights? Asked of configurations and headers alone.
+
+So a mistake is said at once, and not after the largest part has been loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ditflow.models.loading import PARTS, PICKLES, ModelError, loading
+
+WEIGHTS = {  # the files of each part that has weights, without their ending
+    "transformer": "diffusion_pytorch_model",
+    "transformer_2": "diffusion_pytorch_model",
+    "vae": "diffusion_pytorch_model",
+    "text_encoder": "model",
+    "image_encoder": "model",
+}
+NEEDED = ("vae", "text_encoder", "tokenizer", "scheduler")  # besides those that the index names
+WIDTHS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "BOOL": 1}
+FLOATS = ("F64", "F32", "F16", "BF16")
+
+
+def check_is_folder(name: str) -> None:
+    """Raise ModelError for a file: a model is a folder of parts."""
+    path = Path(name)
+    ending = path.suffix.lower().removeprefix(".")
+    if ending not in ("gguf", "safetensors", *PICKLES) and not path.is_file():
+        return
+    if ending == "gguf":
+        raise ModelError(
+            f"backbone {name!r} is a GGUF file: a quantised transformer and nothing else. Give the "
+            "diffusers folder, or the hub id, of the model that it was made from."
+        )
+    if ending != "safetensors":
+        raise ModelError(
+            f"backbone {name!r} is a file that may be pickled, and unpickling can run code. Give a "
+            "folder in diffusers format, with its weights as safetensors."
+        )
+    raise ModelError(
+        f"backbone {name!r} is a single file of weights: a backbone is a folder in diffusers "
+        "format, with VAE, text encoder, tokenizer and scheduler. Write the transformer into a "
+        "copy of the published folder, as docs/models.md shows. A LoRA goes to --model.lora."
+    )
+
+
+def check_whole(folder: Path, index: Mapping[str, Any]) -> dict[str, Counter[str]]:
+    """How many numbers of each type the parts of a local folder have.
+
+    Raises ModelError for a part that is missing, incomplete or quantised.
+    """
+    named = [part for part in WEIGHTS if isinstance(index.get(part), list) and index[part][1]]
+    for part in dict.fromkeys([*named, *NEEDED]):
+        with loading(str(folder), part):
+            if not any((folder / part).glob("*")):
+                raise FileNotFoundError(f"there is no folder {part}, or nothing in it")
+            if part in WEIGHTS and not (folder / part / "config.json").is_file():
+                raise FileNotFoundError("it has no config.json")
+    weighed = [part for part in WEIGHTS if part in {*named, *NEEDED}]
+    return {part: _numbers(folder, part) for part in weighed}
+
+
+def check_configuration(folder: str, part: str, config: Mapping[str, Any], wanted: str) -> None:
+    """Raise ModelError for a part of another class, or for one that is quantised.
+
+    Weights of one class may load into another without an error, and mean something else there.
+    """
+    what = f"the {PARTS.get(part, part)} of backbone {folder!r}"
+    if (found := config.get("_class_name", wanted)) != wanted:
+        raise ModelError(f"{what} is of class {found!r}, and this family has {wanted!r}. {OWN}")
+    if quantised := config.get("quantization_config"):
+        how = quantised.get("quant_method", "") if isinstance(quantised, Mapping) else ""
+        raise _quantised(what, str(how))
+
+
+def check_text_encoder(folder: str, wanted: str) -> None:
+    """Raise ModelError unless the text encoder is of the class, by its configuration alone."""
+    import transformers
+
+    with loading(folder, "text_encoder"):
+        get = transformers.PreTrainedConfig.get_config_dict
+        config: dict[str, Any] = get(folder, subfolder="text_encoder")[0]
+    check_configuration(folder, "text_encoder", config, wanted)
+    kind = getattr(transformers, wanted).config_class.model_type
+    if (found := config.get("model_type", kind)) != kind:
+        raise ModelError(
+            f"the text encoder of backbone {folder!r} is of type {found!r}, and {wanted} is "
+            f"{kind!r}: it might load without an error, and its embeddings would be wrong. {OWN}"
+        )
+
+
+OWN = "Take that part from the published model."
+
+
+def _numbers(folder: Path, part: str) -> Counter[str]:
+    """The numbers of a part by type, from the headers of its files."""
+    from safetensors import safe_open
+
+    found: Counter[str] = Counter()
+    with loading(str(folder), part):
+        for file in _weight_files(folder / part, WEIGHTS[part]):
+            with safe_open(file, "pt") as opened:
+                for key in opened.keys():
+                    tensor = opened.get_slice(key)
+                    found[tensor.get_dtype()] += math.prod(tensor.get_shape())
+    if strange := sorted(found.keys() - WIDTHS.keys()):
+        raise _quantised(f"the {PARTS.get(part, part)} of backbone {str(folder)!r}", strange[0])
+    return found
+
+
+def _weight_files(place: Path, stem: str) -> list[Path]:
+    """The safetensors of a part, one or as many as its index lists."""
+    one, index = place / f"{stem}.safetensors", place / f"{stem}.safetensors.index.json"
+    if one.is_file() or not index.is_file():
+        files = [one]
+    else:
+        listed = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        files = [place / name for name in sorted(set(listed))]
+    if missing := [file.name for file in files if not file.is_file()]:
+        raise FileNotFoundError(
+            f"{len(missing)} of its {len(files)} files of weights are missing, such as {missing[0]}"
+        )
+    return files
+
+
+def _quantised(what: str, how: str) -> ModelError:
+    said = f" ({how})" if how else ""
+    return ModelError(
+        f"{what} is quantised{said}: not supported. Use the model that it was made from, and "
+        "bfloat16 where memory is short."
+    )

@@ -1,0 +1,121 @@
+"""LoRAs (Hu et al., 2106.09685): a transformer's weights W become W + scale * B A.
+
+diffusers reads the file and knows the layouts in which trainers write it; PEFT merges. Afterwards
+the transformer is the stock one again, with other weights, and costs no more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ditflow.models.loading import ModelError
+from ditflow.models.spec import Lora
+
+ADAPTER = "ditflow"
+
+
+def named(given: str | Sequence[str]) -> dict[Path, Lora]:
+    """The LoRAs of files "PATH" or "PATH:SCALE". Raises ModelError, before anything is loaded, for
+    what is no LoRA file, and ModuleNotFoundError without PEFT.
+    """
+    files = [_split(one) for one in ([given] if isinstance(given, str) else given)]
+    if files:
+        import peft  # noqa: F401  a missing one is said now, not after the transformer is loaded
+    if len({path for path, _ in files}) < len(files):
+        raise ModelError("a LoRA is named twice: name it once, with the sum of both scales.")
+    return {path: Lora(path.name, _checked(path), scale) for path, scale in files}
+
+
+def merge(transformer: Any, file: Path, scale: float, pipeline: str) -> None:
+    """Merge a LoRA into a transformer, as the diffusers pipeline of that name reads it.
+
+    Raises ModelError where it is of another model.
+    """
+    import diffusers
+
+    what, kind = f"LoRA {str(file)!r}", getattr(diffusers, pipeline)
+    try:
+        state, metadata = kind.lora_state_dict(
+            str(file), use_safetensors=True, return_lora_metadata=True
+        )
+        _check_fits(what, state, transformer)
+        kind.load_lora_into_transformer(state, transformer, adapter_name=ADAPTER, metadata=metadata)
+    except ModelError:
+        raise
+    except Exception as error:  # layouts that are not known raise errors of all kinds
+        raise ModelError(
+            f"{what} cannot be read as one of a {pipeline} ({type(error).__name__}). Give a file "
+            f"that {pipeline}.save_lora_weights of diffusers has written."
+        ) from error
+    transformer.fuse_lora(lora_scale=scale, adapter_names=[ADAPTER])
+    transformer.unload_lora()
+    transformer.eval().requires_grad_(False)
+
+
+def _split(given: str) -> tuple[Path, float]:
+    path, _, scale = given.rpartition(":")
+    try:
+        number = float(scale)
+    except ValueError:
+        path, number = given, 1.0
+    if not path or not math.isfinite(number):
+        raise ModelError(f"LoRA {given!r} has no finite scale: give PATH, or PATH:SCALE.")
+    return Path(path), number
+
+
+def _checked(path: Path) -> str:
+    """The sha256 of a LoRA file."""
+    if path.suffix.lower() != ".safetensors":
+        raise ModelError(
+            f"LoRA {str(path)!r} is no safetensors file, and others may run code where they are "
+            "unpickled. Give PATH or PATH:SCALE of a .safetensors file."
+        )
+    if not path.is_file():
+        raise ModelError(f"there is no LoRA {str(path)!r}: check the path.")
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as opened:
+            keys = list(opened.keys())
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"LoRA {str(path)!r} cannot be read ({error}). Download it again."
+        ) from error
+    if any("dora_scale" in key for key in keys):
+        raise ModelError(
+            f"LoRA {str(path)!r} is a DoRA, which diffusers would load without its magnitudes: not "
+            "supported. Use a plain LoRA."
+        )
+    if not any("lora" in key for key in keys):
+        raise ModelError(
+            f"{str(path)!r} holds no LoRA but weights such as {(keys or ['none'])[0]!r:.80}. Give "
+            "a file that a LoRA was saved to."
+        )
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_fits(what: str, state: dict[str, Any], transformer: Any) -> None:
+    """Raise ModelError unless every layer of a LoRA is a layer of the transformer, of its size."""
+    own = dict(transformer.named_parameters())
+    for key, tensor in state.items():
+        layer, _, matrix = key.removeprefix("transformer.").partition(".lora_")
+        weight = own.get(f"{layer}.weight") if key.startswith("transformer.") else None
+        if weight is None:
+            raise ModelError(
+                f"{what} was made for another model: this transformer has no {layer!r:.80}. Use "
+                "the model that it was trained on."
+            )
+        if matrix not in ("A.weight", "B.weight") or tensor.ndim < 2:
+            continue
+        side = 1 if matrix == "A.weight" else 0
+        if tensor.shape[side] != weight.shape[side]:
+            raise ModelError(
+                f"{what} was made for a model of another size: its {layer} has "
+                f"{tensor.shape[side]} channels where this transformer has {weight.shape[side]}. "
+                "Use the model that it was trained on."
+            )
