@@ -132,6 +132,14 @@ def test_table_of_models_is_made_from_the_presets():
     assert marked[1] == table()
 
 
+def test_what_was_run_is_made_from_the_tests_and_the_presets():
+    from docs.site.models import page
+
+    text = PAGES["docs/models.md"]
+    marked = re.search(r"<!-- run.*?-->\n\n(.*?)\n\n<!-- end", text, re.DOTALL)
+    assert marked[1] == page()
+
+
 def test_the_map_shows_the_folders_that_there_are():
     """Every folder of code and configurations, by its place in the tree; others are left out."""
     drawn, above = set(), {}

@@ -19,10 +19,13 @@ def check_fits(
 ) -> None:
     """Raise ModelError where a device has not enough free memory for all parts of a model at once.
 
-    `numbers` are how many a part has of each type. A clip takes memory besides.
+    `numbers` are how many a part has of each type. Of two experts one waits on the CPU. A clip
+    takes memory besides.
     """
     free = free_memory(device)
     needed = {part: _bytes(counts, dtype) for part, counts in numbers.items()}
+    if device.type != "cpu" and "transformer_2" in needed:
+        needed["transformer"] = max(needed["transformer"], needed.pop("transformer_2"))
     if free is None or sum(needed.values()) <= free:
         return
     parts = ", ".join(f"{PARTS.get(part, part)} {_size(size)}" for part, size in needed.items())

@@ -201,8 +201,11 @@ def test_a_rotary_position_needs_the_hooks(kind: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, "bfloat16", "torch.float16"])
-def test_the_model_runs_in_its_dtype_and_answers_in_float32(dtype: torch.dtype | str) -> None:
-    backbone = load_backbone(str(tiny_folder("rotary")), device="cpu", dtype=dtype)
+@pytest.mark.parametrize("kind", ["rotary", "sinusoidal", "wan"])
+def test_the_model_runs_in_its_dtype_and_answers_in_float32(
+    kind: str, dtype: torch.dtype | str
+) -> None:
+    backbone = load_backbone(str(tiny_folder(kind)), device="cpu", dtype=dtype)
     output = backbone.predict(torch.randn(1, 3, 4, 8, 12), 500, backbone.embed(["a cat"]))
     assert (
         output is not None

@@ -132,6 +132,16 @@ def test_weights_are_counted_to_the_byte(
         memory.check_fits("mine", numbers, CPU, dtype)
 
 
+def test_of_two_experts_one_is_on_a_gpu_and_both_are_in_main_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    numbers = {"transformer": Counter(F32=3), "transformer_2": Counter(F32=5), "vae": Counter()}
+    monkeypatch.setattr(memory, "free_memory", lambda device: 5 * 4)
+    memory.check_fits("mine", numbers, torch.device("cuda"), torch.float32)
+    with pytest.raises(ModelError, match="take 3.2e-08 GB in float32"):
+        memory.check_fits("mine", numbers, CPU, torch.float32)
+
+
 def test_what_is_counted_is_what_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = []
     monkeypatch.setattr(

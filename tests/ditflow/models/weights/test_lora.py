@@ -25,9 +25,8 @@ from tests.ditflow.test_transfer import clip_of, guidance_of
 from tests.families import FAMILIES
 from tests.registry import tiny_backbone, tiny_folder
 
-pytest.importorskip("peft", reason="pip install 'ditflow[lora]'")
 RANK = 3
-KINDS = ["wan", "rotary", "sinusoidal"]
+KINDS = ["wan", "rotary", "rotary-ddim", "sinusoidal"]
 
 
 def lora_of(kind: str, folder: Path, seed: int = 0, *, channels: int | None = None) -> Path:
