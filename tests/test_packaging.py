@@ -197,9 +197,8 @@ def imported_packages() -> set[str]:
 def test_every_import_is_declared():
     settings = configparser.ConfigParser()
     settings.read(ROOT / "setup.cfg")
-    requirements = (
-        settings["options"]["install_requires"] + settings["options.extras_require"]["report"]
-    )
+    extras = settings["options.extras_require"]
+    requirements = settings["options"]["install_requires"] + extras["report"] + extras["lora"]
     declared = {line.split(">=")[0].split("[")[0].lower() for line in requirements.split()}
     providers = packages_distributions()
     assert {"torch", "tqdm", "cv2"} <= imported_packages()
@@ -216,7 +215,8 @@ def test_the_tests_install_what_reports_need():
     extras = {
         name: set(lines.split()) for name, lines in settings["options.extras_require"].items()
     }
-    assert extras["report"] | extras["s3"] | extras["tensorboard"] <= extras["test"]
+    shipped = (extras[name] for name in ("lora", "report", "s3", "tensorboard"))
+    assert set().union(*shipped) <= extras["test"]
     named = {line.split(">=")[0].lower() for line in extras["report"]}
     assert named == set(EXTRAS["report"]), "the sentence about a missing package names this extra"
 

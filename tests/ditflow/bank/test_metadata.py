@@ -70,6 +70,7 @@ WRONG = {
     "passes": [None, "x" * 65],
     "begin": [None, "x" * 65],
     "noise_share": [None, -0.1, 1.1, float("nan")],
+    "loras": [None, ["a.safetensors"], [{"file": "a"}], [{"file": 1, "sha256": "", "scale": 1}]],
     "caption": [None, 3],
     "subject": [None],
     "caption_subject": [None, "lone \ud800 surrogate"],
