@@ -54,6 +54,7 @@ def load_backbone(
         )
     warn_if_emulated(name, wanted, device)
     if Path(folder).is_dir():
+        family.spec_in(folder, name)  # what configurations say comes before files
         check_fits(name, check_whole(Path(folder), index), device, wanted)
     check_text_encoder(folder, family.encoders_class.text_class)
     model = family.load(folder, name=name, device=device, dtype=wanted)

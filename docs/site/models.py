@@ -31,8 +31,8 @@ LEGEND = """\
 "tiny": a test runs it on a tiny model of the real class with random weights. "no": it is refused,
 with a sentence. "-": no test runs it."""
 RUN = """\
-Settings are those of a paper ("published") or of [BENCHMARKS.md](../BENCHMARKS.md) ("measured
-here"). Weights that are not in this repository were never run here."""
+Settings are those of a paper ("published"), of [BENCHMARKS.md](../BENCHMARKS.md) ("measured here"),
+or of a relative ("never run"). Weights that are not in this repository were never run here."""
 
 
 def page() -> str:
@@ -44,7 +44,11 @@ def features() -> str:
     """A row for each feature, a column for each tiny model of the tests."""
     models = [tiny_backbone(kind) for kind in BACKBONES]
     head = ("", *(f"`{kind}`: {_described(m)}" for kind, m in zip(BACKBONES, models, strict=True)))
-    rows = [(name, *_status(_kinds(test))) for name, test in TESTS.items()]
+    one = [not model.spec.boundary for model in models]  # a LoRA is of one transformer
+    rows = [
+        (name, *_status(_kinds(test), one if name == "LoRA" else None))
+        for name, test in TESTS.items()
+    ]
     for name, variable in VARIABLES.items():
         fits = [variable.needs in (None, model.spec.position) for model in models]
         rows.append((f"optimise `{name}`", *_status(_kinds(OPTIMISED), fits)))

@@ -201,7 +201,7 @@ def test_a_rotary_position_needs_the_hooks(kind: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, "bfloat16", "torch.float16"])
-@pytest.mark.parametrize("kind", ["rotary", "sinusoidal", "wan"])
+@pytest.mark.parametrize("kind", BACKBONES)
 def test_the_model_runs_in_its_dtype_and_answers_in_float32(
     kind: str, dtype: torch.dtype | str
 ) -> None:

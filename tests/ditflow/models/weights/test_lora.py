@@ -26,7 +26,7 @@ from tests.families import FAMILIES
 from tests.registry import tiny_backbone, tiny_folder
 
 RANK = 3
-KINDS = ["wan", "rotary", "rotary-ddim", "sinusoidal"]
+KINDS = ["wan", "wan22-5b", "rotary", "rotary-ddim", "sinusoidal"]
 
 
 def lora_of(kind: str, folder: Path, seed: int = 0, *, channels: int | None = None) -> Path:
@@ -172,6 +172,11 @@ def test_what_is_no_lora_of_the_model_is_said_in_one_sentence(
     with pytest.raises(ModelError, match=said) as caught:
         load_backbone(str(tiny_folder("wan")), lora=str(tmp_path / given))
     assert "\n" not in str(caught.value)
+
+
+def test_which_of_two_experts_it_is_of_is_not_guessed(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="has two transformers, and a LoRA is of one of them"):
+        load_backbone(str(tiny_folder("wan22-experts")), lora=str(lora_of("wan", tmp_path)))
 
 
 def test_a_lora_named_twice(tmp_path: Path) -> None:
