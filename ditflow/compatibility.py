@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
 
-from ditflow.bank import BankEntry, EntryError, EntryMetadata, FieldEntry
+from ditflow.bank import BankEntry, EntryError, FieldEntry
 from ditflow.bank.kinds import AnyEntry
 from ditflow.core.schedule import (
     DenoisingSchedule,
@@ -25,6 +24,7 @@ from ditflow.fields.noise import check_share
 from ditflow.models import Model
 from ditflow.models.presets import recommended
 from ditflow.models.spec import Lora
+from ditflow.models.weights.lora import warn_of_others
 from ditflow.sampling.control import Control, Controls, GuidedSteps
 from ditflow.sampling.inject import Inject, Instant
 from ditflow.sampling.key_value import ReferenceKeyValue
@@ -142,14 +142,13 @@ def check_entry(
     """
     if isinstance(entry, FieldEntry):
         check_field(backbone, how.injection_blocks)
-        GuidanceWindow.of(
-            window_of(backbone, how), given_or(steps, recommended(backbone.spec).steps)
-        )
+        schedule = backbone.schedule(given_or(steps, recommended(backbone.spec).steps))
+        GuidanceWindow.of(window_of(backbone, how), schedule)
     else:
         entry_control(backbone, entry, how)
 
 
-def window_of(backbone: Model, how: Injection) -> float | tuple[int, int]:
+def window_of(backbone: Model, how: Injection) -> Window:
     """The window in which tokens follow a motion field."""
     return recommended(backbone.spec).instant_window if how.window is None else how.window
 
@@ -178,7 +177,7 @@ def optimised_schedule(
             f"the entry was optimised on {metadata.backbone!r}, not on {spec.name!r}. Load that "
             f"backbone, or optimise {metadata.clip!r} on this one."
         )
-    _warn_of_other_loras(metadata, spec.loras)
+    warn_of_others(metadata.clip, [Lora(**one) for one in metadata.loras], spec.loras)
     if metadata.variable not in VARIABLES:
         known = ", ".join(VARIABLES)
         raise EntryError(
@@ -206,18 +205,6 @@ def optimised_schedule(
         raise EntryError(f"{lacks} for key and value injection. Optimise it again and keep them.")
     backbone.check_blocks(injection_blocks)
     return schedule
-
-
-def _warn_of_other_loras(metadata: EntryMetadata, loaded: Sequence[Lora]) -> None:
-    made = [Lora(**one) for one in metadata.loras]
-    if {(one.sha256, one.scale) for one in made} != {(one.sha256, one.scale) for one in loaded}:
-        with_, has = (", ".join(map(str, one)) or "no LoRA" for one in (made, loaded))
-        warnings.warn(
-            f"the entry of {metadata.clip!r:.80} was optimised with {with_}, and the model has "
-            f"{has}: its motion may come out weaker. Load the same by --model.lora, or lora=... in "
-            "Python.",
-            stacklevel=3,
-        )
 
 
 def entry_control(

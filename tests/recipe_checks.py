@@ -47,13 +47,15 @@ def test_add_a_control():
 
 def test_add_a_model_family(tmp_path, monkeypatch):
     """`load_backbone` finds it, and all that is left to write is what the recipe lists."""
-    from ditflow import load_backbone
+    from ditflow.models import sketch_backbone
     from ditflow.models.skyreels import SkyReels
 
     index = {"transformer": ["diffusers", "SkyReelsV2Transformer3DModel"]}
     (tmp_path / "model_index.json").write_text(json.dumps(index))
-    monkeypatch.setattr(SkyReels, "load", classmethod(lambda family, folder, **_: family))
-    assert load_backbone(str(tmp_path)) is SkyReels
+    with monkeypatch.context() as undone, pytest.raises(KeyError, match="SkyReels"):
+        found = classmethod(lambda family, *_, **__: {}[family.__name__])
+        undone.setattr(SkyReels, "sketch", found)
+        sketch_backbone(str(tmp_path))
     text = PAGES["CONTRIBUTING.md"].split("## Add a model family")[1].split("\n## ")[0]
     rows = re.findall(r"^\| (`.*?) \|", text, flags=re.MULTILINE)
     assert SkyReels.__abstractmethods__ == {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,17 @@ def merge(transformer: Any, file: Path, scale: float, pipeline: str) -> None:
     transformer.fuse_lora(lora_scale=scale, adapter_names=[ADAPTER])
     transformer.unload_lora()
     transformer.eval().requires_grad_(False)
+
+
+def warn_of_others(clip: str, made: Sequence[Lora], loaded: Sequence[Lora]) -> None:
+    """Warn where the entry of a clip was made with other LoRAs than the model has."""
+    if {(one.sha256, one.scale) for one in made} != {(one.sha256, one.scale) for one in loaded}:
+        with_, has = (", ".join(map(str, one)) or "no LoRA" for one in (made, loaded))
+        warnings.warn(
+            f"the entry of {clip!r:.80} was optimised with {with_}, and the model has {has}: its "
+            "motion may come out weaker. Load the same by --model.lora, or lora=... in Python.",
+            stacklevel=4,
+        )
 
 
 def _split(given: str) -> tuple[Path, float]:
