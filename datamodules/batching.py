@@ -18,6 +18,7 @@ from datamodules.encoding_cache import EncodingCache
 from datamodules.faults import Fail, reported
 from datamodules.manifest import MotionTask
 from datamodules.queue.work_queue import Leg
+from ditflow.core.picture import Picture
 from ditflow.core.sizes import VideoSize
 from ditflow.fields.field import MotionField
 from ditflow.fields.sources import look_for_cuts
@@ -38,6 +39,8 @@ class MotionBatch:
         seen_with: Embeddings of the prompts that the signal looks at the references with.
         words: Places of words in captions and prompts, for a signal that reads them.
         fields: The clips' motion, for a batch that begins with it.
+        image_sha256: Of the pictures that the videos begin with, "" for none.
+        picture, first: What the model is shown of these, and of the clips' own first frames.
     """
 
     leg: Leg
@@ -52,6 +55,9 @@ class MotionBatch:
     seen_with: Tensor  # (B, L, E)
     words: Words | None
     fields: tuple[MotionField, ...] = ()
+    image_sha256: tuple[str, ...] = ()
+    picture: Picture | None = None
+    first: Picture | None = None
 
     def to(self, device: torch.device) -> MotionBatch:
         return replace(
@@ -61,6 +67,8 @@ class MotionBatch:
             negative=self.negative.to(device),
             seen_with=self.seen_with.to(device),
             words=None if self.words is None else Words(*(x.to(device) for x in self.words)),
+            picture=None if self.picture is None else self.picture.to(device),
+            first=None if self.first is None else self.first.to(device),
         )
 
 
@@ -74,6 +82,7 @@ class Batching:
     clips: EncodingCache
     signal: MotionSignal[Any] | None
     follows: bool = False
+    reads_images = True
 
     @property
     def makes_entries(self) -> bool:
@@ -99,6 +108,8 @@ class Batching:
                     self.clips.clip(task)
                     if self.follows:
                         self.clips.field(task)
+                    self.clips.first(task)
+                    self.clips.image(task)
                     self.clips.text(self._texts(task))
         self.clips.backbone.release_encoders()
 
@@ -110,6 +121,8 @@ class Batching:
                     look_for_cuts(self.clips.read(task).frames, task.name)
                 elif not self.clips.has(task):
                     self.clips.read(task)
+                if task.image:
+                    self.clips.fitted(task)
                 self._texts(task)
 
     def batch(self, leg: Leg, tasks: Sequence[MotionTask], settings: str) -> MotionBatch:
@@ -132,6 +145,9 @@ class Batching:
             seen_with=self.clips.text([reference_prompt(self.signal, task) for task in tasks]),
             words=words_of(self.clips.backbone, self.signal, tasks),
             fields=tuple(self.clips.field(task) for task in tasks if follows),
+            image_sha256=tuple(map(self.clips.image_sha256, tasks)),
+            picture=Picture.stacked([self.clips.image(task) for task in tasks]),
+            first=Picture.stacked([self.clips.first(task) for task in tasks]),
         )
         self.clips.backbone.release_encoders()
         return batch

@@ -1,5 +1,5 @@
-"""Reference latents, motion fields and prompt embeddings: made once, kept on disk by content hash,
-so that the VAE and the text encoder can leave before optimising.
+"""Reference latents, motion fields, prompt embeddings and what a model is shown of pictures: made
+once, kept on disk by content hash, so that the encoders can leave before optimising.
 
 A file's name is the hash of all that its content depends on: the clip's bytes, the frames taken and
 their size, the encoders and their dtype.
@@ -25,6 +25,7 @@ from torch import Tensor
 
 from datamodules.frames import ClipReader, hash_of_json
 from datamodules.manifest import MotionTask
+from ditflow.core.picture import Picture
 from ditflow.core.sizes import VideoSize
 from ditflow.fields.field import FieldSource, MotionField
 from ditflow.fields.sources import DIS, field_of
@@ -34,6 +35,7 @@ from ditflow.resources import shipped
 from ditflow.video import Clip
 
 Notes = dict[str, str]
+Tensors = dict[str, Tensor]
 T = TypeVar("T")
 
 
@@ -74,14 +76,32 @@ class EncodingCache(ClipReader):
 
     def clip(self, task: MotionTask) -> EncodedClip:
         """Raises VideoError for a clip that cannot be read or is too short."""
-        latents, notes = self._kept("clip", self.hash_of(task), partial(self._encode, task))
-        return EncodedClip(latents, self.sha256(task), notes["container"])
+        kept, notes = self._kept("clip", self.hash_of(task), partial(self._encode, task))
+        return EncodedClip(kept["clip"], self.sha256(task), notes["container"])
+
+    def image(self, task: MotionTask) -> Picture | None:
+        """What the model is shown of a clip's image at the size of the clip. Raises VideoError for
+        what is no picture.
+        """
+        if not self.backbone.spec.takes_picture:
+            return None
+        content = hash_of_json([self.image_sha256(task), str(self.size_of(task))])
+        return self._looked("image", content, task, lambda: self.fitted(task))
+
+    def first(self, task: MotionTask) -> Picture | None:
+        """What the model is shown of a clip's own first frame."""
+        if not self.backbone.spec.takes_picture:
+            return None
+        return self._looked(
+            "first", self.hash_of(task), task, lambda: self._read_once(task).frames[0]
+        )
 
     def field(self, task: MotionTask) -> MotionField:
         """The motion of a clip, by optical flow. Raises FieldError for one without a motion to
         follow.
         """
-        kept, notes = self._kept("field", self.hash_of(task), partial(self._follow, task))
+        tensors, notes = self._kept("field", self.hash_of(task), partial(self._follow, task))
+        kept = tensors["field"]
         size, times = self.size_of(task), tuple(json.loads(notes["times"]))
         told = times, size.frames, size.width / size.height, FieldSource(DIS.name, task.name)
         return MotionField(kept[:, :2], kept[:, 2], *told)
@@ -90,20 +110,20 @@ class EncodingCache(ClipReader):
         """Prompt embeddings (B, L, E), made one by one, so that none depends on its neighbours."""
         return torch.stack(
             [
-                self._kept("text", hash_of_json([prompt]), partial(self._embed, prompt))[0]
+                self._kept("text", hash_of_json([prompt]), partial(self._embed, prompt))[0]["text"]
                 for prompt in prompts
             ]
         )
 
-    def _encode(self, task: MotionTask) -> tuple[Tensor, Notes]:
+    def _encode(self, task: MotionTask) -> tuple[Tensors, Notes]:
         clip = self._read_once(task)
-        return self.backbone.encode(clip.frames[None])[0], {"container": clip.container}
+        return {"clip": self.backbone.encode(clip.frames[None])[0]}, {"container": clip.container}
 
-    def _follow(self, task: MotionTask) -> tuple[Tensor, Notes]:
+    def _follow(self, task: MotionTask) -> tuple[Tensors, Notes]:
         """(F, 3, H, W): displacement and confidence."""
         field = field_of(self._read_once(task).frames, clip=task.name)
         both = torch.cat([field.displacement, field.confidence[:, None]], dim=1)
-        return both, {"times": json.dumps(field.times)}
+        return {"field": both}, {"times": json.dumps(field.times)}
 
     def _read_once(self, task: MotionTask) -> Clip:
         """The frames of a clip, which are read again only after those of another."""
@@ -112,24 +132,36 @@ class EncodingCache(ClipReader):
             self._last = key, self.read(task)
         return self._last[1]
 
-    def _embed(self, prompt: str) -> tuple[Tensor, Notes]:
-        return self.backbone.embed([prompt])[0], {}
+    def _embed(self, prompt: str) -> tuple[Tensors, Notes]:
+        return {"text": self.backbone.embed([prompt])[0]}, {}
+
+    def _looked(
+        self, kind: str, content: str, task: MotionTask, pixels: Callable[[], Tensor]
+    ) -> Picture:
+        """What the model is shown of pixels uint8 (C, Y, X), at the beginning of a clip's video."""
+
+        def make() -> tuple[Tensors, Notes]:
+            picture = self.backbone.look(pixels()[None], self.size_of(task).frames)
+            assert picture is not None
+            return {key: x for key, x in picture._asdict().items() if x is not None}, {}
+
+        return Picture(**self._kept(kind, content, make)[0])
 
     def _file(self, kind: str, content: str) -> Path:
         return self.folder / f"{kind}-{hash_of_json([content, *self._encoders])}.safetensors"
 
     def _kept(
-        self, kind: str, content: str, make: Callable[[], tuple[Tensor, Notes]]
-    ) -> tuple[Tensor, Notes]:
+        self, kind: str, content: str, make: Callable[[], tuple[Tensors, Notes]]
+    ) -> tuple[Tensors, Notes]:
         file = self._file(kind, content)
         with suppress(FileNotFoundError, SafetensorError), safe_open(file, "pt") as kept:
-            return kept.get_tensor(kind), kept.metadata() or {}
+            return {key: kept.get_tensor(key) for key in kept.keys()}, kept.metadata() or {}
         made, notes = self._with_room(make)
-        tensor = made.cpu().contiguous()
+        tensors = {key: tensor.cpu().contiguous() for key, tensor in made.items()}
         make_folder(self.folder)
         with atomic_file(file) as stream:
-            stream.write(save({kind: tensor}, notes or None))
-        return tensor, notes
+            stream.write(save(tensors, notes or None))
+        return tensors, notes
 
     def _with_room(self, make: Callable[[], T]) -> T:
         """Where the memory does not hold both encoders, the one that is not needed goes first."""
@@ -146,7 +178,7 @@ def _files_of(backbone: str) -> list[list[Any]]:
     folder = shipped("checkpoints", backbone) or Path(backbone)
     files = (
         file
-        for part in ("vae", "text_encoder", "tokenizer")
+        for part in ("vae", "text_encoder", "tokenizer", "image_encoder", "image_processor")
         for file in sorted((folder / part).rglob("*"))
         if file.is_file()
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from tqdm import tqdm
 
 from datamodules.faults import Fail, reported
@@ -24,6 +25,7 @@ from ditflow.video import (
     Clip,
     TooShortError,
     VideoError,
+    read_image,
     read_video,
     video_length,
     video_sha256,
@@ -43,16 +45,17 @@ class ClipReader:
         self._frames: dict[str, int] = {}  # of each clip, by what they depend on
         self._seen: dict[
             str, tuple[list[list[Any]], str]
-        ] = {}  # of each clip's files, and the sha256 that they had then
+        ] = {}  # of each clip's and picture's files, and the sha256 that they had then
 
     def sha256(self, task: MotionTask) -> str:
         """Of the clip's bytes, which are read again only where they may have changed. Raises
         VideoError for a clip that is not there.
         """
-        stamps = _stamps(Path(task.video))
-        if not stamps or self._seen.get(task.video, ([], ""))[0] != stamps:
-            self._seen[task.video] = stamps, video_sha256(task.video)
-        return self._seen[task.video][1]
+        return self._hash_of_file(task.video)
+
+    def image_sha256(self, task: MotionTask) -> str:
+        """Of the picture that the video begins with, "" where there is none."""
+        return self._hash_of_file(task.image) if task.image else ""
 
     def hash_of(self, task: MotionTask) -> str:
         """Of the clip's bytes and the frames that the task takes from it."""
@@ -83,6 +86,18 @@ class ClipReader:
             )
         except TooShortError as error:
             raise VideoError(f"{error.words} {self._advice(error.fit)}") from error
+
+    def fitted(self, task: MotionTask) -> Tensor:
+        """The picture that the video begins with, uint8 (C, Y, X), at the video's size. Raises
+        VideoError for what is no picture.
+        """
+        return read_image(task.image).fitted(self.size.height, self.size.width)
+
+    def _hash_of_file(self, path: str) -> str:
+        stamps = _stamps(Path(path))
+        if not stamps or self._seen.get(path, ([], ""))[0] != stamps:
+            self._seen[path] = stamps, video_sha256(path)
+        return self._seen[path][1]
 
     def _longest(self, task: MotionTask) -> int:
         """The most frames that the clip has and the backbone takes.
@@ -123,13 +138,17 @@ class FrameBatch:
     def containers(self) -> tuple[str, ...]:
         return tuple(clip.container for clip in self.clips)
 
+    @property
+    def image_sha256(self) -> tuple[str, ...]:
+        return ("",) * len(self.clips)
+
 
 @dataclass(frozen=True)
 class FrameBatching:
-    """Makes batches of frames. Every clip becomes an entry, and no words are read."""
+    """Makes batches of frames. Every clip becomes an entry; no words are read, and no images."""
 
     clips: ClipReader
-    makes_entries, reads_words = True, False
+    makes_entries, reads_words, reads_images = True, False, False
 
     def prepare(
         self, tasks: Sequence[MotionTask], fail: Fail, between: Callable[[], None], *, bar: bool

@@ -165,10 +165,11 @@ class Library:
         return None if step is None else Leg(batch.names, step, batch.key)
 
     def _completed(self, task: MotionTask) -> MotionTask:
-        """The task with its negative prompt, and without words that nothing reads."""
+        """The task with its negative prompt, and without words and images that nothing reads."""
         recommended = self.recipe.negative_prompt
         negative = recommended if task.negative_prompt is None else task.negative_prompt
         unread: dict[str, Any] = {} if self.batching.reads_words else dict.fromkeys(WORDS, "")
+        unread |= {} if self.batching.reads_images else {"image": ""}
         return replace(task, negative_prompt=negative, **unread)
 
     def _wanted(self, name: str) -> dict[str, Any]:
@@ -187,6 +188,8 @@ class Library:
             wanted["size"] = (size.frames, size.height, size.width)
         if Path(task.video).exists():
             wanted["clip_sha256"] = self.clips.sha256(task)
+        if not task.image or Path(task.image).exists():
+            wanted["image_sha256"] = self.clips.image_sha256(task)
         return wanted
 
     def _has_video(self, name: str) -> bool:
@@ -207,6 +210,10 @@ class Library:
             return False
 
     def _settings(self, names: Iterable[str]) -> str:
-        tasks = [{**asdict(task), "video": self.clips.hash_of(task)} for task in self.pick(names)]
+        tasks = [{**asdict(task), **self._files(task)} for task in self.pick(names)]
         content = [self.recipe.settings, self.video_of is not None, tasks]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def _files(self, task: MotionTask) -> dict[str, str]:
+        """The files of a clip by what is in them."""
+        return {"video": self.clips.hash_of(task), "image": self.clips.image_sha256(task)}

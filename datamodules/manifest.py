@@ -6,13 +6,28 @@ import re
 from dataclasses import asdict, dataclass
 from glob import glob
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from datamodules.rows import ManifestError, Row, check_name, check_values, integer, rate, read_rows
+from datamodules.queue.generation_queue import Generation
+from datamodules.rows import (
+    ManifestError,
+    Row,
+    check_name,
+    check_values,
+    integer,
+    picture,
+    rate,
+    read_rows,
+)
 from ditflow.bank.kinds.metadata import FIELDS
 from ditflow.files import expanded
+from ditflow.models import backbone_spec
+from ditflow.sampling.image import check_image
 
 WORDS = ("caption", "subject", "caption_subject")
+
+
+Asked = TypeVar("Asked", "MotionTask", Generation)
 
 
 @dataclass(frozen=True)
@@ -22,6 +37,7 @@ class MotionTask:
     Attributes:
         start, stride: The first frame and the step to the next, in frames of the clip's file.
         fps: Frames taken a second, by time; None where they are taken by number.
+        image: File of the picture that the video begins with; empty for none.
         negative_prompt: None for the recommended one.
         caption: What the clip shows, for signals that read words.
         subject, caption_subject: Words of the prompt and of the caption; empty where the signal
@@ -40,20 +56,51 @@ class MotionTask:
     subject: str = ""
     caption_subject: str = ""
     fps: float | None = None
+    image: str = ""
+
+
+def tasks_of(
+    manifest: str | None, videos: str | None, prompt: str, caption: str, **defaults: Any
+) -> list[MotionTask]:
+    """The clips of a manifest, or of a pattern with one prompt and caption for all."""
+    if (manifest is None) == (videos is None):
+        raise ValueError(
+            "name the clips either by --data.manifest clips.csv or by --data.videos 'clips/*.mp4'."
+        )
+    if manifest is not None:
+        return read_manifest(manifest, **defaults)
+    return tasks_of_videos(str(videos), prompt, caption=caption, **defaults)
+
+
+def check_images(asked: list[Asked], backbone: str | None) -> list[Asked]:
+    """What is asked for. Raises ModelError where the backbone takes a picture and a clip or a video
+    has none to begin with, or the other way round; None shows nobody a picture.
+    """
+    if backbone is None:
+        return asked
+    spec, fix = backbone_spec(backbone), "--data.image FILE, or in a column 'image'"
+    for one in asked:
+        check_image(spec, bool(one.image), fix, f"the video of {one.name!r}")
+    return asked
 
 
 def read_manifest(
-    path: str | Path, *, negative_prompt: str | None = None, seed: int = 0, fps: float | None = None
+    path: str | Path,
+    *,
+    negative_prompt: str | None = None,
+    seed: int = 0,
+    fps: float | None = None,
+    image: str = "",
 ) -> list[MotionTask]:
     """The clips of a CSV or JSONL file, with absolute paths.
 
-    The negative prompt and the seed are for rows without their own, and `fps` for rows with
-    neither fps nor stride.
+    The negative prompt, the seed and the image are for rows without their own, and `fps` for rows
+    with neither fps nor stride.
     """
     path = expanded(path)
-    optional = {"name", "negative_prompt", "start", "stride", "fps", "seed", "tags", *WORDS}
-    rows = read_rows(path, required={"video", "prompt"}, optional=optional)
-    defaults = {"negative_prompt": negative_prompt, "seed": seed}
+    optional = {"name", "negative_prompt", "start", "stride", "fps", "seed", "tags", "image"}
+    rows = read_rows(path, required={"video", "prompt"}, optional=optional.union(WORDS))
+    defaults = {"negative_prompt": negative_prompt, "seed": seed, "image": image}
     by_time = {"fps": fps} if fps is not None else {}
     return _unique(
         [
@@ -72,6 +119,7 @@ def tasks_of_videos(
     seed: int = 0,
     fps: float | None = None,
     caption: str = "",
+    image: str = "",
 ) -> list[MotionTask]:
     """One task for each file that the pattern matches, in alphabetical order."""
     found = sorted(glob(str(expanded(pattern)), recursive=True))
@@ -79,9 +127,8 @@ def tasks_of_videos(
         raise ManifestError(
             f"no file matches {pattern!r}: give a pattern such as 'clips/*.mp4', in quotes."
         )
-    common: Any = dict(
-        prompt=prompt, negative_prompt=negative_prompt, seed=seed, fps=fps, caption=caption
-    )
+    common: Any = dict(prompt=prompt, negative_prompt=negative_prompt, seed=seed, fps=fps)
+    common |= dict(caption=caption, image=image)
     tasks = [MotionTask(_slug(file), str(Path(file).absolute()), **common) for file in found]
     return _unique([_checked(task, repr(pattern)) for task in tasks], repr(pattern))
 
@@ -126,6 +173,7 @@ def _task(row: Row, where: str, folder: Path) -> MotionTask:
         tags=tuple(
             str(tag).strip() for tag in (tags.split(";") if isinstance(tags, str) else tags)
         ),
+        image=picture(row, where, folder),
         **words,
     )
     return _checked(task, where)

@@ -18,7 +18,7 @@ from datamodules.batching import MotionBatch
 from datamodules.faults import one_line, reported, say_failed
 from datamodules.frames import FrameBatch
 from datamodules.library import Library
-from datamodules.manifest import MotionTask, read_manifest, tasks_of_videos
+from datamodules.manifest import MotionTask, check_images, tasks_of
 from datamodules.outcomes import Outcomes
 from datamodules.prompts import generations_of
 from datamodules.queue.generation_queue import Generation, GenerationQueue
@@ -29,6 +29,7 @@ from ditflow.bank import MotionBank
 from ditflow.bank.remote_storage import open_folder
 from ditflow.bank.storage import LocalFolder
 from ditflow.core.sizes import VideoSize
+from ditflow.files import expanded
 
 
 class MotionTaskModule(L.LightningDataModule):
@@ -38,8 +39,8 @@ class MotionTaskModule(L.LightningDataModule):
         bank: Folder or URL of the motion bank; `fit` makes it where it is missing.
         out: Folder for videos; by default `videos` in the bank.
         manifest: CSV or JSONL file with one row for each clip. Its columns are video and prompt,
-            and optionally name, negative_prompt, start, stride or fps, seed, and tags (split by
-            ';'). Signals that read words also use caption, subject and caption_subject.
+            and optionally name, negative_prompt, start, stride or fps, seed, image, and tags (split
+            by ';'). Signals that read words also use caption, subject and caption_subject.
         videos: Pattern that matches the clips, such as 'clips/*.mp4', instead of a manifest.
         prompt: What the optimised video shows, for all clips of `videos`.
         caption: What the clips of `videos` show. Only signals that read words use it.
@@ -50,12 +51,14 @@ class MotionTaskModule(L.LightningDataModule):
         fps: Frames taken from each second of a clip, above 0. By default frames are taken by
             number. The fps or stride of a row in the manifest comes first.
         size: Height and width in pixels of these frames; by default the backbone's.
+        image: File of the picture that videos of an image-to-video backbone begin with, where no
+            column image names one. It is resized, and its middle cut out, to the size of the video.
         seed: Random seed of clips that have none in the manifest.
         batch_size: Clips optimised together, at least 1; affects memory, but not results.
         cache: Folder for encoded clips and prompts; by default `cache` in the bank.
         entries: Names of the bank entries to make videos from; by default all of the bank.
         prompts: Text file with one prompt a line, each used with all entries. Or a CSV or JSONL
-            file with entry, prompt, and optionally seed and name (of the video).
+            file with entry, prompt, and optionally seed, image and name (of the video).
         seeds: Random seeds: each prompt gives one video for each of them.
         attempts: Number of runs in which a clip may fail, at least 1, before it is skipped.
     """
@@ -75,6 +78,7 @@ class MotionTaskModule(L.LightningDataModule):
         frames: int | Literal["auto"] | None = None,
         fps: float | None = None,
         size: tuple[int, int] | None = None,
+        image: str | None = None,
         seed: int = 0,
         batch_size: int = 1,
         cache: str | None = None,
@@ -97,6 +101,7 @@ class MotionTaskModule(L.LightningDataModule):
         self.prompt, self.caption, self.negative_prompt = prompt, caption, negative_prompt
         self.frames, self.fps, self.size, self.seed = frames, fps, size, seed
         self.batch_size = batch_size
+        self.image = str(expanded(image).absolute()) if image else ""
         self.entries, self.prompts, self.seeds, self.attempts = entries, prompts, seeds, attempts
         self.tasks: list[MotionTask] = []
         self.generations: list[Generation] = []
@@ -229,22 +234,13 @@ class MotionTaskModule(L.LightningDataModule):
         return str(folder.root / name)
 
     def _read_tasks(self) -> list[MotionTask]:
-        if (self.manifest is None) == (self.videos is None):
-            raise ValueError(
-                "name the clips either by --data.manifest clips.csv or by --data.videos "
-                "'clips/*.mp4'."
-            )
         defaults: Any = dict(negative_prompt=self.negative_prompt, seed=self.seed, fps=self.fps)
-        if self.manifest is not None:
-            return read_manifest(self.manifest, **defaults)
-        return tasks_of_videos(str(self.videos), self.prompt, caption=self.caption, **defaults)
+        clips = self.manifest, self.videos, self.prompt, self.caption
+        tasks = tasks_of(*clips, image=self.image, **defaults)
+        return check_images(tasks, self.trainer.lightning_module.images_for)
 
     def _read_generations(self) -> list[Generation]:
-        return generations_of(
-            self.bank,
-            self.prompts,
-            entries=self.entries,
-            negative_prompt=self.negative_prompt,
-            seeds=self.seeds,
-            folder=self.video_folder,
-        )
+        chosen: Any = dict(entries=self.entries, seeds=self.seeds, image=self.image)
+        chosen |= dict(negative_prompt=self.negative_prompt, folder=self.video_folder)
+        asked = generations_of(self.bank, self.prompts, **chosen)
+        return check_images(asked, self.trainer.lightning_module.images_for)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datamodules.queue.generation_queue import Generation
@@ -15,6 +15,7 @@ from datamodules.rows import (
     check_name,
     check_values,
     integer,
+    picture,
     read_rows,
     read_text,
 )
@@ -25,33 +26,35 @@ from ditflow.files import expanded
 @dataclass(frozen=True)
 class Pairing:
     """One entry with one prompt. `seed` None stands for each of the seeds asked for; `name` None
-    for a file name made of entry, prompt and seed.
+    for a file name made of entry, prompt, image and seed. `image` "" stands for the image of all.
     """
 
     entry: str
     prompt: str
     seed: int | None = None
     name: str | None = None
+    image: str = ""
 
     def files(self, seeds: Sequence[int]) -> list[tuple[int, str]]:
         """Each seed with the file name of its video."""
+        told = self.entry, self.prompt
         return [
-            (seed, f"{self.name}.mp4" if self.name else video_name(self.entry, self.prompt, seed))
+            (seed, f"{self.name}.mp4" if self.name else video_name(*told, seed, self.image))
             for seed in ([self.seed] if self.seed is not None else seeds)
         ]
 
 
 def read_prompts(path: str | Path) -> list[str] | list[Pairing]:
     """The lines of a text file (prompts for every entry), or the rows of a CSV or JSONL file
-    (`entry,prompt[,seed,name]`).
+    (`entry,prompt[,seed,name,image]`).
 
     Blank lines at the end of a text file are left out. A blank line elsewhere is refused, because
     it may stand for an empty prompt or for nothing.
     """
     path = expanded(path)
     if path.suffix.lower() in (".csv", ".jsonl"):
-        rows = read_rows(path, required={"entry", "prompt"}, optional={"seed", "name"})
-        return [_pairing(row, where) for where, row in rows]
+        rows = read_rows(path, required={"entry", "prompt"}, optional={"seed", "name", "image"})
+        return [_pairing(row, where, path.parent) for where, row in rows]
     lines = [line.strip() for line in read_text(path).rstrip().split("\n")]
     if not any(lines):
         raise ManifestError(f"{path} holds no prompt: write one on each line.")
@@ -63,13 +66,19 @@ def read_prompts(path: str | Path) -> list[str] | list[Pairing]:
     return lines
 
 
-def video_name(entry: str, prompt: str, seed: int) -> str:
-    """File name of the video of an entry, a prompt and a seed.
+def video_name(entry: str, prompt: str, seed: int, image: str = "") -> str:
+    """File name of the video of an entry, a prompt, a seed, and perhaps an image.
 
     A part of the prompt's hash tells prompts apart that look alike in a file name.
     """
-    slug = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:48].strip("-") or "no-prompt"
-    return f"{entry}-{slug}-{hashlib.sha256(prompt.encode()).hexdigest()[:6]}-seed{seed}.mp4"
+    slug = _slug(prompt) or "no-prompt"
+    slug += f"-{hashlib.sha256(prompt.encode()).hexdigest()[:6]}"
+    slug += f"-{_slug(Path(image).stem) or 'image'}" if image else ""
+    return f"{entry}-{slug}-seed{seed}.mp4"
+
+
+def _slug(words: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")[:48].strip("-")
 
 
 def generations_of(
@@ -80,9 +89,10 @@ def generations_of(
     negative_prompt: str | None,
     seeds: Sequence[int],
     folder: Path,
+    image: str = "",
 ) -> list[Generation]:
     """Every entry with every prompt of a text file, or the pairs of a CSV or JSONL file; each with
-    every seed, unless a pair has its own.
+    every seed, unless a pair has its own. `image` is for pairs without their own.
 
     Raises ValueError where there is nothing to do, where a pair or `entries` names an entry that
     the bank does not have, and where two videos would be one file.
@@ -96,9 +106,9 @@ def generations_of(
         raise ManifestError("--data.seeds is empty: give one seed or more.")
     for seed in seeds:
         check_values({"seed": seed}, "--data.seeds")
-    pairs = _pairs(bank, prompts, entries)
+    pairs = [replace(x, image=x.image or image) for x in _pairs(bank, prompts, entries)]
     wanted = dict.fromkeys(
-        Generation(pair.entry, pair.prompt, negative_prompt, seed, folder / file)
+        Generation(pair.entry, pair.prompt, negative_prompt, seed, folder / file, pair.image)
         for pair in pairs
         for seed, file in pair.files(seeds)
     )
@@ -106,7 +116,7 @@ def generations_of(
     return list(wanted)
 
 
-def _pairing(row: Row, where: str) -> Pairing:
+def _pairing(row: Row, where: str, folder: Path) -> Pairing:
     if not (isinstance(row["entry"], str) and isinstance(row["prompt"], str)):
         raise ManifestError(
             f"{where}: entry is {row['entry']!r:.80} and prompt {row['prompt']!r:.80}, but they "
@@ -116,7 +126,7 @@ def _pairing(row: Row, where: str) -> Pairing:
     check_values({"prompt": row["prompt"], "seed": seed}, where)
     if (name := row.get("name")) is not None:
         check_name(name, where)
-    return Pairing(row["entry"], row["prompt"], seed, name)
+    return Pairing(row["entry"], row["prompt"], seed, name, picture(row, where, folder))
 
 
 def _pairs(bank: MotionBank, prompts: str, entries: Sequence[str] | None) -> list[Pairing]:

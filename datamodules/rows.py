@@ -16,6 +16,7 @@ from typing import Any
 
 from ditflow.bank.kinds.metadata import FIELDS
 from ditflow.bank.records import is_name
+from ditflow.files import expanded
 
 Row = dict[str, Any]
 
@@ -94,6 +95,14 @@ def integer(row: Row, key: str, default: Any, where: str) -> Any:
         raise ManifestError(
             f"{where}: {key} is {value!r}, but it must be a whole number."
         ) from None
+
+
+def picture(row: Row, where: str, folder: Path) -> str:
+    """The absolute path of a row's image, or "" where the row has none."""
+    image = row.get("image", "")
+    if not isinstance(image, str):
+        raise ManifestError(f"{where}: image is {image!r:.80}, but it must name a file.")
+    return str((folder / expanded(image)).absolute()) if image else ""
 
 
 def rate(row: Row, where: str) -> float | None:

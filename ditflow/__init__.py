@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         inject_motion,
         transfer_motion,
     )
-    from ditflow.video import read_video, write_video
+    from ditflow.video import read_image, read_video, write_video
 
 __version__ = "0.1.0"
 
@@ -39,6 +39,7 @@ _HOMES = {
     "extract_motion_field": "ditflow.transfer",
     "inject_motion": "ditflow.transfer",
     "load_backbone": "ditflow.models",
+    "read_image": "ditflow.video",
     "read_video": "ditflow.video",
     "transfer_motion": "ditflow.transfer",
     "write_video": "ditflow.video",
@@ -54,6 +55,7 @@ __all__ = [
     "extract_motion_field",
     "inject_motion",
     "load_backbone",
+    "read_image",
     "read_video",
     "transfer_motion",
     "write_video",

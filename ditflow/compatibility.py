@@ -27,7 +27,7 @@ from ditflow.models.spec import Lora
 from ditflow.models.weights.lora import warn_of_others
 from ditflow.sampling.control import Control, Controls, GuidedSteps
 from ditflow.sampling.inject import Inject, Instant
-from ditflow.sampling.key_value import ReferenceKeyValue
+from ditflow.sampling.key_value import ReferenceKeyValue, check_kept
 from ditflow.sampling.placement import Passes, Placement
 from ditflow.sampling.recipe import given_or
 from ditflow.sampling.variables import VARIABLES
@@ -202,7 +202,7 @@ def optimised_schedule(
     if injection_blocks and entry.reference_latents is None:
         lacks = f"the entry of {metadata.clip!r} holds no reference latents"
         raise EntryError(f"{lacks} for key and value injection. Optimise it again and keep them.")
-    backbone.check_blocks(injection_blocks)
+    check_kept(backbone, injection_blocks)
     return schedule
 
 

@@ -27,11 +27,12 @@ from ditflow.motion import AttentionMotionFlow
 from ditflow.provenance import entries_of
 from ditflow.sampling.control import Prompt
 from ditflow.sampling.guidance import MotionGuidance
+from ditflow.sampling.image import check_given, shown
 from ditflow.sampling.loop import sample
 from ditflow.sampling.recipe import Choices, Recipe, given_or
 from ditflow.sampling.reference import reference_motion, reference_prompt, words_of
 from ditflow.sampling.state import clip_generator, initial_noise, start
-from ditflow.video import Clip
+from ditflow.video import Clip, Image
 
 SourceName = Literal["dis", "raft", "lucas-kanade", "cotracker3", "amf"]
 
@@ -64,9 +65,9 @@ def extract_motion(
     signal = given_or(signal, AttentionMotionFlow()).placed(recommended(backbone.spec).block)
     latents = backbone.encode(frames[None])
     noise = initial_noise(latents.shape[1:], [clip_generator("video", 0)], backbone.device)
-    displacement: Tensor = reference_motion(
-        backbone, signal, latents, backbone.embed([""]), ["video"], noise=noise
-    ).motion[0]
+    text, own = backbone.embed([""]), backbone.look(frames[:1], len(frames))
+    seen = reference_motion(backbone, signal, latents, text, ["video"], noise=noise, picture=own)
+    displacement: Tensor = seen.motion[0]
     return displacement
 
 
@@ -116,6 +117,7 @@ def transfer_motion(
     clip: Clip,
     prompt: str,
     *,
+    image: Image | None = None,
     negative_prompt: str | None = None,
     seed: int = 0,
     steps: int | None = None,
@@ -135,12 +137,16 @@ def transfer_motion(
     the prompt, and of `caption_subject` in the caption, replace the signal's own. Raises ValueError
     where the clip's size, the window or a block does not fit the backbone.
 
+    An image-to-video model begins the video with `image`, and looks at the clip with the clip's own
+    first frame.
+
     VAE and text encoder are freed while the motion is optimised, which takes most of the memory.
     They are loaded again when they are needed.
     """
     _check_given("transfer_motion", clip, Clip, "a Clip, as read_video gives one")
     size = VideoSize(len(clip.frames), *clip.frames.shape[-2:])
     backbone.spec.compression.check_motion(size)
+    check_given("transfer_motion", backbone.spec, image)
     began, advice = time.monotonic(), recommended(backbone.spec)
     motion_guidance = given_or(motion_guidance, recommended_guidance(backbone))
     negative_prompt = given_or(negative_prompt, advice.negative_prompt)
@@ -149,7 +155,7 @@ def transfer_motion(
     )
     window = motion_guidance.check(backbone, schedule)
     recipe = Recipe(backbone, motion_guidance, schedule, window, negative_prompt)
-    _check_guided(recipe)
+    recipe.check_guided()
     source = Provenance(
         clip=clip.path.stem,
         clip_sha256=clip.sha256,
@@ -161,16 +167,18 @@ def transfer_motion(
         caption=caption,
         subject=subject,
         caption_subject=caption_subject,
+        image_sha256="" if image is None else image.sha256,
     )
     words = words_of(backbone, motion_guidance.signal, [source])
     fields = [extract_motion_field(clip)] if motion_guidance.follows else []
     state = motion_guidance.start(backbone, size, [source.clip], [seed], fields)
     seen_with = reference_prompt(motion_guidance.signal, source)
     text, negative, seen = backbone.embed([prompt, negative_prompt, seen_with]).split(1)
-    latents = backbone.encode(clip.frames[None])
-    control = recipe.control(latents, seen, [source.clip], state.noise, words)
+    latents, own = backbone.encode(clip.frames[None]), backbone.look(clip.frames[:1], size.frames)
+    picture = shown(backbone, image, size)
+    control = recipe.control(latents, seen, [source.clip], state.noise, words, own)
     backbone.release_encoders()
-    state = sample(backbone, schedule, Prompt(text, negative), state, control)
+    state = sample(backbone, schedule, Prompt(text, negative, picture), state, control)
     video = backbone.decode(state.latents)[0].cpu()
     seconds = time.monotonic() - began
     (entry,) = entries_of(recipe, size, state, [source], seconds)
@@ -183,6 +191,7 @@ def inject_motion(
     motion: AnyEntry | MotionField,
     prompt: str,
     *,
+    image: Image | None = None,
     seed: int = 0,
     negative_prompt: str | None = None,
     steps: int | None = None,
@@ -197,13 +206,15 @@ def inject_motion(
     Arguments that are None take the entry's values, or for a field those recommended for the
     backbone. With another number of steps, each step uses an optimised entry's nearest one. A field
     is spread over the frames of the `size`. `how` the motion acts, and how strongly, is an
-    `Injection`. Raises EntryError where the entry does not fit the backbone.
+    `Injection`. The video begins with `image`, where the model takes one. Raises EntryError where
+    the entry does not fit the backbone.
 
     VAE and text encoder stay loaded for the next video. Where memory is short, free them between
     two videos with `backbone.release_encoders()`.
     """
     kinds = (BankEntry, FieldEntry, MotionField)
     _check_given("inject_motion", motion, kinds, "a bank entry or a MotionField")
+    check_given("inject_motion", backbone.spec, image)
     # the entry is checked before anything is loaded for it
     ready = injected(backbone, motion, given_or(how, Injection()), size)
     schedule = backbone.schedule(
@@ -214,7 +225,8 @@ def inject_motion(
     negative_prompt = given_or(negative_prompt, ready.negative_prompt)
     text, negative = backbone.embed([prompt, negative_prompt]).split(1)
     state = start(backbone, ready.size, [prompt], [seed])
-    state = sample(backbone, schedule, Prompt(text, negative), state, ready.control)
+    picture = shown(backbone, image, ready.size)
+    state = sample(backbone, schedule, Prompt(text, negative, picture), state, ready.control)
     return backbone.decode(state.latents)[0].cpu()
 
 
@@ -229,19 +241,6 @@ def _by_tracks(tracker: FrameTracker) -> Source:
         return tracks.positions, tracks.seen
 
     return ByTracks(tracker.name, track)
-
-
-def _check_guided(recipe: Recipe) -> None:
-    if len(recipe.guided):
-        return
-    guided = "motion_guidance has no signal"
-    if recipe.guidance.signal is not None:
-        steps = len(recipe.schedule)
-        guided = f"window {recipe.guidance.window} of {steps} steps guides none of them"
-    raise ValueError(
-        f"{guided}, so there is no motion to take; for a plain video use "
-        "ditflow.sampling.loop.sample."
-    )
 
 
 def _check_given(function: str, given: object, wanted: type | tuple[type, ...], words: str) -> None:

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ditflow.models import Model
 from tests.closeness import assert_close_in_norm
+from tests.registry import picture_for
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,21 @@ def _cogvideox(model: Model, latents: Tensor, text: Tensor, timestep: float) -> 
 
 
 def _wan(model: Model, latents: Tensor, text: Tensor, timestep: float) -> Tensor:
-    told = torch.tensor([timestep])
+    told, tokens = torch.tensor([timestep]), None
     if model.spec.token_timesteps:
         told = told.expand(1, model.spec.compression.grid_of(latents).tokens)
+    if (picture := picture_for(model, latents)) is not None:
+        shown = picture.latents.to(latents).expand(len(latents), -1, -1, -1, -1)
+        latents = torch.cat([latents, shown], dim=2)
+        if picture.tokens is not None:  # which are told from 512 text tokens
+            tokens = picture.tokens.to(latents).expand(len(latents), -1, -1)
+            text = functional.pad(text, (0, 0, 0, 512 - text.shape[1]))
     expert = model.experts[timestep < 1000 * model.spec.boundary]
     output: Tensor = expert(
         hidden_states=latents.transpose(1, 2),
         timestep=told,
         encoder_hidden_states=text,
+        encoder_hidden_states_image=tokens,
     ).sample
     return output.transpose(1, 2)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ditflow.core.picture import Picture
 from ditflow.core.schedule import DenoisingSchedule
 from ditflow.models import Model
 from ditflow.sampling.control import NOTHING, Control, Prompt
@@ -37,7 +38,8 @@ def sampled(
     negative: Tensor,
     generators: list[torch.Generator],
     control: Control = NOTHING,
+    picture: Picture | None = None,
 ) -> Tensor:
     """Clean latents of a whole generation."""
     state = State.begin(noise, generators)
-    return sample(model, schedule, Prompt(text, negative), state, control).latents
+    return sample(model, schedule, Prompt(text, negative, picture), state, control).latents

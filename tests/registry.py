@@ -25,16 +25,28 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     SchedulerMixin,
     UniPCMultistepScheduler,
+    WanImageToVideoPipeline,
     WanPipeline,
     WanTransformer3DModel,
 )
 from torch import Tensor, nn
-from transformers import T5Config, T5EncoderModel, T5Tokenizer, UMT5Config, UMT5EncoderModel
+from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+    UMT5Config,
+    UMT5EncoderModel,
+)
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from ditflow import motion
+from ditflow.core.picture import Picture
 from ditflow.core.sizes import TokenGrid, VideoSize
 from ditflow.models import Model, load_backbone
 from ditflow.motion import MotionSignal
+from ditflow.video import Image
 
 SIZE = VideoSize(9, 32, 48)  # 3 x 4 x 6 tokens on these backbones
 PROMPTS = ["a cat", "the dog running"]
@@ -87,12 +99,24 @@ WAN: dict[str, tuple[dict[str, Any], dict[str, Any], SchedulerMixin]] = {
         },
         UniPCMultistepScheduler(flow_shift=5.0, **UNIPC),
     ),
+    "wan-i2v": ({}, {}, FlowMatchEulerDiscreteScheduler(shift=3.0)),
+    "wan-i2v-plain": (
+        {"boundary_ratio": 0.5},
+        {},
+        UniPCMultistepScheduler(flow_shift=2.0, **UNIPC),
+    ),
+}
+# options of transformers that take a picture: with CLIP as of 2.1, and without as of 2.2
+PICTURED: dict[str, dict[str, Any]] = {
+    "wan-i2v": {"in_channels": 12, "image_dim": 24, "added_kv_proj_dim": 32},
+    "wan-i2v-plain": {"in_channels": 12},
 }
 BACKBONES = (*COGVIDEOX, *WAN)
 ROTARY = ("rotary", "rotary-ddim", *WAN)
 VARIABLES = {
-    "latents": BACKBONES,
-    "rotary_tables": ROTARY,
+    # pictures meet positions in every model, and latents in the one whose text is longer too
+    "latents": tuple(kind for kind in BACKBONES if kind != "wan-i2v-plain"),
+    "rotary_tables": tuple(kind for kind in ROTARY if kind not in PICTURED),
     "rotary_positions": ROTARY,
     "sinusoidal": ("sinusoidal",),
 }
@@ -127,8 +151,40 @@ def signal_of(name: str, block: int = 2) -> MotionSignal[Any]:
 
 
 def tiny_backbone(kind: str, dtype: torch.dtype = torch.float32) -> Model:
-    """A fresh random backbone: 4 blocks, 2 heads of 16, compression 4 x 4 x 4, patch 2."""
-    return load_backbone(str(tiny_folder(kind)), device="cpu", dtype=dtype)
+    """A fresh random backbone: 4 blocks, 2 heads of 16, compression 4 x 4 x 4, patch 2.
+
+    Where a test does not say which picture it sees, it sees that of `picture_for`.
+    """
+    model = load_backbone(str(tiny_folder(kind)), device="cpu", dtype=dtype)
+    if model.spec.takes_picture:
+        predict = model.predict
+
+        def shown(
+            latents: Tensor,
+            timestep: float,
+            text: Tensor,
+            position: Tensor | None = None,
+            picture: Picture | None = None,
+        ) -> Tensor | None:
+            picture = picture_for(model, latents) if picture is None else picture
+            return predict(latents, timestep, text, position, picture)
+
+        model.predict = shown  # type: ignore[method-assign]
+    return model
+
+
+def image_of(kind: str, seed: int = 0) -> Image | None:
+    """A picture of noise that a video begins with; None for a model that takes none."""
+    pixels = frames_of(1)[0, seed]
+    return Image(pixels, Path("cat.png"), f"{seed}" * 64) if kind in PICTURED else None
+
+
+def picture_for(model: Model, latents: Tensor) -> Picture | None:
+    """A picture of noise, the same for all clips; None for a model that takes none."""
+    if (blank := model.blank(latents[:1])) is None:
+        return None
+    draw = torch.Generator().manual_seed(5)
+    return Picture(*(x if x is None else torch.randn(x.shape, generator=draw) for x in blank))
 
 
 @cache
@@ -170,12 +226,15 @@ def _cogvideox(kind: str, **transformer: Any) -> CogVideoXPipeline:
     )
 
 
-def _wan(kind: str) -> WanPipeline:
+def _wan(kind: str) -> WanPipeline | WanImageToVideoPipeline:
     """Flow matching, channels first, text in cross-attention."""
     options, vae, scheduler = WAN[kind]
     tokenizer, experts = tiny_tokenizer(), "boundary_ratio" in options
-    transformer = _wan_transformer()
-    return WanPipeline(
+    transformer = _wan_transformer(kind)
+    clip: dict[str, Any] = {}
+    if transformer.config.image_dim is not None:
+        clip = {"image_encoder": tiny_vision(), "image_processor": tiny_processor()}
+    return (WanImageToVideoPipeline if kind in PICTURED else WanPipeline)(
         tokenizer=tokenizer,
         text_encoder=UMT5EncoderModel(UMT5Config(**text_config(tokenizer))).eval(),
         vae=AutoencoderKLWan(
@@ -189,23 +248,24 @@ def _wan(kind: str) -> WanPipeline:
             **{"scale_factor_temporal": 4, "scale_factor_spatial": 4, **vae},
         ).eval(),
         transformer=transformer,
-        transformer_2=_wan_transformer() if experts else None,
+        transformer_2=_wan_transformer(kind) if experts else None,
         scheduler=scheduler,
         **options,
+        **clip,
     )
 
 
-def _wan_transformer() -> WanTransformer3DModel:
+def _wan_transformer(kind: str) -> WanTransformer3DModel:
     transformer = WanTransformer3DModel(
         num_attention_heads=2,
         attention_head_dim=16,
-        in_channels=4,
         out_channels=4,
         text_dim=32,
         freq_dim=32,
         ffn_dim=48,
         num_layers=4,
         rope_max_seq_len=32,
+        **{"in_channels": 4, **PICTURED.get(kind, {})},
     ).eval()
     widened(layer for block in transformer.blocks for layer in (block.attn1.to_q, block.attn1.to_k))
     for block in transformer.blocks:
@@ -238,6 +298,17 @@ def tiny_vae() -> AutoencoderKLCogVideoX:
         norm_num_groups=2,
         temporal_compression_ratio=4,
     ).eval()
+
+
+def tiny_vision() -> CLIPVisionModel:
+    """5 tokens a picture."""
+    sizes = {"image_size": 16, "patch_size": 8, "hidden_size": 24, "intermediate_size": 32}
+    layers = {"num_hidden_layers": 3, "num_attention_heads": 2}
+    return CLIPVisionModel(CLIPVisionConfig(**sizes, **layers)).eval()
+
+
+def tiny_processor() -> CLIPImageProcessorPil:
+    return CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
 
 
 def tiny_tokenizer() -> T5Tokenizer:

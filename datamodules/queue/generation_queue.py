@@ -16,13 +16,20 @@ from ditflow.bank.leases import Leases
 
 @dataclass(frozen=True)
 class Generation:
-    """One video to be made from an entry. `negative_prompt` None is the entry's own."""
+    """One video to be made from an entry. `negative_prompt` None is the entry's own. `image` is the
+    file of the picture that it begins with, or empty.
+    """
 
     entry: str
     prompt: str
     negative_prompt: str | None
     seed: int
     file: Path
+    image: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.file.stem
 
     @property
     def key(self) -> str:

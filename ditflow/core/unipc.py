@@ -15,11 +15,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ditflow.core.noise import CLEAN, NoiseLevel
+
+OPTIONS: dict[str, Any] = {  # what is solved here, by diffusers' names
+    "use_flow_sigmas": True,
+    "predict_x0": True,
+    "solver_order": 2,
+    "solver_type": "bh2",
+    "lower_order_final": True,
+    "prediction_type": "flow_prediction",
+}
 
 
 def unipc(

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ditflow.core.noise import NoiseLevel, separate
+from ditflow.core.picture import Picture
 from ditflow.core.positions import Positions
 from ditflow.core.schedule import DenoisingSchedule, GuidanceKind, Scale, Step
 from ditflow.core.sizes import TokenGrid
@@ -88,11 +89,17 @@ class Model(Parts):
 
     @abstractmethod
     def predict(
-        self, latents: Tensor, timestep: float, text: Tensor, position: Tensor | None = None
+        self,
+        latents: Tensor,
+        timestep: float,
+        text: Tensor,
+        position: Tensor | None = None,
+        picture: Picture | None = None,
     ) -> Tensor | None:
         """The transformer's output in float32, shaped like the latents; None if a tap stopped it.
 
-        `text` is (b, L, .) as `embed` makes it. Runs in the transformer's dtype.
+        `text` is (b, L, .) as `embed` makes it, and `picture` as `look` does. Runs in the
+        transformer's dtype.
         """
 
     def position_at(self, positions: Tensor) -> Tensor:
@@ -114,16 +121,17 @@ class Model(Parts):
         text: Tensor,
         negative: Tensor,
         positions: Positions = Positions(),  # noqa: B008  a value that nobody changes
+        picture: Picture | None = None,
     ) -> Tensor:
         """The output of a step after classifier-free guidance (Ho and Salimans, 2207.12598).
 
         It takes as many passes as the spec says, here two, and one more for a motion scale. At a
-        scale of 1 the negative prompt has no weight and takes none.
+        scale of 1 the negative prompt has no weight and takes none. All of them see the picture.
         """
         scale = step.guidance_scale
 
         def passed(condition: Tensor, position: Tensor | None) -> Tensor:
-            output = self.predict(latents, step.timestep, condition, position)
+            output = self.predict(latents, step.timestep, condition, position, picture)
             assert output is not None
             return output
 
@@ -216,6 +224,16 @@ class Model(Parts):
             f"there is no timestep {timestep} to look at the reference: those of "
             f"{self.spec.name!r} are 0 to {last}."
         )
+
+    def check_picture(self, picture: Picture | None) -> None:
+        """Raise ModelError unless a picture is given where one is taken, and only there."""
+        if (picture is not None) != self.spec.takes_picture:
+            given, fix = (
+                ("takes no picture, and one was given", "Leave it out")
+                if picture is not None
+                else ("makes a picture move, and none was given", "Make it with look()")
+            )
+            raise ModelError(f"{self.spec.name!r} {given}. {fix}.")
 
     def check_tapped(self) -> None:
         """Raise ModelError outside of `tapped`, where nothing applies a rotary position."""

@@ -19,6 +19,7 @@ from diffusers.pipelines.cogvideo.pipeline_cogvideox import get_resize_crop_regi
 from torch import Tensor
 
 from ditflow.core.noise import NoiseLevel
+from ditflow.core.picture import Picture
 from ditflow.core.positions import rotary_frequencies, rotary_tables, sinusoids
 from ditflow.core.schedule import DenoisingSchedule, GuidanceKind, Scale, Step
 from ditflow.core.sizes import Compression, TokenGrid, VideoSize
@@ -71,12 +72,10 @@ class CogVideoX(Model):
         "vae": ("block_out_channels", "temporal_compression_ratio"),
     }
 
-    def __init__(
-        self, spec: ModelSpec, transformer: Any, scheduler: Any, encoders: Encoders
-    ) -> None:
-        super().__init__(spec, transformer, scheduler, encoders)
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
         # a copy: diffusers moves its own to where it last added noise
-        self._signal: Tensor = scheduler.alphas_cumprod.float().cpu()
+        self._signal: Tensor = self.scheduler.alphas_cumprod.float().cpu()
 
     @classmethod
     def spec_of(
@@ -84,6 +83,7 @@ class CogVideoX(Model):
     ) -> ModelSpec:
         _check_supported(name, transformer, scheduler)
         space = 2 ** (len(vae["block_out_channels"]) - 1)
+        sides = (transformer[f"sample_{side}"] * space for side in ("height", "width"))
         rotary = transformer.get("use_rotary_positional_embeddings")
         return ModelSpec(
             name=name,
@@ -102,11 +102,7 @@ class CogVideoX(Model):
                 patch=transformer["patch_size"],
                 channels=transformer["in_channels"],
             ),
-            size=VideoSize(
-                transformer["sample_frames"],
-                transformer["sample_height"] * space,
-                transformer["sample_width"] * space,
-            ),
+            size=VideoSize(transformer["sample_frames"], *sides),
             prediction="v",
             guidance=GUIDANCE[scheduler],
             scheduler=scheduler,
@@ -194,15 +190,20 @@ class CogVideoX(Model):
         return rotary_tables(positions, axes)
 
     def predict(
-        self, latents: Tensor, timestep: float, text: Tensor, position: Tensor | None = None
+        self,
+        latents: Tensor,
+        timestep: float,
+        text: Tensor,
+        position: Tensor | None = None,
+        picture: Picture | None = None,
     ) -> Tensor | None:
+        self.check_picture(picture)
         rotary, added = self._placed(latents, text, position)
         try:
             with added:
                 output: Tensor = self.transformer(
                     hidden_states=latents.to(self.dtype),
                     encoder_hidden_states=text.to(self.dtype).expand(len(latents), -1, -1),
-                    # one for all clips: nothing of a clip depends on its batch
                     timestep=torch.tensor([timestep], device=latents.device),
                     image_rotary_emb=rotary,
                     return_dict=False,

@@ -1,10 +1,10 @@
-"""The VAE and the text encoder of a diffusers folder or hub repository.
+"""The VAE, the text encoder and the image encoder of a diffusers folder or hub repository.
 
 Each is loaded at its first use and freed on request.
 """
 
 # B batch, T pixel frames, C channels, Y X pixel rows and columns
-# F latent frames, Hl Wl latent rows and columns, L text tokens, E their channels
+# F latent frames, Hl Wl latent rows and columns, L text tokens, V image tokens, E their channels
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ditflow.models.convolution import DirectConvolution
 from ditflow.models.loading import loading
@@ -21,9 +22,10 @@ from ditflow.warning import warn
 
 
 class Encoders:
-    """The VAE and the text encoder of one checkpoint.
+    """The VAE, the text encoder and the image encoder of one checkpoint.
 
-    `folder` holds the subfolders vae, tokenizer and text_encoder. A family subclasses this and
+    `folder` holds the subfolders vae, tokenizer and text_encoder, and for a model that takes image
+    tokens image_processor and image_encoder (CLIP). A family subclasses this and
     names the classes of its parts. A `masked` text encoder sees no padding, and its embeddings are
     0 there. Frames larger than `tile` are encoded and decoded in tiles.
     """
@@ -40,19 +42,41 @@ class Encoders:
         self._vae: Any = None
         self._text: Any = None
         self._tokenizer: Any = None
+        self._vision: Any = None
 
     def release(self) -> None:
-        """Free the memory of the VAE and the text encoder."""
-        self._vae = self._text = None
+        """Free the memory of the VAE, the text encoder and the image encoder."""
+        self._vae = self._text = self._vision = None
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
     @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:
         """Latents float32 (B, F, C, Hl, Wl) of frames uint8 (B, T, C, Y, X)."""
+        return self._latents(self._pixels(frames))
+
+    @torch.no_grad()
+    def encode_first(self, images: Tensor, frames: int) -> Tensor:
+        """Latents of videos of so many frames: images uint8 (B, C, Y, X), and grey after them."""
+        first = self._pixels(images[:, None])
+        return self._latents(functional.pad(first, (0, 0, 0, 0, 0, frames - 1)))
+
+    @torch.no_grad()
+    def image_tokens(self, images: Tensor) -> Tensor:
+        """(B, V, E) of images uint8 (B, C, Y, X): the last layer but one of CLIP's vision."""
+        processor, encoder = self._load_vision()
+        pictures = list(images.permute(0, 2, 3, 1).cpu().numpy())
+        pixels = processor(images=pictures, return_tensors="pt").pixel_values
+        seen = encoder(pixels.to(self.device, self.dtype), output_hidden_states=True)
+        tokens: Tensor = seen.hidden_states[-2]
+        return tokens
+
+    def _pixels(self, frames: Tensor) -> Tensor:
+        """(B, C, T, Y, X) in [-1, 1] of frames uint8 (B, T, C, Y, X)."""
+        return frames.to(self.device).float().div(127.5).sub(1).transpose(1, 2)
+
+    def _latents(self, pixels: Tensor) -> Tensor:
         vae = self._load_vae()
-        pixels = frames.to(self.device).float().div(127.5).sub(1)  # in [-1, 1]
-        pixels = pixels.transpose(1, 2)  # (B, C, T, Y, X)
         with DirectConvolution():
             latents = torch.cat(
                 [vae.encode(clip[None].to(self.dtype)).latent_dist.mode() for clip in pixels]
@@ -154,6 +178,23 @@ class Encoders:
                 )
             self._text = encoder.to(self.device).eval().requires_grad_(False)
         return self._text
+
+    def _load_vision(self) -> tuple[Any, Any]:
+        if self._vision is None:
+            from transformers import CLIPVisionModel
+            from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+            with loading(self.folder, "image_processor"):
+                processor = CLIPImageProcessorPil.from_pretrained(
+                    self.folder, subfolder="image_processor"
+                )
+            with loading(self.folder, "image_encoder"):
+                encoder: Any = CLIPVisionModel.from_pretrained(
+                    self.folder, subfolder="image_encoder", dtype=self.dtype, use_safetensors=True
+                )
+            self._vision = processor, encoder.to(self.device).eval().requires_grad_(False)
+        processor, encoder = self._vision
+        return processor, encoder
 
 
 def spans(prompt: str, subject: str | int) -> list[tuple[int, int]]:

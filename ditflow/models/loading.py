@@ -18,6 +18,7 @@ from ditflow.quiet import no_progress_bars
 PARTS = {
     "vae": "VAE",
     "text_encoder": "text encoder",
+    "image_encoder": "image encoder",
     "transformer_2": "transformer for little noise",
 }
 PICKLES = ("bin", "pt", "pth", "ckpt")

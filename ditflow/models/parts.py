@@ -12,6 +12,7 @@ import diffusers
 import torch
 from torch import Tensor
 
+from ditflow.core.picture import Picture
 from ditflow.models.encoders import Encoders
 from ditflow.models.loading import (
     ModelError,
@@ -166,6 +167,16 @@ class Parts(ABC):
     def embed(self, prompts: Sequence[str]) -> Tensor:
         """Prompts -> (B, L, channels of the text encoder), as many tokens as the spec says."""
         return self.encoders.embed(prompts)
+
+    def look(self, images: Tensor, frames: int) -> Picture | None:
+        """What the model is shown of images uint8 (B, C, Y, X) that videos of so many frames begin
+        with; None for a text-to-video model.
+        """
+        return None
+
+    def blank(self, latents: Tensor) -> Picture | None:
+        """A picture of zeros for latents (B, F, C, Hl, Wl), to measure with."""
+        return None
 
     def words(self, prompts: Sequence[str], subjects: Sequence[str | int]) -> Tensor:
         """What each text token is, int (B, L): 0 padding, 1 a word, 2 a word of the subject.

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ditflow.models.base import Model, ModelError
+from ditflow.models.base import Model, ModelError, ModelSpec
 from ditflow.models.cogvideox import CogVideoX
 from ditflow.models.dtypes import default_dtype, warn_if_emulated
 from ditflow.models.hub import INDEX, hub_index
@@ -84,6 +84,12 @@ def sketch_backbone(
     )
     model.spec = replace(model.spec, loras=tuple(given.values()))
     return model
+
+
+def backbone_spec(name: str) -> ModelSpec:
+    """What a backbone is, by its configurations alone. Raises ModelError where there is none."""
+    folder = str(shipped("checkpoints", name) or name)
+    return _family(folder, name).spec_in(folder, name)
 
 
 def _family(folder: str, name: str) -> type[Model]:

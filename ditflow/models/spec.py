@@ -47,6 +47,7 @@ class ModelSpec:
     passes: int = 2  # of the transformer in a step with classifier-free guidance
     boundary: float = 0.0  # the share of the trained timesteps that a second transformer denoises
     token_timesteps: bool = False  # the transformer is told a timestep for each token
+    takes_picture: bool = False  # that the video begins with
     loras: tuple[Lora, ...] = ()  # that are merged into the weights
 
     def passes_of(self, steps: Iterable[Step]) -> int:

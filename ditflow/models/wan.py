@@ -1,10 +1,14 @@
-"""Wan 2.1 and 2.2 text-to-video: flow matching, cross-attention to text, rotary positions.
+"""Wan 2.1 and 2.2, from text or a picture: flow matching, cross-attention, rotary positions.
 
 Wan Team, 2025 (2503.20314). Of 2.2, the A14B has an expert for much noise and one for little, and
 the TI2V-5B is told a timestep for each token, which are all equal where no picture is given. The
 stock diffusers classes run unchanged. Steps are those of the scheduler that a checkpoint was saved
 with, UniPC or Euler; after a change of its latents a clip goes on with a step of Euler, because the
 corrector of UniPC would undo the change.
+
+An image-to-video model denoises the same latents. Beside them it sees a mask, which is 1 in the
+first frame, and the latents of a video that begins with the picture and then is grey. Wan 2.1 also
+sees the picture's CLIP tokens beside the text.
 """
 
 # B batch (b: 1 or B), F latent frames, C channels, Hl Wl latent rows and columns, N video tokens,
@@ -21,10 +25,11 @@ from diffusers import UniPCMultistepScheduler, WanTransformer3DModel
 from torch import Tensor
 
 from ditflow.core.noise import NoiseLevel, level_of, separate
+from ditflow.core.picture import Picture
 from ditflow.core.positions import rotary_frequencies, rotary_tables
 from ditflow.core.schedule import DenoisingSchedule, GuidanceKind, Scale, Step
 from ditflow.core.sizes import Compression, TokenGrid, VideoSize
-from ditflow.core.unipc import unipc
+from ditflow.core.unipc import OPTIONS, unipc
 from ditflow.models.base import Model, ModelError, ModelSpec
 from ditflow.models.encoders import Encoders
 from ditflow.models.hooks import replaced_output
@@ -32,16 +37,8 @@ from ditflow.models.spec import fingerprint
 from ditflow.models.taps import Layout, StopForward
 
 SCHEDULERS = ("UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler")
-UNIPC: dict[str, Any] = {  # what is solved here; an option that a scheduler lacks is not asked for
-    "use_flow_sigmas": True,
-    "predict_x0": True,
-    "solver_order": 2,
-    "solver_type": "bh2",
-    "lower_order_final": True,
-    "prediction_type": "flow_prediction",
-}
-SUPPORTED = "a text-to-video Wan, such as Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
 TEXT_TOKENS = 512
+CLIP_TOKENS = 257  # of a picture
 TRAINED = VideoSize(81, 480, 832)  # which no configuration says
 TRAINED_5B = VideoSize(121, 704, 1280)
 
@@ -87,10 +84,13 @@ class Wan(Model):
     def spec_of(
         cls, name: str, transformer: Mapping[str, Any], vae: Mapping[str, Any], scheduler: str
     ) -> ModelSpec:
-        if transformer["in_channels"] != transformer["out_channels"]:
+        channels, time = transformer["out_channels"], 2 ** sum(vae["temperal_downsample"])
+        beside = transformer["in_channels"] - channels
+        # a first and a last picture are told apart by positions of their tokens
+        if beside not in (0, time + channels) or transformer.get("pos_embed_seq_len"):
             raise ModelError(
-                f"{name!r} is an image-to-video Wan, which takes a picture too: not supported. "
-                f"Use {SUPPORTED}."
+                f"{name!r} is a Wan that takes more than a text and a first picture (it has "
+                f"{channels + beside} input channels): use one that takes no more."
             )
         if scheduler not in SCHEDULERS:
             raise ModelError(f"{name!r} has a {scheduler}; supported: {', '.join(SCHEDULERS)}.")
@@ -107,10 +107,10 @@ class Wan(Model):
             text_tokens=TEXT_TOKENS,
             text_channels=transformer["text_dim"],
             compression=Compression(
-                time=2 ** sum(vae["temperal_downsample"]),
+                time=time,
                 space=2 ** (len(vae["dim_mult"]) - 1) * (vae.get("patch_size") or 1),
                 patch=patch,
-                channels=transformer["in_channels"],
+                channels=channels,
                 patch_time=patch_time,
                 first_alone=True,
             ),
@@ -118,6 +118,7 @@ class Wan(Model):
             prediction="flow",
             guidance="constant",
             scheduler=scheduler,
+            takes_picture=beside > 0,
         )
 
     @classmethod
@@ -139,7 +140,7 @@ class Wan(Model):
         self, steps: int, guidance_scale: Scale = 5.0, guidance: GuidanceKind | None = None
     ) -> DenoisingSchedule:
         self.check_steps(steps)
-        for option, wanted in UNIPC.items():
+        for option, wanted in OPTIONS.items():
             if (given := self.scheduler.config.get(option, wanted)) != wanted:
                 raise ModelError(
                     f"the scheduler of {self.spec.name!r} has {option} {given!r}, and a Wan is "
@@ -188,9 +189,30 @@ class Wan(Model):
         options: Any = {"dtype": torch.float64, "device": positions.device}
         return rotary_tables(positions, [rotary_frequencies(n, **options) for n in channels])
 
+    def look(self, images: Tensor, frames: int) -> Picture | None:
+        if not self.spec.takes_picture:
+            return None
+        sees = self.transformer.config.image_dim is not None
+        tokens = self.encoders.image_tokens(images) if sees else None
+        latents = self.encoders.encode_first(images, frames)
+        return Picture.first_frame(latents, tokens, self.spec.compression.time)
+
+    def blank(self, latents: Tensor) -> Picture | None:
+        if not self.spec.takes_picture:
+            return None
+        config = self.transformer.config
+        tokens = None if config.image_dim is None else (CLIP_TOKENS, config.image_dim)
+        return Picture.blank(latents, config.in_channels - config.out_channels, tokens)
+
     def predict(
-        self, latents: Tensor, timestep: float, text: Tensor, position: Tensor | None = None
+        self,
+        latents: Tensor,
+        timestep: float,
+        text: Tensor,
+        position: Tensor | None = None,
+        picture: Picture | None = None,
     ) -> Tensor | None:
+        self.check_picture(picture)
         if position is not None:
             self.check_tapped()
         transformer = self.transformer_at(timestep)
@@ -198,12 +220,16 @@ class Wan(Model):
         told = torch.tensor([timestep], device=latents.device)
         if self.spec.token_timesteps:
             told = told.expand(1, self.spec.compression.grid_of(latents).tokens)
+        text, tokens = text.to(self.dtype), None
+        if picture is not None:
+            latents, text, tokens = picture.beside(latents, text, TEXT_TOKENS)
         try:
             with replaced_output(transformer.rope, position):
                 output: Tensor = transformer(
                     hidden_states=latents.transpose(1, 2).to(self.dtype),
                     timestep=told,
-                    encoder_hidden_states=text.to(self.dtype).expand(len(latents), -1, -1),
+                    encoder_hidden_states=text.expand(len(latents), -1, -1),
+                    encoder_hidden_states_image=tokens,
                     return_dict=False,
                 )[0]
         except StopForward:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from ditflow.core.picture import Picture
 from ditflow.core.positions import Positions
 from ditflow.core.schedule import DenoisingSchedule, GuidanceWindow, Step
 from ditflow.core.tokens import KeyValue
@@ -22,10 +23,13 @@ from ditflow.sampling.state import State
 
 
 class Prompt(NamedTuple):
-    """Embeddings of the prompt and of the negative prompt, (b, L, .) each."""
+    """Embeddings of the prompt and of the negative prompt, (b, L, .) each, and the picture that the
+    video begins with, for a model that takes one.
+    """
 
     text: Tensor
     negative: Tensor
+    picture: Picture | None = None
 
 
 @dataclass(frozen=True)

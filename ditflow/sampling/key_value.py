@@ -8,14 +8,16 @@ MasaCtrl (Cao et al., ICCV 2023, 2304.08465) for a DiT, as DiTFlow's code uses i
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from ditflow.core.picture import Picture
 from ditflow.core.schedule import Step
 from ditflow.core.tokens import KeyValue
-from ditflow.models.base import Model
+from ditflow.models.base import Model, ModelError
 from ditflow.sampling.control import Control, GuidedSteps, Inputs, Prompt
 from ditflow.sampling.state import State
 
@@ -24,12 +26,14 @@ from ditflow.sampling.state import State
 class ReferenceKeyValue(Control):
     """In the guided steps, keys and values of some blocks come from the reference.
 
-    `reference` (B or 1, F, C, Hl, Wl) are the clip's clean latents.
+    `reference` (B or 1, F, C, Hl, Wl) are the clip's clean latents, and `picture` is its own first
+    frame.
     """
 
     reference: Tensor
     blocks: tuple[int, ...]
     guided: GuidedSteps
+    picture: Picture | None = None
 
     def before(
         self, model: Model, step: Step, prompt: Prompt, state: State, inputs: Inputs
@@ -37,8 +41,20 @@ class ReferenceKeyValue(Control):
         if not self.blocks or self.guided.index(step) is None:
             return state, inputs
         latents, noise = self.reference.to(state.noise), state.noise
-        found = reference_key_value(model, latents, noise, step, prompt.text, self.blocks)
+        found = reference_key_value(
+            model, latents, noise, step, prompt.text, self.blocks, self.picture
+        )
         return state, replace(inputs, key_value={**inputs.key_value, **found})
+
+
+def check_kept(model: Model, blocks: Collection[int]) -> None:
+    """Raise ModelError where blocks cannot take keys and values from the latents of an entry."""
+    model.check_blocks(blocks)
+    if blocks and model.spec.takes_picture:
+        raise ModelError(
+            f"{model.spec.name!r} must be shown a clip's first frame to give its keys and values, "
+            "and an entry keeps its latents alone. Leave injection_blocks out."
+        )
 
 
 @torch.no_grad()
@@ -49,6 +65,7 @@ def reference_key_value(
     step: Step,
     text: Tensor,
     blocks: tuple[int, ...],
+    picture: Picture | None = None,
 ) -> KeyValue:
     """Keys and values (B, N, A, D) that blocks have when they see the reference at this step.
 
@@ -57,5 +74,6 @@ def reference_key_value(
     nothing depends on the text.
     """
     with model.tapped(capture=blocks, stop_early=True) as recording:
-        model.predict(step.level.mix(reference, noise), step.timestep, text)
+        noised = step.level.mix(reference, noise)
+        model.predict(noised, step.timestep, text, picture=picture)
     return {block: (recording.key[block], recording.value[block]) for block in blocks}

@@ -25,7 +25,8 @@ def denoising_step(
     state, inputs = control.before(model, step, prompt, state, Inputs(state.latents))
     generators = generators_of(state.generators)
     with model.tapped(key_value=inputs.key_value):
-        output = model.guided(inputs.latents, step, *prompt, inputs.positions)
+        text, negative, picture = prompt
+        output = model.guided(inputs.latents, step, text, negative, inputs.positions, picture)
     latents, memory = model.advance(output, step, inputs.latents, state.memory, generators)
     if inputs.correction is not None:
         latents = latents + inputs.correction

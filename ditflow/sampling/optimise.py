@@ -40,7 +40,8 @@ def motion_control(
     Raises ValueError where the guidance does not fit the model.
     """
     guided = GuidedSteps(schedule, guidance.check(model, schedule))
-    keys = ReferenceKeyValue(reference.latents, guidance.injection_blocks, guided)
+    blocks = guidance.injection_blocks
+    keys = ReferenceKeyValue(reference.latents, blocks, guided, reference.picture)
     if guidance.signal is None:
         return keys
     return Controls((keys, Optimise(guidance, reference, guided)))
@@ -64,7 +65,7 @@ class Optimise(Control):
         motion = motion_of(model, guidance.signal, self.reference, state.noise, step)
         variable = guidance.kind.at(model, state.parameter).carried(inputs.latents)
         updated, losses = guide(
-            model, guidance, variable, inputs, step, self._rate(step), prompt.text, motion
+            model, guidance, variable, inputs, step, self._rate(step), prompt, motion
         )
         correction = None
         if guidance.update == "score":
@@ -103,7 +104,7 @@ def guide(
     inputs: Inputs,
     step: Step,
     learning_rate: float,
-    text: Tensor,
+    prompt: Prompt,
     motion: Any,
 ) -> tuple[Variable, Tensor]:
     """K updates of the variable at one step, and the losses (K, B) before each.
@@ -112,6 +113,7 @@ def guide(
     back multiplied by a power of two, and its gradient is divided by it in float32.
     """
     signal, grid = guidance.signal, model.spec.compression.grid_of(inputs.latents)
+    text, picture = prompt.text, prompt.picture
     assert signal is not None
     parameter = variable.parameter.clone().requires_grad_()
     algorithm = torch.optim.Adam if guidance.update == "adam" else torch.optim.SGD
@@ -129,7 +131,8 @@ def guide(
     ) as recording:
         for _ in range(guidance.inner_steps):
             current = variable.replaced(parameter)
-            model.predict(current.latents(inputs.latents), step.timestep, text, current.position)
+            latents = current.latents(inputs.latents)
+            model.predict(latents, step.timestep, text, current.position, picture)
             loss = signal.loss(recording, grid, motion)
             parameter.grad, scale = _gradient(loss, parameter, scale)
             optimizer.step()

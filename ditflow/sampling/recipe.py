@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
+from ditflow.core.picture import Picture
 from ditflow.core.schedule import DenoisingSchedule, GuidanceKind, GuidanceWindow, Scale, Window
 from ditflow.models import Model
 from ditflow.models.presets import recommended
@@ -42,6 +43,19 @@ class Recipe:
     def guided(self) -> GuidanceWindow:
         """The steps at which something is optimised."""
         return self.window if self.guidance.signal is not None else GuidanceWindow(0, 0)
+
+    def check_guided(self) -> None:
+        """Raise ValueError where nothing is optimised."""
+        if len(self.guided):
+            return
+        guided = "motion_guidance has no signal"
+        if self.guidance.signal is not None:
+            steps = len(self.schedule)
+            guided = f"window {self.guidance.window} of {steps} steps guides none of them"
+        raise ValueError(
+            f"{guided}, so there is no motion to take; for a plain video use "
+            "ditflow.sampling.loop.sample."
+        )
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -75,15 +89,17 @@ class Recipe:
         names: Sequence[str],
         noise: Tensor,
         words: Words | None = None,
+        picture: Picture | None = None,
     ) -> Control:
         """What follows the motion of reference clips, which are looked at here.
 
         `latents` (B, F, C, Hl, Wl) are the clips', clean; `noise` is the generation's own.
         `seen_with` (b, L, .) is the prompt that the signal looks at them with; `words` says where
-        its words are.
+        its words are, and `picture` is what the model is shown of the clips' own first frames.
         """
+        told: Any = {"noise": noise, "words": words, "picture": picture}
         reference = reference_motion(
-            self.backbone, self.guidance.signal, latents, seen_with, names, noise=noise, words=words
+            self.backbone, self.guidance.signal, latents, seen_with, names, **told
         )
         return motion_control(self.backbone, self.guidance, self.schedule, reference)
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ditflow.core.noise import CLEAN, NoiseLevel, level_of
+from ditflow.core.picture import Picture
 from ditflow.core.schedule import Step
 from ditflow.models.base import Model
 from ditflow.motion.base import MotionSignal, Subject, View, Words
@@ -27,13 +28,14 @@ class Reference:
     `latents` (B, F, C, Hl, Wl) are clean; `text` (b, L, .) is the embedding of the prompt that they
     are seen with: the caption for a signal that reads words, and then `words` are there too, else
     the empty prompt. `motion` is what the signal keeps; None where it looks anew at each guided
-    step.
+    step. `picture` are the clips' own first frames, for a model that takes a picture.
     """
 
     latents: Tensor
     text: Tensor
     words: Words | None = None
     motion: Any = None
+    picture: Picture | None = None
 
 
 class Told(Protocol):
@@ -96,11 +98,12 @@ def reference_motion(
     *,
     noise: Tensor,
     words: Words | None = None,
+    picture: Picture | None = None,
 ) -> Reference:
     """Look at reference clips once, before the first step. `noise` is the generation's own, as
     published. Warns of a clip that holds no motion.
     """
-    reference = Reference(latents, text, words)
+    reference = Reference(latents, text, words, picture=picture)
     if signal is None or signal.looks.timestep == "match":
         return reference
     motion = motion_of(backbone, signal, reference, noise)
@@ -135,10 +138,12 @@ def motion_of(
     grid = model.spec.compression.grid_of(reference.latents)
     shown = signal.shown(reference.latents, grid)
     copies, text = len(shown) // len(noise), reference.text
+    picture = None if reference.picture is None else reference.picture.repeated(copies)
     noised = level.mix(shown, noise.repeat(copies, 1, 1, 1, 1))
+    text = text if len(text) == 1 else text.repeat(copies, 1, 1)
     read = signal.capture, signal.features, signal.text
     with model.tapped(*read, stop_early=True, seen_as=guided) as recording:
-        model.predict(noised, timestep, text if len(text) == 1 else text.repeat(copies, 1, 1))
+        model.predict(noised, timestep, text, picture=picture)
     return signal.reference(recording, grid, reference.words)
 
 

@@ -10,7 +10,7 @@ from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageSequence
+from PIL import Image, ImageOps, ImageSequence
 
 from ditflow.video.source import Picture, Source, VideoError
 
@@ -54,6 +54,19 @@ def pictures_of(folder: Path) -> list[Path]:
     return sorted((file for file in visible if file.suffix.lower() in PICTURES), key=_natural)
 
 
+def still(file: Path, *, upright: bool = False) -> Picture:
+    """A picture of a file; `upright` turns it as its camera was held. Raises VideoError."""
+    try:
+        with Image.open(file) as image:
+            picture = (ImageOps.exif_transpose(image) if upright else image).convert("RGB")
+    except BROKEN as error:
+        what = f"{file} is not a picture that can be decoded, or it was cut off"
+        raise VideoError(f"{what}. Replace or remove it.") from error
+    if image.mode.startswith(("I", "F")):
+        raise VideoError(f"{file} has more than 8 bits a channel: convert it to 8 bits.")
+    return np.asarray(picture)
+
+
 def _natural(file: Path) -> tuple[list[tuple[str, int]], str]:
     parts = re.findall(r"(\D*)(\d*)", file.name)
     return [(word, int(number or 0)) for word, number in parts], file.name
@@ -95,13 +108,5 @@ def _frames(path: Path, image: Image.Image) -> Iterator[Image.Image]:
 
 
 def _still(files: Sequence[Path], indices: Sequence[int]) -> Iterator[Picture]:
-    for file in (files[index] for index in indices):
-        try:
-            with Image.open(file) as image:
-                picture = image.convert("RGB")
-        except BROKEN as error:
-            what = f"{file} is not a picture that can be decoded, or it was cut off"
-            raise VideoError(f"{what}. Replace or remove it.") from error
-        if image.mode.startswith(("I", "F")):
-            raise VideoError(f"{file} has more than 8 bits a channel: convert it to 8 bits.")
-        yield np.asarray(picture)
+    for index in indices:
+        yield still(files[index])

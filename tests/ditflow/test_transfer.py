@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import astuple, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ditflow.bank import BankEntry, EntryError, Provenance
 from ditflow.compatibility import Injection, check_entry, entry_control
+from ditflow.core.picture import Picture
 from ditflow.core.schedule import GuidanceWindow
 from ditflow.models import ModelError, load_backbone
 from ditflow.motion import AttentionMotionFlow
@@ -30,7 +31,16 @@ from ditflow.transfer import (
 from ditflow.video import Clip
 from tests.families import assert_same_clip
 from tests.guided import sampled
-from tests.registry import PAIRS, SIZE, VARIABLES, grid_of, tiny_backbone, tiny_folder
+from tests.registry import (
+    PAIRS,
+    PICTURED,
+    SIZE,
+    VARIABLES,
+    grid_of,
+    image_of,
+    tiny_backbone,
+    tiny_folder,
+)
 
 STEPS = 4
 
@@ -57,6 +67,7 @@ def transferred(kind: str, variable: str, keep_reference: bool = False) -> Trans
         "motion_guidance": guidance_of(variable),
         "negative_prompt": "dog",
         "keep_reference": keep_reference,
+        "image": image_of(kind),
     }
     return transfer_motion(tiny_backbone(kind), clip_of(), "a cat", **options)
 
@@ -73,7 +84,7 @@ def plain(
     )[0]
 
 
-@pytest.mark.parametrize("kind", ["rotary", "sinusoidal", "wan"])
+@pytest.mark.parametrize("kind", ["rotary", "sinusoidal", "wan", "wan-i2v"])
 def test_extract_motion(kind: str) -> None:
     backbone = tiny_backbone(kind)
     motion = extract_motion(backbone, clip_of().frames)
@@ -126,21 +137,20 @@ def test_transfer_motion(kind: str, variable: str) -> None:
 @pytest.mark.parametrize(("kind", "variable"), PAIRS)
 def test_inject_motion(kind: str, variable: str) -> None:
     backbone, entry = tiny_backbone(kind), transferred(kind, variable).entry
-    video = inject_motion(backbone, entry, "a dog", seed=5)
+    inject = partial(inject_motion, image=image_of(kind))
+    video = inject(backbone, entry, "a dog", seed=5)
     assert video.shape == (9, 3, 32, 48) and video.dtype == torch.uint8
     torch.testing.assert_close(
-        inject_motion(backbone, BankEntry.from_bytes(entry.to_bytes()), "a dog", seed=5),
+        inject(backbone, BankEntry.from_bytes(entry.to_bytes()), "a dog", seed=5),
         video,
         rtol=0,
         atol=0,
     )
     if variable != "latents":  # these replace what came of the seed
-        assert not torch.equal(inject_motion(backbone, entry, "a dog", seed=6), video)
+        assert not torch.equal(inject(backbone, entry, "a dog", seed=6), video)
+    assert not torch.equal(inject(backbone, entry, "a dog", seed=5, guidance_scale=1.0), video)
     assert not torch.equal(
-        inject_motion(backbone, entry, "a dog", seed=5, guidance_scale=1.0), video
-    )
-    assert not torch.equal(
-        inject_motion(backbone, entry, "a dog", seed=5, guidance_kind="dynamic_index"), video
+        inject(backbone, entry, "a dog", seed=5, guidance_kind="dynamic_index"), video
     )
 
 
@@ -167,6 +177,7 @@ def test_injection_in_a_batch_is_injection_one_by_one(kind: str, variable: str) 
         backbone.spec.compression.latent_shape(SIZE),
         *backbone.embed(["a cat", ""]).split(1),
     )
+    blocks = () if kind in PICTURED else (0,)  # an entry does not hold the clip's first frame
     generators = [clip_generator("a", 0), clip_generator("b", 0)]
     together = sampled(
         backbone,
@@ -175,7 +186,7 @@ def test_injection_in_a_batch_is_injection_one_by_one(kind: str, variable: str) 
         text,
         negative,
         generators,
-        control=entry_control(backbone, entry, Injection(injection_blocks=[0])),
+        control=entry_control(backbone, entry, Injection(injection_blocks=blocks)),
     )
     for row, name in enumerate("ab"):
         one = [clip_generator(name, 0)]
@@ -186,7 +197,7 @@ def test_injection_in_a_batch_is_injection_one_by_one(kind: str, variable: str) 
             text,
             negative,
             one,
-            control=entry_control(backbone, entry, Injection(injection_blocks=[0])),
+            control=entry_control(backbone, entry, Injection(injection_blocks=blocks)),
         )
         assert_same_clip(backbone, alone[0], together[row])
 
@@ -198,10 +209,10 @@ def test_another_number_of_steps_takes_the_nearest() -> None:
     seen, predict = [], backbone.predict
 
     def watched(
-        latents: Tensor, timestep: int, text: Tensor, position: Tensor | None = None
+        latents: Tensor, timestep: int, text: Tensor, position: Tensor | None, *rest: Any
     ) -> Tensor | None:
         seen.append((timestep, None if position is None else position[0, 0, 1, 0, 0].item()))
-        return predict(latents, timestep, text, position)
+        return predict(latents, timestep, text, position, *rest)
 
     backbone.predict = watched  # type: ignore[method-assign]
     inject_motion(backbone, entry, "a dog", steps=8)
@@ -333,9 +344,9 @@ def test_encoders_are_free_while_motion_is_optimised_and_stay_between_videos(
     backbone, loaded = tiny_backbone("rotary"), []
     predict = backbone.predict
 
-    def watched(*given: Any) -> Tensor | None:
+    def watched(*given: Any, **named: Any) -> Tensor | None:
         loaded.append(backbone.encoders._text is not None or backbone.encoders._vae is not None)
-        return predict(*given)
+        return predict(*given, **named)
 
     monkeypatch.setattr(backbone, "predict", watched)
     entry = transfer_motion(
@@ -458,3 +469,59 @@ def test_a_video_of_one_latent_frame_is_refused() -> None:
         extract_motion(backbone, clip.frames)
     with pytest.raises(ValueError, match="4 frames holds no motion.* Use 8 or more"):
         transfer_motion(backbone, clip, "a cat")
+
+
+def test_the_reference_is_seen_with_its_own_first_frame_and_the_video_with_the_picture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, clip, image = tiny_backbone("wan-i2v"), clip_of(), image_of("wan-i2v", 1)
+    own, given = (
+        model.look(pixels[None], SIZE.frames).latents for pixels in (clip.frames[0], image.pixels)
+    )
+    seen, predict = [], model.predict
+
+    def watched(*rest: Any, picture: Picture | None = None) -> Tensor | None:
+        picture = rest[4] if len(rest) == 5 else picture
+        seen.append(picture.latents)
+        return predict(*rest[:4], picture=picture)
+
+    monkeypatch.setattr(model, "predict", watched)
+    options = {"steps": STEPS, "motion_guidance": guidance_of("latents")}
+    entry = transfer_motion(model, clip, "a cat", image=image, **options).entry
+    # its motion once, its keys and values at each guided step
+    looks = [torch.equal(latents, own) for latents in seen]
+    assert looks.count(True) == 1 + STEPS // 2 and looks[0]
+    assert all(torch.equal(x, given) for x, look in zip(seen, looks, strict=True) if not look)
+    assert entry.metadata.image_sha256 == image.sha256
+
+
+@pytest.mark.parametrize(
+    ("kind", "seed", "message"),
+    [
+        (
+            "wan-i2v",
+            None,
+            "makes a picture move, and the video has none to begin with: give one by",
+        ),
+        ("wan", 0, "makes videos from text alone, and the video has a picture to begin with"),
+    ],
+)
+def test_a_picture_where_none_is_taken_and_none_where_one_is(
+    kind: str, seed: int | None, message: str
+) -> None:
+    model, entry = tiny_backbone(kind), transferred("wan", "latents").entry
+    image = None if seed is None else image_of("wan-i2v", seed)
+    with pytest.raises(ModelError, match=message):
+        inject_motion(model, entry, "a dog", image=image)
+    with pytest.raises(ModelError, match=message):
+        transfer_motion(model, clip_of(), "a dog", image=image)
+    with pytest.raises(ValueError, match="was given a str; it takes an Image, as read_image gives"):
+        inject_motion(model, entry, "a dog", image="cat.png")  # type: ignore[arg-type]
+
+
+def test_keys_and_values_of_an_entry_need_its_first_frame() -> None:
+    model, entry = tiny_backbone("wan-i2v"), transferred("wan-i2v", "latents", True).entry
+    with pytest.raises(
+        ModelError, match="must be shown a clip's first frame .* Leave injection_bl"
+    ):
+        check_entry(model, entry, Injection(injection_blocks=[0]))

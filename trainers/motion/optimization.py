@@ -34,6 +34,7 @@ from ditflow.sampling.placement import Passes
 from ditflow.sampling.recipe import Choices, Recipe
 from ditflow.sampling.variables import Variable
 from ditflow.transfer import inject_motion
+from ditflow.video import read_image
 from trainers.motion import cores
 from trainers.motion.signal_option import VariableKind, signal_of, variable_kind
 from trainers.motion.strategy import check_precision, check_strategy
@@ -143,7 +144,8 @@ class MotionOptimization(L.LightningModule):
         )
         placed = dict(strength=strength, motion_scale=motion_scale, injection_blocks=blocks or ())
         self.injection = Injection(**both, **placed)
-        self.name, self.loaded_as = backbone, {"dtype": dtype, "lora": lora or ()}
+        self.name, self.images_for = backbone, backbone
+        self.loaded_as = {"dtype": dtype, "lora": lora or ()}
         self.keep_reference, self.finish, self.fps = keep_reference, finish, fps
         self.work: Work | None = None
 
@@ -182,9 +184,7 @@ class MotionOptimization(L.LightningModule):
             self.trainer.datamodule.share_out()
 
     def configure_optimizers(self) -> None:
-        """Adam is fresh at each denoising step, inside of it; Lightning's stand-in counts the
-        iterations.
-        """
+        """Adam is fresh inside each denoising step; Lightning's stand-in counts these."""
 
     def training_step(self, item: tuple[MotionBatch, int], batch_idx: int) -> dict[str, Any] | None:
         """One denoising step of a batch of clips. Returns the work, and the videos that are wanted
@@ -227,6 +227,7 @@ class MotionOptimization(L.LightningModule):
                 self.backbone,
                 entry,
                 item.prompt,
+                image=read_image(item.image) if item.image else None,
                 seed=item.seed,
                 negative_prompt=item.negative_prompt,
                 steps=choices.steps,

@@ -61,7 +61,8 @@ def begun(
     if state is None:
         seeds = [task.seed for task in batch.tasks]
         state = recipe.guidance.start(recipe.backbone, batch.size, names, seeds, batch.fields)
-    control = recipe.control(batch.latents, batch.seen_with, names, state.noise, batch.words)
+    clips = batch.latents, batch.seen_with, names
+    control = recipe.control(*clips, state.noise, batch.words, batch.first)
     return Work(recipe, batch, control, state, seconds)
 
 
@@ -76,7 +77,7 @@ def resumed(recipe: Recipe, batch: MotionBatch, bank: MotionBank, device: torch.
 def advanced(work: Work) -> Work:
     """The work after one more denoising step. Raises ArithmeticError where numbers overflow."""
     step = work.recipe.schedule[work.state.step]
-    prompt = Prompt(work.batch.text, work.batch.negative)
+    prompt = Prompt(work.batch.text, work.batch.negative, work.batch.picture)
     state = denoising_step(work.recipe.backbone, step, prompt, work.state, work.control)
     moved = [state.latents] if state.parameter is None else [state.latents, state.parameter]
     if not all(tensor.isfinite().all() for tensor in moved):
@@ -102,10 +103,13 @@ def sources_of(batch: MotionBatch | FrameBatch) -> list[Provenance]:
             clip=task.name,
             clip_sha256=sha256,
             container=container,
+            image_sha256=image,
             reader=READER,
             negative_prompt=task.negative_prompt or "",
             fps=task.fps or 0.0,
             **{name: getattr(task, name) for name in same},
         )
-        for task, sha256, container in zip(batch.tasks, batch.sha256, batch.containers, strict=True)
+        for task, sha256, container, image in zip(
+            batch.tasks, batch.sha256, batch.containers, batch.image_sha256, strict=True
+        )
     ]

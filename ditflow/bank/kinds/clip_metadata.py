@@ -48,6 +48,7 @@ CLIP_FIELDS: dict[str, Check] = {
     "caption": text(1 << 16),
     "subject": text(1 << 16),
     "caption_subject": text(1 << 16),
+    "image_sha256": SHA256,
 }
 
 
@@ -65,6 +66,8 @@ class Provenance:
             than a player shows.
         caption, subject, caption_subject: of the clip, for signals that read words; the subject is
             that of the prompt.
+        image_sha256: of the picture that the optimised video began with; empty where there was
+            none.
     """
 
     clip: str
@@ -81,6 +84,7 @@ class Provenance:
     caption: str = ""
     subject: str = ""
     caption_subject: str = ""
+    image_sha256: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,6 +39,7 @@ class FieldMetadata(ClipMetadata):
     """
 
     checks = FIELDS
+    later = {"image_sha256": ""}
 
     method: str
     times: tuple[float, ...]

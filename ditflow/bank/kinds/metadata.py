@@ -67,6 +67,7 @@ LATER: dict[str, Any] = {
     "fps": 0.0,
     "container": "",
     "reader": "",
+    "image_sha256": "",
 }
 
 # per variable, the shape of its parameter at one step; None: any length. Variables that are not

@@ -74,6 +74,7 @@ WRONG = {
     "caption": [None, 3],
     "subject": [None],
     "caption_subject": [None, "lone \ud800 surrogate"],
+    "image_sha256": [None, "zz"],
     "schema": [2, "1", 1.0, None],
 }
 
@@ -163,7 +164,7 @@ def test_entries_of_before_read_as_they_were_meant_and_keep_their_bytes():
     same today.
     """
     old = make_metadata().as_dict()
-    assert not {"update", "caption", "subject", "caption_subject"} & set(old)
+    assert not {"update", "caption", "subject", "caption_subject", "image_sha256"} & set(old)
     again = EntryMetadata.from_dict(old)
     assert (again.update, again.caption) == ("adam", "") and again.as_dict() == old
     new = dataclasses.replace(again, update="score", caption="a cat")

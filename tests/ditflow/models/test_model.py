@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from PIL import Image
 
 from ditflow.core.schedule import Scale
 from ditflow.core.sizes import Compression, VideoSize
@@ -16,16 +17,19 @@ from tests.guided import sampled
 from tests.registry import (
     BACKBONES,
     COGVIDEOX,
+    PICTURED,
     PROMPTS,
     SIZE,
     WAN,
     frames_of,
     grid_of,
+    picture_for,
     tiny_backbone,
     tiny_folder,
     tiny_pipeline,
 )
 
+EXPERTS = ("wan22-experts", "wan-i2v-plain")
 WAN_SIZES = VideoSize(81, 480, 832), VideoSize(121, 704, 1280)
 
 
@@ -36,10 +40,11 @@ def test_spec(kind: str) -> None:
     assert (spec.blocks, spec.heads, spec.head_dim, spec.hidden) == (4, 2, 16, 32)
     assert spec.guidance == ("dynamic_timestep" if kind == "rotary" else "constant")
     wan, large = kind in WAN, kind == "wan22-5b"
+    assert spec.takes_picture == (kind in PICTURED)
     assert spec.text_tokens == (512 if wan else 16)
     assert spec.compression == Compression(4, 8 if large else 4, 2, 4, first_alone=wan)
     assert spec.size == (WAN_SIZES[large] if wan else SIZE)
-    assert spec.boundary == (0.5 if kind == "wan22-experts" else 0)
+    assert spec.boundary == (0.5 if kind in EXPERTS else 0)
     assert spec.token_timesteps is large
     scheduler = type(WAN[kind][2]) if wan else COGVIDEOX[kind][1]
     assert spec.scheduler == scheduler.__name__
@@ -122,12 +127,16 @@ def test_plain_sampling_is_the_stock_pipeline(kind: str) -> None:
     scale: Scale = 7.0
     if backbone.spec.boundary:
         scale, own = (7.0, 3.0), {"guidance_scale_2": 3.0}
+    image = frames_of(1)[0, 0]
+    said = {"prompt": "a cat", "negative_prompt": "dog"}
+    if kind in PICTURED:
+        said = {"prompt_embeds": text, "negative_prompt_embeds": negative}
+        own |= {"image": Image.fromarray(image.permute(1, 2, 0).numpy())}
     noise = initial_noise(
         backbone.spec.compression.latent_shape(SIZE), [torch.Generator().manual_seed(0)]
     )
     expected = pipeline(
-        "a cat",
-        "dog",
+        **said,
         height=SIZE.height,
         width=SIZE.width,
         num_frames=SIZE.frames,
@@ -147,6 +156,7 @@ def test_plain_sampling_is_the_stock_pipeline(kind: str) -> None:
         text,
         negative,
         [torch.Generator().manual_seed(1)],
+        picture=backbone.look(image[None], SIZE.frames),
     )
     assert_close_in_norm(latents, expected, largest=4 * 6 * 6e-7 * 7)
 
@@ -206,7 +216,9 @@ def test_the_model_runs_in_its_dtype_and_answers_in_float32(
     kind: str, dtype: torch.dtype | str
 ) -> None:
     backbone = load_backbone(str(tiny_folder(kind)), device="cpu", dtype=dtype)
-    output = backbone.predict(torch.randn(1, 3, 4, 8, 12), 500, backbone.embed(["a cat"]))
+    latents = torch.randn(1, 3, 4, 8, 12)
+    picture = picture_for(backbone, latents)
+    output = backbone.predict(latents, 500, backbone.embed(["a cat"]), picture=picture)
     assert (
         output is not None
         and output.dtype == torch.float32

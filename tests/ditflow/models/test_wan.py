@@ -12,7 +12,16 @@ from ditflow.core.sizes import Compression, TokenGrid, VideoSize
 from ditflow.models import ModelError, load_backbone
 from ditflow.models.presets import recommended
 from ditflow.models.wan import Wan
-from tests.registry import PROMPTS, frames_of, tiny_backbone, tiny_folder
+from tests.registry import (
+    PICTURED,
+    PROMPTS,
+    SIZE,
+    frames_of,
+    picture_for,
+    tiny_backbone,
+    tiny_folder,
+)
+from tests.tapped import latents_of
 
 TRANSFORMER: dict[str, Any] = {  # of Wan 2.1 T2V 1.3B
     "num_attention_heads": 12,
@@ -53,10 +62,68 @@ def test_the_published_backbones_of_2_2() -> None:
         spec.compression.grid(VideoSize(121, 720, 1280))
 
 
+@pytest.mark.parametrize("tokens", [{"image_dim": 1280}, {"image_dim": None}])
+def test_the_published_image_to_video_backbones(tokens: dict[str, Any]) -> None:
+    """The picture's channels are no latents."""
+    text = Wan.spec_of("Wan", TRANSFORMER, VAE, EULER)
+    spec = Wan.spec_of("Wan", {**TRANSFORMER, **tokens, "in_channels": 36}, VAE, EULER)
+    assert (text.takes_picture, spec.takes_picture) == (False, True)
+    assert spec.compression == text.compression
+
+
+@pytest.mark.parametrize("kind", PICTURED)
+def test_what_is_shown_of_a_picture(kind: str) -> None:
+    """It is of the picture alone: known in the first frame, and grey after it."""
+    backbone, image = tiny_backbone(kind), frames_of(1)[0, :1]
+    picture = backbone.look(image, SIZE.frames)
+    mask, latents = picture.latents.split([4, 4], dim=2)
+    assert (mask[:, 0] == 1).all() and not mask[:, 1:].any()
+    # a causal VAE knows nothing of later frames in the first
+    torch.testing.assert_close(latents[:, :1], backbone.encode(image[None]))
+    blank = backbone.blank(latents)
+    assert [None if x is None else x.shape for x in picture][0] == blank.latents.shape
+    assert (picture.tokens is None) == (blank.tokens is None) == (kind == "wan-i2v-plain")
+    assert picture.tokens is None or picture.tokens.shape == (1, 5, 24)
+    two = backbone.look(torch.cat([image, 255 - image]), SIZE.frames)
+    for one, both in zip(picture, two, strict=True):
+        if one is not None:
+            torch.testing.assert_close(both[:1], one)
+            assert not torch.equal(both[0], both[1])
+    assert tiny_backbone("wan").look(image, SIZE.frames) is None
+
+
+@pytest.mark.parametrize("kind", PICTURED)
+def test_a_picture_is_seen_and_has_no_gradient_of_its_own(kind: str) -> None:
+    """Optimised latents are those of the video; both parts of the picture change the output."""
+    backbone = load_backbone(str(tiny_folder(kind)), device="cpu")
+    latents = latents_of(backbone).requires_grad_()
+    picture, text = picture_for(backbone, latents), torch.randn(1, 16, 32)
+    own = backbone.predict(latents, 500, text, picture=picture)
+    assert own.shape == latents.shape
+    (gradient,) = torch.autograd.grad(own.square().sum(), latents)
+    assert gradient.abs().flatten(2).sum(2).gt(0).all()
+    for part in ("latents", "tokens")[: 1 + (kind == "wan-i2v")]:
+        other = picture._replace(**{part: -getattr(picture, part)})
+        assert not torch.allclose(backbone.predict(latents, 500, text, picture=other), own)
+    with pytest.raises(ModelError, match="makes a picture move, and none was given"):
+        backbone.predict(latents, 500, text)
+    with pytest.raises(ModelError, match="takes no picture, and one was given"):
+        tiny_backbone("wan").predict(latents, 500, text, picture=picture)
+
+
 @pytest.mark.parametrize(
     ("changed", "scheduler", "message"),
     [
-        ({"in_channels": 36}, EULER, "an image-to-video Wan, .*: not supported. Use a text-to-vi"),
+        (
+            {"in_channels": 32},
+            EULER,
+            r"more than a text and a first picture \(it has 32 input channels\)",
+        ),
+        (
+            {"in_channels": 36, "pos_embed_seq_len": 514},
+            EULER,
+            r"more than a text and a first picture \(it has 36 input channels\)",
+        ),
         ({}, "DDIMScheduler", f"has a DDIMScheduler; supported: UniPCMultistepScheduler, {EULER}"),
     ],
 )

@@ -28,7 +28,7 @@ from ditflow.sampling.state import State, start
 from ditflow.sampling.variables import VARIABLES
 from ditflow.transfer import extract_motion_field, inject_motion, transfer_motion
 from ditflow.video import Clip
-from tests.registry import BACKBONES, PAIRS, SIZE, grid_of, tiny_backbone
+from tests.registry import BACKBONES, PAIRS, SIZE, grid_of, image_of, tiny_backbone
 
 STEPS = 4
 PROMPT = Prompt(*torch.randn(2, 1, 16, 32, generator=torch.Generator().manual_seed(1)))
@@ -136,7 +136,7 @@ def test_a_clip_does_not_depend_on_its_batch(kind: str) -> None:
 def test_inject_motion_takes_a_field_and_its_entry(kind: str) -> None:
     model, field = tiny_backbone(kind), pan()
     entry = entry_of(field)
-    options = {"seed": 3, "steps": STEPS, "size": SIZE}
+    options = {"seed": 3, "steps": STEPS, "size": SIZE, "image": image_of(kind)}
     video = inject_motion(model, field, "a dog", **options)
     assert video.shape == (SIZE.frames, 3, SIZE.height, SIZE.width)
     halved = replace(field, displacement=field.displacement.half().float())

@@ -9,7 +9,7 @@ from ditflow.sampling.control import Prompt
 from ditflow.sampling.loop import denoising_step, sample
 from ditflow.sampling.state import State, clip_generator, initial_noise
 from tests.families import assert_same_clip
-from tests.registry import BACKBONES, SIZE, tiny_backbone
+from tests.registry import BACKBONES, SIZE, picture_for, tiny_backbone
 
 
 @pytest.fixture(params=BACKBONES)
@@ -79,6 +79,6 @@ def test_guidance_is_a_line_through_both_predictions(backbone: Model, scale: flo
 def test_latents_stay_float32(backbone: Model) -> None:
     low = load_backbone(backbone.spec.name, dtype=torch.bfloat16)
     noise, generators = noise_of(low, ["a"])
-    prompt = Prompt(torch.randn(1, 16, 32), torch.randn(1, 16, 32))
+    prompt = Prompt(torch.randn(1, 16, 32), torch.randn(1, 16, 32), picture_for(low, noise))
     after = denoising_step(low, low.schedule(4)[0], prompt, State.begin(noise, generators))
     assert after.latents.dtype == after.previous_x0.dtype == torch.float32

@@ -18,7 +18,7 @@ from ditflow.core.sizes import VideoSize
 from ditflow.models import ModelError
 from ditflow.motion import AttentionMotionFlow
 from ditflow.sampling import optimise as module
-from ditflow.sampling.control import Inputs
+from ditflow.sampling.control import Inputs, Prompt
 from ditflow.sampling.guidance import MotionGuidance
 from ditflow.sampling.optimise import guide
 from ditflow.sampling.reference import Reference, reference_motion
@@ -341,7 +341,7 @@ def gradient_of(run: Run, dtype: torch.dtype) -> Tensor:
         Inputs(latents),
         step,
         1e4 / guidance.signal.factor,
-        run.text,
+        Prompt(run.text, run.text),
         run.reference.motion,
     )
     return (variable.parameter - after.parameter).double()

@@ -61,8 +61,8 @@ def shown_to(
     monkeypatch.setattr(
         backbone,
         "predict",
-        lambda latents, at, text, position=None: (
-            seen.append((latents, at)) or predict(latents, at, text, position)
+        lambda latents, at, text, **rest: (
+            seen.append((latents, at)) or predict(latents, at, text, **rest)
         ),
     )
     latents = torch.ones(1, *backbone.spec.compression.latent_shape(SIZE))

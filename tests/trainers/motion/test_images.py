@@ -1,0 +1,109 @@
+"""`fit` and `predict` on an image-to-video backbone: from a picture and a clip to a video."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image as pil
+
+from ditflow.bank import MotionBank
+from ditflow.video import read_video, write_video
+from tests.clips import QUICK, SMALL, arguments, ditflow
+from tests.registry import SIZE, frames_of, tiny_folder
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> Path:
+    """A folder with a clip, its manifest, prompts and two pictures."""
+    folder = tmp_path_factory.mktemp("files")
+    frames = frames_of(1)[0]
+    slid = torch.stack([frames[0].roll(2 * frame, dims=-1) for frame in range(SIZE.frames)])
+    write_video(folder / "car.mp4", slid, 8)
+    for name, frame in (("cat.png", frames[1]), ("dog.png", frames[2])):
+        pil.fromarray(frame.permute(1, 2, 0).numpy()).save(folder / name)
+    (folder / "clips.csv").write_text("video,prompt\ncar.mp4,a cat\n")
+    (folder / "prompts.txt").write_text("a dog\n")
+    (folder / "pairs.csv").write_text("entry,prompt,image\ncar,a dog,dog.png\ncar,a dog,\n")
+    return folder
+
+
+@pytest.fixture
+def run(monkeypatch, capfd):
+    """Run a command here: its exit code and what it said."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        with monkeypatch.context() as undone:
+            code = ditflow(undone, *map(str, words))
+        return code, *capfd.readouterr()
+
+    return run
+
+
+def predict(bank: Path, kind: str, prompts: Path, out: Path) -> list[str]:
+    quick = ["--model.steps", "4", "--out", str(out)]
+    return [*arguments("predict", bank, kind, prompts=prompts), *quick]
+
+
+def test_from_a_picture_and_a_clip_to_a_video(run, files, tmp_path) -> None:
+    fit = arguments("fit", tmp_path / "bank", "wan-i2v", manifest=files / "clips.csv")
+    code, said, errors = run(*fit, "--data.image", files / "cat.png", "--model.finish", "true")
+    assert (code, "1 of 1 done" in said) == (0, True), errors
+    entry = MotionBank(tmp_path / "bank")["car"]
+    sha256 = hashlib.sha256((files / "cat.png").read_bytes()).hexdigest()
+    assert entry.metadata.image_sha256 == sha256
+    # another picture would be another entry
+    code, _, errors = run(*fit, "--data.image", files / "dog.png", "--model.finish", "true")
+    assert (code, f"with image_sha256 '{sha256}' instead of" in errors) == (2, True)
+    words = predict(tmp_path / "bank", "wan-i2v", files / "pairs.csv", tmp_path / "videos")
+    code, said, errors = run(*words, "--data.image", files / "cat.png")
+    assert (code, "2 of 2 done" in said) == (0, True), errors
+    one, other = (
+        read_video(file).frames for file in sorted((tmp_path / "videos").glob("*-seed0.mp4"))
+    )
+    assert one.shape == (SIZE.frames, 3, SIZE.height, SIZE.width)
+    assert not torch.equal(one, other)
+    assert {file.name for file in (tmp_path / "videos").glob("*.mp4")} == {
+        f"car-a-dog-{hashlib.sha256(b'a dog').hexdigest()[:6]}-{image}-seed0.mp4"
+        for image in ("cat", "dog")
+    }
+
+
+def test_a_field_moves_a_picture(run, files, tmp_path) -> None:
+    """No picture is needed to take it, and none is shown."""
+    instant = ["--method", "instant", "--model.backbone", tiny_folder("wan-i2v-plain"), *SMALL]
+    bank = ["--bank", tmp_path / "bank", "--data.manifest", files / "clips.csv"]
+    assert run("fit", *instant, *bank)[0] == 0
+    assert MotionBank(tmp_path / "bank")["car"].metadata.image_sha256 == ""
+    words = predict(tmp_path / "bank", "wan-i2v-plain", files / "prompts.txt", tmp_path / "videos")
+    code, said, errors = run(*words, *SMALL, "--data.image", files / "cat.png")
+    assert (code, "1 of 1 done" in said) == (0, True), errors
+
+
+def test_pictures_are_asked_for_before_a_model_is_loaded(run, files, tmp_path, monkeypatch) -> None:
+    for name in ("load", "sketch"):
+        monkeypatch.setattr(f"ditflow.models.wan.Wan.{name}", None)
+    wanted = "makes a picture move, and the video of 'car' has none to begin with: give one by "
+    wanted += "--data.image FILE, or in a column 'image'."
+    fit = ["--bank", tmp_path / "bank", "--data.manifest", files / "clips.csv", *SMALL, *QUICK]
+    words = ["fit", "--model.backbone", tiny_folder("wan-i2v"), *fit]
+    code, _, errors = run(*words)
+    assert (code, wanted in errors, "Traceback" in errors) == (2, True, False), errors
+    words = ["fit", "--model.backbone", tiny_folder("wan"), *fit, "--data.image"]
+    code, _, errors = run(*words, files / "cat.png")
+    assert (code, "makes videos from text alone, and the video of 'car'" in errors) == (2, True)
+
+
+def test_a_picture_that_is_none_is_a_clip_that_fails(run, files, tmp_path) -> None:
+    fit = arguments("fit", tmp_path / "bank", "wan-i2v-plain", manifest=files / "clips.csv")
+    fit += ["--data.image", str(files / "clips.csv")]
+    code, said, _ = run(*fit, "--dry_run", "--measure")
+    assert (code, "car: " in said, "clips.csv is not a picture that can" in said) == (1, True, True)
+    code, _, errors = run(*fit)
+    assert (code, "clips.csv is not a picture that can be decoded" in errors) == (2, True)
+    (files / "absent.csv").write_text("video,prompt,image\ncar.mp4,a cat,absent.png\n")
+    fit = arguments("fit", tmp_path / "bank", "wan-i2v-plain", manifest=files / "absent.csv")
+    code, _, errors = run(*fit)
+    assert (code, "There is no file or folder" in errors and "absent.png" in errors) == (2, True)
