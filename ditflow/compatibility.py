@@ -55,7 +55,7 @@ class Injection:
         """Raises ValueError for what makes no sense on any model."""
         self.placement("conditional")
         check_share(self.noise_share or 0.0)
-        check_window(given_or(self.window, 1.0))
+        check_window(1.0 if self.window is None else self.window)
 
     def of(self, entry: AnyEntry) -> Injection:
         """The same for an entry of a bank of both kinds: an optimised one has a window and noise of

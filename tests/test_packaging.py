@@ -137,6 +137,7 @@ def test_wheel_holds_code_configurations_and_backbones(wheel):
     for model, index in (
         ("tiny-rope", "model_index.json"),
         ("tiny-sincos", "model_index.json"),
+        ("tiny-wan", "model_index.json"),
         ("tiny-clip", "config.json"),
     ):
         folder = ROOT / "checkpoints" / model

@@ -164,5 +164,5 @@ def test_prompts_of_the_benchmark_are_read(tmp_path):
 def test_embedded_models_ship():
     from ditflow.resources import shipped
 
-    for name in ("tiny-rope", "tiny-sincos", "tiny-clip"):
+    for name in ("tiny-rope", "tiny-sincos", "tiny-wan", "tiny-clip"):
         assert shipped("checkpoints", name), name

@@ -40,6 +40,7 @@ SCHEDULERS = ("UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler")
 TEXT_TOKENS = 512
 CLIP_TOKENS = 257  # of a picture
 TRAINED = VideoSize(81, 480, 832)  # which no configuration says
+TRAINED_TINY = VideoSize(25, 64, 64)  # the embedded model, known by the channels of its latents
 TRAINED_5B = VideoSize(121, 704, 1280)
 
 
@@ -114,7 +115,7 @@ class Wan(Model):
                 patch_time=patch_time,
                 first_alone=True,
             ),
-            size=TRAINED,
+            size=TRAINED_TINY if transformer["out_channels"] == 8 else TRAINED,
             prediction="flow",
             guidance="constant",
             scheduler=scheduler,

@@ -250,6 +250,7 @@ def test_every_configuration_is_parsed_built_and_run(config, monkeypatch, tmp_pa
     kind = {
         "tiny-rope": "rotary-ddim",
         "tiny-sincos": "sinusoidal",
+        "tiny-wan": "wan",
         "THUDM/CogVideoX-5b": "rotary",
         "THUDM/CogVideoX-2b": "sinusoidal",
     }[options["backbone"]]

@@ -12,7 +12,11 @@ from pathlib import Path
 
 from trainers.extras import need
 
-SETUPS = {"tiny-rope": "ditflow-positions", "tiny-sincos": "ditflow-sinusoidal"}
+SETUPS = {
+    "tiny-rope": "ditflow-positions",
+    "tiny-sincos": "ditflow-sinusoidal",
+    "tiny-wan": "ditflow-positions",
+}
 """Backbones that know the synthetic world, and the setup whose entries serve other prompts."""
 
 WRITES = """

@@ -34,7 +34,7 @@ def test_a_preset_is_complete(checkpoint: str) -> None:
     assert preset.licence and preset.source and len(preset.size) == 2
 
 
-@pytest.mark.parametrize("name", ["tiny-rope", "tiny-sincos"])
+@pytest.mark.parametrize("name", ["tiny-rope", "tiny-sincos", "tiny-wan"])
 def test_an_embedded_model_finds_its_own(name: str) -> None:
     spec = sketch_backbone(name).spec
     assert PRESETS[name].describes(spec)

@@ -24,7 +24,11 @@ def ran(monkeypatch):
 
 @pytest.mark.parametrize(
     ("backbone", "setup"),
-    [("tiny-rope", "ditflow-positions"), ("tiny-sincos", "ditflow-sinusoidal")],
+    [
+        ("tiny-rope", "ditflow-positions"),
+        ("tiny-sincos", "ditflow-sinusoidal"),
+        ("tiny-wan", "ditflow-positions"),
+    ],
 )
 def test_its_options_are_those_of_a_benchmark(ran, tmp_path, backbone, setup):
     options = _parser().parse_args([*OPTIONS, "--backbone", backbone, "--out", str(tmp_path)])

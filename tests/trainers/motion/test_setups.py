@@ -139,7 +139,7 @@ def test_videos_without_entries_of_which_one_fails_leave_nothing_to_watch_for(fi
     assert bank.failures().keys() == {"bad"} and bank.requests.names() == set()
 
 
-@pytest.mark.parametrize("backbone", ["tiny-rope", "tiny-sincos"])
+@pytest.mark.parametrize("backbone", ["tiny-rope", "tiny-sincos", "tiny-wan"])
 @pytest.mark.parametrize("setup", SETUPS)
 def test_it_builds_on_the_embedded_backbones_it_is_for(setup, backbone):
     loaded, wanted = embedded(backbone), choices_of(setup)
