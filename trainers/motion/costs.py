@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import cast
 
 import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from ditflow.bank import EntryMetadata, FieldMetadata
 from ditflow.compatibility import Injection, window_of
@@ -29,13 +31,23 @@ KEPT = 13
 ROTATED = 4
 
 
-def operations(backbone: Model, size: VideoSize, blocks: int) -> float:
-    """Multiplications and additions of one forward pass of one sample, counted.
+@torch.no_grad()
+def operations(sketch: Model, size: VideoSize) -> float:
+    """Multiplications and additions of one forward pass of one sample, counted by torch.
 
-    Each token meets 12 E^2 weights in a block, and every other token in its attention.
+    The sketch is on the device "meta", where nothing is computed.
     """
-    tokens, hidden = _tokens(backbone, size), backbone.spec.hidden
-    return blocks * (24.0 * tokens * hidden**2 + 4.0 * tokens**2 * hidden)
+    latents, text = sample_of(sketch, size)
+    with FlopCounterMode(display=False) as counter:
+        sketch.predict(latents, 500, text, picture=sketch.blank(latents))
+    return float(counter.get_total_flops())
+
+
+def sample_of(model: Model, size: VideoSize) -> tuple[Tensor, Tensor]:
+    """Latents and text of one sample, of any values, to look at costs with."""
+    spec = model.spec
+    latents = torch.zeros(1, *spec.compression.latent_shape(size), device=model.device)
+    return latents, torch.zeros(1, spec.text_tokens, spec.text_channels, device=model.device)
 
 
 def weights(backbone: Model) -> int:
@@ -52,7 +64,7 @@ def memory(
     Under checkpointing a block keeps its input only. Without guidance there is no backward pass.
     """
     signal = guidance.signal if guidance is not None else None
-    depth = 1 + max((*signal.capture, *signal.features)) if signal is not None else 0
+    depth = 1 + max((*signal.capture, *signal.features, *signal.text)) if signal is not None else 0
     width = backbone.dtype.itemsize
     block = width * KEPT + (
         torch.float32.itemsize * ROTATED

@@ -48,15 +48,17 @@ class Measured:
 @torch.no_grad()
 def measure_forward(backbone: Model, size: VideoSize, device: torch.device) -> Measured:
     """Time one block of a backbone on a device, with a progress bar."""
-    probe = sketch_backbone(backbone.spec.name, device=device, dtype=backbone.dtype, blocks=1)
+    name, dtype = backbone.spec.name, backbone.dtype
+    probe = sketch_backbone(name, device=device, dtype=dtype, blocks=1)
+    block = sketch_backbone(name, dtype=dtype, blocks=1)
     cores.settle(probe)  # as `fit` does
     end, seen, pace = time.monotonic() + PATIENCE, size, 0.0  # seconds an operation
     for video in tqdm(_growing(probe, size), desc="Measuring", unit="video", leave=False):
-        work = costs.operations(probe, video, 1)
+        work = costs.operations(block, video)
         if pace > 0 and time.monotonic() + pace * work > end:
             break
         seen, pace = video, _seconds(probe, video) / work
-    return Measured(pace * costs.operations(backbone, size, backbone.spec.blocks), seen)
+    return Measured(pace * costs.operations(backbone, size), seen)
 
 
 def _growing(probe: Model, size: VideoSize) -> list[VideoSize]:
@@ -78,9 +80,7 @@ def _smaller(probe: Model, size: VideoSize) -> VideoSize:
 
 def _seconds(probe: Model, size: VideoSize) -> float:
     """Of the fastest pass."""
-    spec, device = probe.spec, probe.device
-    latents = torch.randn(1, *spec.compression.latent_shape(size), device=device)
-    text = torch.randn(1, spec.text_tokens, spec.text_channels, device=device)
+    latents, text = costs.sample_of(probe, size)
     times: list[float] = []
     while len(times) < PASSES and sum(times) < ENOUGH:
         began = time.perf_counter()
@@ -94,7 +94,7 @@ def cost_rows(
     backbone: Model, size: VideoSize, batch_size: int, guidance: MotionGuidance | None
 ) -> Rows:
     """The costs that follow from the backbone alone, before a clip or an entry has been read."""
-    operations = costs.operations(backbone, size, backbone.spec.blocks)
+    operations = costs.operations(backbone, size)
     dtype, weights = str(backbone.dtype).removeprefix("torch."), decimal(costs.weights(backbone))
     needed = decimal(int(costs.memory(backbone, size, batch_size, guidance)))
     besides = "on each device, besides the encoders, which come first and go"

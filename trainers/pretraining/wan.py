@@ -120,7 +120,7 @@ class WanPretraining(TransformerPretraining):
 
     def export(self, transformer: nn.Module) -> None:
         tokenizer, text_encoder = self.__dict__["text"]
-        vae = AutoencoderKLWan.from_pretrained(self.vae_folder)
+        vae = AutoencoderKLWan.from_pretrained(self.vae_folder).half()
         vae.register_to_config(_name_or_path="")  # do not publish a local path
         pipeline = WanPipeline(
             tokenizer=tokenizer,

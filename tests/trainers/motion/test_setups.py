@@ -143,12 +143,10 @@ def test_videos_without_entries_of_which_one_fails_leave_nothing_to_watch_for(fi
 @pytest.mark.parametrize("setup", SETUPS)
 def test_it_builds_on_the_embedded_backbones_it_is_for(setup, backbone):
     loaded, wanted = embedded(backbone), choices_of(setup)
-    fits = {
-        "rotary_tables": "tiny-rope",
-        "rotary_positions": "tiny-rope",
-        "sinusoidal": "tiny-sincos",
-    }
-    if fits.get(wanted.variable, backbone) != backbone:
+    positions = {"rotary_tables": "rotary", "rotary_positions": "rotary"}
+    positions |= {"sinusoidal": "sinusoidal"}
+    own = loaded.spec.position
+    if positions.get(wanted.variable, own) != own:
         with pytest.raises(
             ValueError, match="needs (rotary|sinusoidal) positions; those of .* are"
         ):
