@@ -66,6 +66,7 @@ bench: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.metric_floors --clips 24
 	$(BIN)/python -m tests.benchmarks.embedded_backbone tiny-rope --clips 24 --parts world amf plain --variables latents rotary_positions rotary_tables
 	$(BIN)/python -m tests.benchmarks.embedded_backbone tiny-sincos --clips 24 --parts world amf plain --variables latents sinusoidal
+	$(BIN)/python -m tests.benchmarks.embedded_backbone tiny-wan --clips 24 --parts world amf plain --variables latents rotary_positions
 	$(BIN)/python -m tests.benchmarks.throughput --processes 2 --clips 6 --repeats 3
 	$(BIN)/python -m tests.benchmarks.ranks_simulation --ranks 64 --clips 1280
 	$(BIN)/python -m tests.benchmarks.busy_core --clips 2 --repeats 2
@@ -75,7 +76,8 @@ bench: $(STAMP)
 INSTANT := $(BIN)/python -W ignore -m tests.benchmarks.instant
 instant: $(STAMP)
 	{ $(INSTANT) tiny-sincos --table main --rows instant plain --prompts 3 --seeds 2 && $(INSTANT) tiny-sincos --table main && \
-	$(INSTANT) tiny-sincos --table optimised --clips 12 && $(INSTANT) tiny-rope --table optimised; } & \
+	$(INSTANT) tiny-sincos --table optimised --clips 12 && $(INSTANT) tiny-rope --table optimised --prompts 3; } & \
+	$(INSTANT) tiny-wan --table main --rows instant plain --prompts 3 && $(INSTANT) tiny-wan --table main && \
 	$(INSTANT) tiny-rope --table main --rows instant plain --prompts 3 --seeds 2 && $(INSTANT) tiny-rope --table main && \
 	$(INSTANT) tiny-rope --table law --clips 12 && $(INSTANT) tiny-rope --table ablation --clips 12; code=$$?; wait $$! && exit $$code
 	$(BIN)/python -m tests.benchmarks.instant_bank --clips 200
@@ -85,12 +87,13 @@ instant: $(STAMP)
 # Two processes share the work; then everything is looked at once more, which makes what is left and the tables. The worst exit code counts.
 ROPE := $(BIN)/ditflow test --config configs/benchmarks/synthetic.yaml --out $(RUNS)/synthetic
 SINCOS := $(BIN)/ditflow test --config configs/benchmarks/synthetic-sincos.yaml --out $(RUNS)/synthetic-sincos
+WAN := $(BIN)/ditflow test --config configs/benchmarks/synthetic-wan.yaml --out $(RUNS)/synthetic-wan
 ABLATION := $(BIN)/ditflow ablate --config configs/benchmarks/ablation.yaml --out $(RUNS)/ablation
 benchmark: $(STAMP)
 	{ $(ROPE) --methods backbone ditflow-latents ditflow-tables ditflow-positions ditflow-latents-zero-shot ditflow-tables-zero-shot ditflow-positions-zero-shot; \
-	$(SINCOS); } & \
+	$(SINCOS); $(WAN); } & \
 	{ $(ROPE) --methods injection smm moft motionclone motionclone-x motionflow; $(ABLATION); }; wait; true
-	code=0; $(ROPE) || code=$$?; $(SINCOS) || code=$$?; $(ABLATION) || code=$$?; exit $$code
+	code=0; $(ROPE) || code=$$?; $(SINCOS) || code=$$?; $(WAN) || code=$$?; $(ABLATION) || code=$$?; exit $$code
 
 $(STAMP): $(VENV)/pyvenv.cfg setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet --constraint constraints.txt pip setuptools

@@ -21,6 +21,7 @@ TESTS = {  # the test that runs a feature on every tiny model that it names
         "sampling.test_instant.test_a_field_without_motion_leaves_the_model_its_own_places"
     ),
     "injection of an entry": "test_transfer.test_inject_motion",
+    "a picture to begin with": "models.test_wan.test_what_is_shown_of_a_picture",
     "LoRA": "models.weights.test_lora.test_it_is_the_product_of_its_matrices_in_the_weights",
     "bfloat16": "models.test_taps.test_stock_position_gives_the_stock_output_bit_by_bit",
     "float16": "models.test_model.test_the_model_runs_in_its_dtype_and_answers_in_float32",
@@ -44,11 +45,11 @@ def features() -> str:
     """A row for each feature, a column for each tiny model of the tests."""
     models = [tiny_backbone(kind) for kind in BACKBONES]
     head = ("", *(f"`{kind}`: {_described(m)}" for kind, m in zip(BACKBONES, models, strict=True)))
-    one = [not model.spec.boundary for model in models]  # a LoRA is of one transformer
-    rows = [
-        (name, *_status(_kinds(test), one if name == "LoRA" else None))
-        for name, test in TESTS.items()
-    ]
+    fitting = {
+        "LoRA": [not model.spec.boundary for model in models],  # it is of one transformer
+        "a picture to begin with": [model.spec.takes_picture for model in models],
+    }
+    rows = [(name, *_status(_kinds(test), fitting.get(name))) for name, test in TESTS.items()]
     for name, variable in VARIABLES.items():
         fits = [variable.needs in (None, model.spec.position) for model in models]
         rows.append((f"optimise `{name}`", *_status(_kinds(OPTIMISED), fits)))
