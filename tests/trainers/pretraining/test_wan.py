@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
-from diffusers import CogVideoXTransformer3DModel
+from diffusers import CogVideoXTransformer3DModel, WanPipeline
 from torch import nn
 
 from datamodules.synthetic import World
 from ditflow.models import load_backbone
+from ditflow.sampling.control import Prompt
+from ditflow.sampling.loop import sample
+from ditflow.sampling.state import start
 from trainers.pretraining.backbone import Noisy
 from trainers.pretraining.carried import PAIRS, carried
 from trainers.pretraining.tiny import tiny_transformer as cogvideox
 from trainers.pretraining.wan import STOCK_TEXT_TOKENS, WanPretraining, tiny_transformer
 
+ROOT = Path(__file__).resolve().parents[3]
 PROMPTS = ["a red disc over blue clouds", ""]
 
 
@@ -69,7 +75,9 @@ def test_what_is_carried_over_denoises_before_any_training() -> None:
     """The flow that it predicts of a clip points the right way, which untrained weights do not."""
     torch.manual_seed(0)
     latents = load_backbone("tiny-rope").encode(World().clip(3).frames[None])
-    old = CogVideoXTransformer3DModel.from_pretrained("checkpoints/tiny-rope/transformer").float()
+    old = CogVideoXTransformer3DModel.from_pretrained(
+        ROOT / "checkpoints" / "tiny-rope", subfolder="transformer"
+    ).float()
     noise, share = torch.randn_like(latents), 0.5
     shown = {
         "hidden_states": ((1 - share) * latents + share * noise).transpose(1, 2),
@@ -83,3 +91,36 @@ def test_what_is_carried_over_denoises_before_any_training() -> None:
     ):
         made = transformer(**shown).sample.transpose(1, 2).flatten()
         assert low < torch.cosine_similarity(made, flow, dim=0) < high
+
+
+@torch.no_grad()
+def test_the_model_that_ships_is_shown_its_prompts_as_it_was_trained_with() -> None:
+    """By the encoder of the training, in half precision, with zeros up to the stock length."""
+    embedded = load_backbone("tiny-wan").embed(PROMPTS)
+    few, counts = WanPretraining().embed(PROMPTS)
+    torch.testing.assert_close(embedded[:, : few.shape[1]], few, rtol=0, atol=2e-2)
+    assert embedded.shape[1] == STOCK_TEXT_TOKENS and not embedded[:, few.shape[1] :].any()
+    torch.testing.assert_close(counts.exp().sum(1), torch.full((2,), 512.0))
+
+
+@torch.no_grad()
+def test_the_stock_pipeline_makes_the_same_video() -> None:
+    model = load_backbone("tiny-wan")
+    pipeline = WanPipeline.from_pretrained(ROOT / "checkpoints" / "tiny-wan", dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    schedule, size = model.schedule(4, 1.5), model.spec.size
+    state = start(model, size, ["red"], [0])
+    text, negative = model.embed(["red clouds"]), model.embed([""])
+    made = sample(model, schedule, Prompt(text, negative), state).latents
+    stock = pipeline(
+        prompt_embeds=text,
+        negative_prompt_embeds=negative,
+        num_frames=size.frames,
+        height=size.height,
+        width=size.width,
+        num_inference_steps=4,
+        guidance_scale=1.5,
+        latents=state.latents.transpose(1, 2).clone(),
+        output_type="latent",
+    ).frames.transpose(1, 2)
+    torch.testing.assert_close(made, stock, rtol=0, atol=1e-4)  # of latents near 1, in float32
