@@ -30,7 +30,7 @@ def clips(tmp_path, monkeypatch) -> list[Path]:
 def test_add_a_control():
     """It acts in `sample`."""
     from ditflow.sampling.control import Prompt
-    from ditflow.sampling.image import FirstFrame
+    from ditflow.sampling.first_frame import FirstFrame
     from ditflow.sampling.loop import sample
     from ditflow.sampling.state import start
     from tests.registry import SIZE, tiny_backbone

@@ -12,9 +12,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("ditflow", "datamodules", "trainers")
 TABLE = "ditflow/models/registry.py"
-# words of a family, its file, and what is about that family alone: the embedded backbones are
-# models of our own making of these families; a paper is cited by its title, and help shows a
-# recipe by its name
+# words of a family, its file, and what is about that family alone: the embedded models are of our
+# own making, and the demo offers them; a paper is cited by its title, and help shows a recipe by
+# its name
 FAMILIES = {
     "cogvideox": (
         r"(?i)cogvideox",
@@ -29,7 +29,7 @@ FAMILIES = {
     "wan": (
         r"\b(?:\w*_)?wan(?:_\w*)?\b|\bWAN\b|Wan(?![a-z])",
         "ditflow/models/wan.py",
-        ("trainers/pretraining/",),
+        ("trainers/pretraining/", "trainers/commands/demo.py"),
     ),
 }
 

@@ -39,8 +39,8 @@ from ditflow.models.taps import Layout, StopForward
 SCHEDULERS = ("UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler")
 TEXT_TOKENS = 512
 CLIP_TOKENS = 257  # of a picture
-TRAINED = VideoSize(81, 480, 832)  # which no configuration says
-TRAINED_TINY = VideoSize(25, 64, 64)  # the embedded model, known by the channels of its latents
+# no configuration says what a model was trained for; the embedded one is known by its 8 channels
+TRAINED, TRAINED_TINY = VideoSize(81, 480, 832), VideoSize(25, 64, 64)
 TRAINED_5B = VideoSize(121, 704, 1280)
 
 
@@ -244,8 +244,6 @@ def _level(sigma: float) -> NoiseLevel:
 
 def _statistics(config: Any, latents: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each channel of latents (B, C, F, Hl, Wl)."""
-    mean, deviation = (
-        torch.tensor(values, device=latents.device).view(-1, 1, 1, 1)
-        for values in (config.latents_mean, config.latents_std)
-    )
+    values = torch.tensor([config.latents_mean, config.latents_std], device=latents.device)
+    mean, deviation = values.view(2, -1, 1, 1, 1)
     return mean, deviation

@@ -253,7 +253,12 @@ def module(clips, tmp_path):
             received_sigterm=False,
             callbacks=[],
             lightning_module=SimpleNamespace(
-                recipe=recipe, batching=batching, finish=False, keep_reference=False, iterations=2
+                images_for=None,
+                recipe=recipe,
+                batching=batching,
+                finish=False,
+                keep_reference=False,
+                iterations=2,
             ),
         )
         modules.append(data)

