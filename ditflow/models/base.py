@@ -26,7 +26,7 @@ from ditflow.core.tokens import KeyValue, Recording
 from ditflow.models.encoders import Encoders
 from ditflow.models.loading import ModelError
 from ditflow.models.parts import Parts
-from ditflow.models.spec import ModelSpec
+from ditflow.models.spec import Kept, ModelSpec
 from ditflow.models.taps import Layout, taps
 
 __all__ = ["Model", "ModelError", "ModelSpec"]
@@ -42,6 +42,7 @@ class Model(Parts):
     """
 
     layout: ClassVar[Layout]
+    kept: ClassVar[Kept]
 
     def __init__(
         self,

@@ -1,7 +1,6 @@
 """CogVideoX 1.0 text-to-video: rotary positions (5B class) or sinusoidal ones (2B class).
 
-Yang et al., ICLR 2025 (2408.06072), with the DDIM or the DPM scheduler. The stock diffusers classes
-run unchanged.
+Yang et al., ICLR 2025 (2408.06072), by DDIM or DPM. The stock diffusers classes run unchanged.
 """
 
 # B batch (b: 1 or B), F latent frames, C channels, Hl Wl latent rows and columns, N video tokens,
@@ -26,7 +25,7 @@ from ditflow.core.sizes import Compression, TokenGrid, VideoSize
 from ditflow.models.base import Model, ModelError, ModelSpec
 from ditflow.models.encoders import Encoders
 from ditflow.models.hooks import added_position
-from ditflow.models.spec import fingerprint
+from ditflow.models.spec import Kept, fingerprint
 from ditflow.models.taps import Layout, StopForward
 
 RotaryArgument = Tensor | tuple[Tensor, Tensor] | None
@@ -54,6 +53,7 @@ class CogVideoX(Model):
         "CogVideoXImageToVideoPipeline",
         "CogVideoXVideoToVideoPipeline",
     )
+    kept = Kept(13, 0, 13)
     layout = Layout(
         blocks=("transformer_blocks",),
         attention="attn1",

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from ditflow.core.noise import Prediction
 from ditflow.core.schedule import GuidanceKind, Step
@@ -23,6 +23,16 @@ class Lora:
 
     def __str__(self) -> str:
         return f"{self.file} at {self.scale:g}"
+
+
+class Kept(NamedTuple):
+    """What a block keeps for its backward pass: how many numbers for each channel of a video token,
+    in the model's dtype and in float32, and for each channel of a text token. They are counted.
+    """
+
+    own: int
+    wide: int
+    text: int
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from ditflow.core.unipc import OPTIONS, unipc
 from ditflow.models.base import Model, ModelError, ModelSpec
 from ditflow.models.encoders import Encoders
 from ditflow.models.hooks import replaced_output
-from ditflow.models.spec import fingerprint
+from ditflow.models.spec import Kept, fingerprint
 from ditflow.models.taps import Layout, StopForward
 
 SCHEDULERS = ("UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler")
@@ -64,6 +64,7 @@ class Wan(Model):
 
     transformer_class, encoders_class = WanTransformer3DModel, WanEncoders
     pipelines = ("WanPipeline", "WanImageToVideoPipeline", "WanVideoToVideoPipeline")
+    kept = Kept(own=10, wide=7, text=2)
     layout = Layout(
         blocks=("blocks",),
         attention="attn1",

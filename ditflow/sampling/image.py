@@ -38,8 +38,8 @@ def check_image(spec: ModelSpec, given: bool, fix: str, whose: str = "the video"
     """
     if given and not spec.takes_picture:
         raise ModelError(
-            f"{spec.name!r} makes videos from text alone, and {whose} has a picture to begin with: "
-            "leave it out, or use an image-to-video model."
+            f"{spec.name!r} makes videos from text alone here, and {whose} has a picture to begin "
+            "with: leave it out, or use an image-to-video model."
         )
     if spec.takes_picture and not given:
         raise ModelError(

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from torch import Tensor
 from ditflow.files import expanded
 from ditflow.video.clip import video_sha256
 from ditflow.video.pictures import still
+from ditflow.warning import warn
 
 KEPT = 2 / 3  # of a picture's area; a size that cuts away more is warned of
 
@@ -39,10 +39,9 @@ class Image:
         rows, columns = self.pixels.shape[1:]
         ratio = (columns / rows) / (width / height)
         if (kept := min(ratio, 1 / ratio)) < KEPT:
-            warnings.warn(
+            warn(
                 f"{self.path} has {rows} x {columns} pixels and the video {height} x {width}, so "
-                f"only the middle {kept:.0%} of the picture is used: crop it as you want it.",
-                stacklevel=2,
+                f"only the middle {kept:.0%} of the picture is used: crop it as you want it."
             )
         picture = pil.fromarray(self.pixels.permute(1, 2, 0).numpy())
         return _tensor(ImageOps.fit(picture, (width, height), pil.Resampling.BICUBIC))

@@ -52,7 +52,7 @@ def features() -> str:
     rows = [(name, *_status(_kinds(test), fitting.get(name))) for name, test in TESTS.items()]
     for name, variable in VARIABLES.items():
         fits = [variable.needs in (None, model.spec.position) for model in models]
-        rows.append((f"optimise `{name}`", *_status(_kinds(OPTIMISED), fits)))
+        rows.append((f"optimise `{name}`", *_status(_kinds(OPTIMISED, name), fits)))
     for kind in dict.fromkeys(kind for kind, _ in SIGNALS.values()):
         fits = [_follows(model, kind) for model in models]
         rows.append((f"signal `{kind}`", *_status(_kinds(FOLLOWED), fits)))
@@ -77,15 +77,19 @@ def _described(model: Model) -> str:
     return f"{family}, {spec.position}, {spec.scheduler.removesuffix('Scheduler')}"
 
 
-def _kinds(test: str) -> set[str]:
-    """The tiny models that a test is run on, from its parameters."""
+def _kinds(test: str, variable: str | None = None) -> set[str]:
+    """The tiny models that a test is run on, from its parameters; with one variable, or any."""
     module, _, name = f"tests.ditflow.{test}".rpartition(".")
     for mark in getattr(import_module(module), name).pytestmark:
         names, values = mark.args
         if names == "kind":
             return set(values)
         if "kind" in names:
-            return {value[names.index("kind")] for value in values}
+            return {
+                value[names.index("kind")]
+                for value in values
+                if variable is None or variable in value
+            }
     raise AssertionError(f"{test} is not run on a kind of model")
 
 

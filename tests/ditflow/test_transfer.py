@@ -503,7 +503,7 @@ def test_the_reference_is_seen_with_its_own_first_frame_and_the_video_with_the_p
             None,
             "makes a picture move, and the video has none to begin with: give one by",
         ),
-        ("wan", 0, "makes videos from text alone, and the video has a picture to begin with"),
+        ("wan", 0, "makes videos from text alone here, and the video has a picture to begin with"),
     ],
 )
 def test_a_picture_where_none_is_taken_and_none_where_one_is(

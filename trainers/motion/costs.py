@@ -3,7 +3,7 @@
 Both follow from the sizes of the backbone and of the video.
 """
 
-# n tokens of text and video, E hidden dim
+# N video tokens, E hidden dim
 
 from __future__ import annotations
 
@@ -23,11 +23,8 @@ from ditflow.sampling.control import GuidedSteps
 from ditflow.sampling.guidance import MotionGuidance
 from ditflow.sampling.recipe import Choices, given_or
 
-# tensors (n, E) that a block keeps for its backward pass; counted on the embedded backbones: 12.5
-# to 12.7, in float32 as in 16 bits
-KEPT = 13
-# and in float32 those that rotary positions are multiplied with, where these are optimised: query
-# and key, and both turned
+# tensors (N, E) in float32 that a block keeps besides, where rotary positions are optimised: what
+# these are multiplied with, query and key, and both turned
 ROTATED = 4
 
 
@@ -65,17 +62,14 @@ def memory(
     """
     signal = guidance.signal if guidance is not None else None
     depth = 1 + max((*signal.capture, *signal.features, *signal.text)) if signal is not None else 0
-    width = backbone.dtype.itemsize
-    block = width * KEPT + (
-        torch.float32.itemsize * ROTATED
-        if guidance is not None and guidance.kind.needs == "rotary"
-        else 0
-    )
-    kept = block + depth * (width if guidance is not None and guidance.checkpointing else block)
-    return (
-        weights(backbone)
-        + float(batch_size) * kept * _tokens(backbone, size) * backbone.spec.hidden
-    )
+    spec, width = backbone.spec, backbone.dtype.itemsize
+    video, text = spec.compression.grid(size).tokens, spec.text_tokens
+    rotated = ROTATED if guidance is not None and guidance.kind.needs == "rotary" else 0
+    wide = torch.float32.itemsize * (backbone.kept.wide + rotated)
+    block = video * (width * backbone.kept.own + wide) + text * width * backbone.kept.text
+    checkpointing = guidance is not None and guidance.checkpointing
+    left = block + depth * (width * (video + text) if checkpointing else block)
+    return weights(backbone) + float(batch_size) * left * spec.hidden
 
 
 def schedule_of(
@@ -111,7 +105,3 @@ def passes_of(
         return plain
     guided = GuidedSteps(backbone.schedule(entry.steps), GuidanceWindow(*entry.window))
     return plain + sum(guided.index(step) is not None for step in schedule)
-
-
-def _tokens(backbone: Model, size: VideoSize) -> int:
-    return backbone.spec.text_tokens + backbone.spec.compression.grid(size).tokens

@@ -46,8 +46,8 @@ class TransformerPretraining(L.LightningModule):
     def __init__(
         self,
         transformer: nn.Module,
-        vae: str = "runs/pretrain/vae",
-        out: str = "checkpoints/tiny-rope",
+        vae: str,
+        out: str,
         initial: str | None = None,
         learning_rate: float = 2e-3,
         warmup: int = 100,

@@ -65,6 +65,8 @@ class WanPretraining(TransformerPretraining):
     def __init__(self, carried_from: str | None = None, **options: Any) -> None:
         super().__init__(transformer=tiny_transformer(), **options)
         if carried_from is not None:
+            if options.get("initial") is not None:
+                raise ValueError("give initial or carried_from: training begins with one of them.")
             old = CogVideoXTransformer3DModel.from_pretrained(carried_from, subfolder="transformer")
             carried(old.float(), self.transformer)
         self.__dict__["text"] = tiny_text_encoder()

@@ -93,7 +93,10 @@ def test_pictures_are_asked_for_before_a_model_is_loaded(run, files, tmp_path, m
     assert (code, wanted in errors, "Traceback" in errors) == (2, True, False), errors
     words = ["fit", "--model.backbone", tiny_folder("wan"), *fit, "--data.image"]
     code, _, errors = run(*words, files / "cat.png")
-    assert (code, "makes videos from text alone, and the video of 'car'" in errors) == (2, True)
+    assert (code, "makes videos from text alone here, and the video of 'car'" in errors) == (
+        2,
+        True,
+    )
 
 
 def test_a_picture_that_is_none_is_a_clip_that_fails(run, files, tmp_path) -> None:

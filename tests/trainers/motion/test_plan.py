@@ -385,11 +385,12 @@ def test_a_sketch_of_nothing():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("variable", ["latents", "rotary_tables"])
-def test_memory_is_what_the_backward_pass_keeps(variable, dtype):
+@pytest.mark.parametrize("name", ["tiny-rope", "tiny-wan"])
+def test_memory_is_what_the_backward_pass_keeps(name, variable, dtype):
     """Counted by autograd's own hooks on one update's forward pass through all blocks; the estimate
     may be half too high, never too low.
     """
-    backbone, size = load_backbone("tiny-rope", device="cpu", dtype=dtype), VideoSize(25, 64, 64)
+    backbone, size = load_backbone(name, device="cpu", dtype=dtype), VideoSize(25, 64, 64)
     noise = torch.randn(1, *backbone.spec.compression.latent_shape(size))
     chosen = VARIABLES[variable].start(backbone, noise)
     chosen = chosen.replaced(chosen.parameter.clone().requires_grad_())

@@ -26,7 +26,7 @@ PROMPTS = ["a red disc over blue clouds", ""]
 def test_few_tokens_that_count_are_as_good_as_the_many_of_the_stock_pipeline() -> None:
     """Cross-attention adds up equal tokens: one with the weight of n is as good as n of them."""
     torch.manual_seed(0)
-    training = WanPretraining()
+    training = WanPretraining(vae="", out="")
     noisy = Noisy(torch.randn(2, 3, 8, 8, 8), torch.tensor([900.0, 400.0]), torch.zeros(()))
     few = training.predicted(noisy, PROMPTS)
     tokenizer, encoder = training.__dict__["text"]
@@ -97,7 +97,7 @@ def test_what_is_carried_over_denoises_before_any_training() -> None:
 def test_the_model_that_ships_is_shown_its_prompts_as_it_was_trained_with() -> None:
     """By the encoder of the training, in half precision, with zeros up to the stock length."""
     embedded = load_backbone("tiny-wan").embed(PROMPTS)
-    few, counts = WanPretraining().embed(PROMPTS)
+    few, counts = WanPretraining(vae="", out="").embed(PROMPTS)
     torch.testing.assert_close(embedded[:, : few.shape[1]], few, rtol=0, atol=2e-2)
     assert embedded.shape[1] == STOCK_TEXT_TOKENS and not embedded[:, few.shape[1] :].any()
     torch.testing.assert_close(counts.exp().sum(1), torch.full((2,), 512.0))
