@@ -22,13 +22,19 @@ from torch import Tensor
 
 from ditflow.core.noise import CLEAN, NoiseLevel
 
-OPTIONS: dict[str, Any] = {  # what is solved here, by diffusers' names
-    "use_flow_sigmas": True,
+OPTIONS: dict[str, Any] = {  # what is solved, by diffusers' names
+    "use_flow_sigmas": True,  # these are UniPC's
     "predict_x0": True,
     "solver_order": 2,
     "solver_type": "bh2",
     "lower_order_final": True,
     "prediction_type": "flow_prediction",
+    "disable_corrector": [],
+    "thresholding": False,
+    "final_sigmas_type": "zero",
+    "use_dynamic_shifting": False,  # UniPC's and Euler's
+    "invert_sigmas": False,  # these are Euler's
+    "stochastic_sampling": False,
 }
 
 

@@ -19,6 +19,7 @@ PARTS = {
     "vae": "VAE",
     "text_encoder": "text encoder",
     "image_encoder": "image encoder",
+    "image_processor": "image processor",
     "transformer_2": "transformer for little noise",
 }
 PICKLES = ("bin", "pt", "pth", "ckpt")

@@ -23,7 +23,7 @@ from ditflow.models.loading import (
     sketch_transformer,
 )
 from ditflow.models.spec import ModelSpec
-from ditflow.models.weights.files import check_configuration
+from ditflow.models.weights.files import check_configuration, check_experts, check_named
 
 
 class Parts(ABC):
@@ -120,6 +120,13 @@ class Parts(ABC):
                 "when. Save its pipeline with a boundary_ratio, if it is of a family that has "
                 "experts, or use a single transformer."
             )
+        tokens = spec.takes_picture and transformer.get("image_dim") is not None
+        check_named(name, pipeline, ("image_encoder", "image_processor") if tokens else ())
+        if spec.boundary:
+            check_named(name, pipeline, ["transformer_2"])
+            second = config_of(parts[0], folder, "transformer_2", cls.needs["transformer"])
+            check_configuration(folder, "transformer_2", second, parts[0].__name__)
+            check_experts(name, transformer, second)
         return spec
 
     @classmethod

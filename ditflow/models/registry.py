@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,17 @@ from ditflow.models.base import Model, ModelError, ModelSpec
 from ditflow.models.cogvideox import CogVideoX
 from ditflow.models.dtypes import default_dtype, warn_if_emulated
 from ditflow.models.hub import INDEX, hub_index
+from ditflow.models.spec import Lora
 from ditflow.models.wan import Wan
 from ditflow.models.weights import lora as loras
-from ditflow.models.weights.files import check_is_folder, check_text_encoder, check_whole
+from ditflow.models.weights.files import (
+    NEEDED,
+    check_is_folder,
+    check_parts,
+    check_text_encoder,
+    check_weights,
+    parts_of,
+)
 from ditflow.models.weights.memory import check_fits
 from ditflow.resources import shipped
 
@@ -45,18 +53,13 @@ def load_backbone(
         device if device is not None else "cuda" if torch.cuda.is_available() else "cpu"
     )
     folder, wanted = str(shipped("checkpoints", name) or name), _dtype(dtype, device)
-    family, given = _family(folder, name), loras.named(lora)
     index = _model_index(folder, name)
-    if given and (index.get("transformer_2") or [None])[-1]:
-        raise ModelError(
-            f"backbone {name!r} has two transformers, and a LoRA is of one of them: not supported "
-            "yet. Leave the LoRA out."
-        )
+    family, given, parts = _family(index, name), loras.named(lora), parts_of(index)
     warn_if_emulated(name, wanted, device)
+    # what configurations say comes before files
+    _check(folder, family, family.spec_in(folder, name), given, parts)
     if Path(folder).is_dir():
-        family.spec_in(folder, name)  # what configurations say comes before files
-        check_fits(name, check_whole(Path(folder), index), device, wanted)
-    check_text_encoder(folder, family.encoders_class.text_class)
+        check_fits(name, check_weights(Path(folder), parts), device, wanted)
     model = family.load(folder, name=name, device=device, dtype=wanted)
     for file, one in given.items():
         loras.merge(model.transformer, file, one.scale, family.pipelines[0])
@@ -75,13 +78,16 @@ def sketch_backbone(
     """A backbone's architecture without its weights, which are not read: for its sizes, or random
     on a real device and so many blocks deep, to measure with. A LoRA is named, and not merged.
 
-    Raises ModelError as `load_backbone` does.
+    Raises ModelError as `load_backbone` does, except about weights.
     """
     folder, place = str(shipped("checkpoints", name) or name), torch.device(device)
-    family, given = _family(folder, name), loras.named(lora)
+    index = _model_index(folder, name)
+    family, given = _family(index, name), loras.named(lora)
     model = family.sketch(
         folder, name=name, device=place, dtype=_dtype(dtype, place), blocks=blocks
     )
+    parts = parts_of(index, [part for part in NEEDED if part in index])
+    _check(folder, family, model.spec, given, parts)
     model.spec = replace(model.spec, loras=tuple(given.values()))
     return model
 
@@ -89,13 +95,31 @@ def sketch_backbone(
 def backbone_spec(name: str) -> ModelSpec:
     """What a backbone is, by its configurations alone. Raises ModelError where there is none."""
     folder = str(shipped("checkpoints", name) or name)
-    return _family(folder, name).spec_in(folder, name)
+    return _family(_model_index(folder, name), name).spec_in(folder, name)
 
 
-def _family(folder: str, name: str) -> type[Model]:
+def _check(
+    folder: str,
+    family: type[Model],
+    spec: ModelSpec,
+    given: Mapping[Path, Lora],
+    parts: Collection[str],
+) -> None:
+    """Raise ModelError for what neither is loaded nor planned, whatever its weights are."""
+    if given and spec.boundary:
+        raise ModelError(
+            f"backbone {spec.name!r} has two transformers, and a LoRA is of one of them: not "
+            "supported yet. Leave the LoRA out."
+        )
+    if Path(folder).is_dir():
+        check_parts(Path(folder), parts)
+    if "text_encoder" in parts:
+        check_text_encoder(folder, family.encoders_class.text_class)
+
+
+def _family(index: Mapping[str, Any], name: str) -> type[Model]:
     """Raises ModelError for what is not supported, before anything is loaded."""
-    check_is_folder(name)
-    index, supported = _model_index(folder, name), f"supported: {', '.join(MODELS)}."
+    supported = f"supported: {', '.join(MODELS)}."
     match index.get("transformer"):
         case [_, str(transformer)] if transformer in MODELS:
             return _of_pipeline(MODELS[transformer], index.get("_class_name"), name)
@@ -118,6 +142,7 @@ def _of_pipeline(family: type[Model], pipeline: object, name: str) -> type[Model
 
 
 def _model_index(folder: str, name: str) -> dict[str, Any]:
+    check_is_folder(name)
     return _folder_index(Path(folder), name) if Path(folder).is_dir() else hub_index(name)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,12 @@ WEIGHTS = {  # the files of each part that has weights, without their ending
     "image_encoder": "model",
 }
 NEEDED = ("vae", "text_encoder", "tokenizer", "scheduler")  # besides those that the index names
+READ = tuple(dict.fromkeys([*WEIGHTS, *NEEDED, "image_processor"]))
+BECAUSE = {  # options that need a part
+    "transformer_2": "a boundary_ratio",
+    "image_encoder": "an image_dim",
+    "image_processor": "an image_dim",
+}
 WIDTHS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "BOOL": 1}
 FLOATS = ("F64", "F32", "F16", "BF16")
 
@@ -37,10 +43,15 @@ def check_is_folder(name: str) -> None:
             f"backbone {name!r} is a GGUF file: a quantised transformer and nothing else. Give the "
             "diffusers folder, or the hub id, of the model that it was made from."
         )
-    if ending != "safetensors":
+    if ending in PICKLES:
         raise ModelError(
             f"backbone {name!r} is a file that may be pickled, and unpickling can run code. Give a "
             "folder in diffusers format, with its weights as safetensors."
+        )
+    if ending != "safetensors":
+        raise ModelError(
+            f"backbone {name!r} is a file, and no checkpoint: a backbone is a folder in diffusers "
+            "format. Give that folder, or a hub id."
         )
     raise ModelError(
         f"backbone {name!r} is a single file of weights: a backbone is a folder in diffusers "
@@ -49,20 +60,37 @@ def check_is_folder(name: str) -> None:
     )
 
 
-def check_whole(folder: Path, index: Mapping[str, Any]) -> dict[str, Counter[str]]:
-    """How many numbers of each type the parts of a local folder have.
+def parts_of(index: Mapping[str, Any], needed: Collection[str] = NEEDED) -> list[str]:
+    """The parts that are read: those needed, and those that a model index names."""
+    return [part for part in READ if part in needed or _names(index, part)]
 
-    Raises ModelError for a part that is missing, incomplete or quantised.
-    """
-    named = [part for part in WEIGHTS if isinstance(index.get(part), list) and index[part][1]]
-    for part in dict.fromkeys([*named, *NEEDED]):
+
+def check_named(name: str, index: Mapping[str, Any], needed: Iterable[str]) -> None:
+    """Raise ModelError where a model index does not name a part that an option asks for."""
+    for part in needed:
+        if not _names(index, part):
+            raise ModelError(
+                f"backbone {name!r} has {BECAUSE[part]}, and its model_index.json names no "
+                f"{PARTS[part]} ({part}). Save or download the backbone again."
+            )
+
+
+def check_parts(folder: Path, parts: Iterable[str]) -> None:
+    """Raise ModelError for a part that is not in a local folder. Weights are not looked for."""
+    for part in parts:
         with loading(str(folder), part):
             if not any((folder / part).glob("*")):
                 raise FileNotFoundError(f"there is no folder {part}, or nothing in it")
             if part in WEIGHTS and not (folder / part / "config.json").is_file():
                 raise FileNotFoundError("it has no config.json")
-    weighed = [part for part in WEIGHTS if part in {*named, *NEEDED}]
-    return {part: _numbers(folder, part) for part in weighed}
+
+
+def check_weights(folder: Path, parts: Iterable[str]) -> dict[str, Counter[str]]:
+    """How many numbers of each type the parts of a local folder have.
+
+    Raises ModelError for a part that is incomplete or quantised.
+    """
+    return {part: _numbers(folder, part) for part in parts if part in WEIGHTS}
 
 
 def check_configuration(folder: str, part: str, config: Mapping[str, Any], wanted: str) -> None:
@@ -76,6 +104,18 @@ def check_configuration(folder: str, part: str, config: Mapping[str, Any], wante
     if quantised := config.get("quantization_config"):
         how = quantised.get("quant_method", "") if isinstance(quantised, Mapping) else ""
         raise _quantised(what, str(how))
+
+
+def check_experts(name: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
+    """Raise ModelError unless two experts are configured alike: only their weights differ."""
+    keys = sorted(first.keys() | second.keys())
+    differ = [key for key in keys if not key.startswith("_") and first.get(key) != second.get(key)]
+    if differ:
+        raise ModelError(
+            f"the two transformers of backbone {name!r} are configured differently "
+            f"({', '.join(differ)}), and both denoise one video. Save or download the backbone "
+            "again."
+        )
 
 
 def check_text_encoder(folder: str, wanted: str) -> None:
@@ -95,6 +135,14 @@ def check_text_encoder(folder: str, wanted: str) -> None:
 
 
 OWN = "Take that part from the published model."
+
+
+def _names(index: Mapping[str, Any], part: str) -> bool:
+    """What a pipeline goes without is [null, null]."""
+    match index.get(part):
+        case [_, str()]:
+            return True
+    return False
 
 
 def _numbers(folder: Path, part: str) -> Counter[str]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ditflow.models.loading import ModelError
 from ditflow.models.spec import Lora
+from ditflow.warning import warn
 
 ADAPTER = "ditflow"
 
@@ -61,10 +61,9 @@ def warn_of_others(clip: str, made: Sequence[Lora], loaded: Sequence[Lora]) -> N
     """Warn where the entry of a clip was made with other LoRAs than the model has."""
     if {(one.sha256, one.scale) for one in made} != {(one.sha256, one.scale) for one in loaded}:
         with_, has = (", ".join(map(str, one)) or "no LoRA" for one in (made, loaded))
-        warnings.warn(
+        warn(
             f"the entry of {clip!r:.80} was optimised with {with_}, and the model has {has}: its "
-            "motion may come out weaker. Load the same by --model.lora, or lora=... in Python.",
-            stacklevel=4,
+            "motion may come out weaker. Load the same by --model.lora, or lora=... in Python."
         )
 
 

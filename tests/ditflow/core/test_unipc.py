@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import pytest
 import torch
-from diffusers import UniPCMultistepScheduler
+from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 from torch import Tensor
 
 from ditflow.core.noise import CLEAN, NoiseLevel
-from ditflow.core.unipc import unipc
+from ditflow.core.unipc import OPTIONS, unipc
+from ditflow.models import ModelError
 from tests.closeness import assert_close_in_norm
+from tests.registry import UNIPC, tiny_backbone
 
 STEPS, EDITED = 6, 3
 
@@ -103,3 +108,25 @@ def test_the_last_step_gives_the_clean_latents() -> None:
     clean, _ = stepped(noise(), levels, 0, None)
     expected = noise() - levels[0].noise * output(noise(), levels[0])
     torch.testing.assert_close(clean, CLEAN.mix(expected, noise()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "option", "value"),
+    [
+        (UniPCMultistepScheduler, "disable_corrector", [0, 1]),
+        (UniPCMultistepScheduler, "thresholding", True),
+        (UniPCMultistepScheduler, "final_sigmas_type", "sigma_min"),
+        (UniPCMultistepScheduler, "use_dynamic_shifting", True),
+        (FlowMatchEulerDiscreteScheduler, "use_dynamic_shifting", True),
+        (FlowMatchEulerDiscreteScheduler, "invert_sigmas", True),
+        (FlowMatchEulerDiscreteScheduler, "stochastic_sampling", True),
+    ],
+)
+def test_what_is_not_followed_is_refused(kind: Any, option: str, value: Any) -> None:
+    """An option is the stock scheduler's, which has what is solved here unless it is told."""
+    assert kind().config[option] == OPTIONS[option]
+    model = tiny_backbone("wan")
+    flow = {} if kind is FlowMatchEulerDiscreteScheduler else UNIPC
+    model.scheduler = kind(**flow, **{option: value})
+    with pytest.raises(ModelError, match=f"has {option} {re.escape(repr(value))}, .* Save it with"):
+        model.schedule(4)

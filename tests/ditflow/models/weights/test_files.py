@@ -14,6 +14,7 @@ from diffusers import WanTransformer3DModel
 from safetensors.torch import load_file, save_file
 
 from ditflow.models import ModelError, load_backbone, sketch_backbone
+from ditflow.models.loading import PARTS
 from ditflow.models.weights import memory
 from tests.clips import ditflow
 from tests.registry import tiny_backbone, tiny_folder
@@ -39,7 +40,8 @@ def change(file: Path, **values: Any) -> None:
         ("wan.safetensors", "is a single file of weights: .*as docs/models.md shows"),
         ("wan.ckpt", "may be pickled, and unpickling can run code"),
         ("wan.pth", "may be pickled"),
-        ("wan", "may be pickled"),
+        ("README.md", "is a file, and no checkpoint: .* Give that folder, or a hub id"),
+        ("wan", "is a file, and no checkpoint"),
     ],
 )
 def test_a_file_is_no_backbone(tmp_path: Path, file: str, said: str) -> None:
@@ -104,6 +106,61 @@ def test_a_part_of_another_class_is_refused(folder: Path, part: str, name: str) 
 def test_another_pipeline_of_the_same_transformer_is_refused(folder: Path, pipeline: str) -> None:
     change(folder / "model_index.json", _class_name=pipeline)
     with pytest.raises(ModelError, match=f"is of a {pipeline}, .*supported: WanPipeline,"):
+        load_backbone(str(folder))
+
+
+@pytest.mark.parametrize("load", [load_backbone, sketch_backbone])
+@pytest.mark.parametrize(
+    ("kind", "part", "said"),
+    [
+        ("wan-i2v", "image_processor", "has an image_dim, .* names no image processor"),
+        ("wan-i2v", "image_encoder", "has an image_dim, .* names no image encoder"),
+        ("wan22-experts", "transformer_2", "has a boundary_ratio, .* names no transformer for lit"),
+        ("wan", "text_encoder", "the text encoder of .* there is no folder text_encoder"),
+    ],
+)
+def test_a_part_that_is_missing_is_said_before_weights_are_read(
+    load: Any, kind: str, part: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WanTransformer3DModel, "from_pretrained", None)
+    folder = Path(shutil.copytree(tiny_folder(kind), tmp_path / "mine"))
+    shutil.rmtree(folder / part)
+    with pytest.raises(ModelError, match=f"the {PARTS[part]} of backbone .* cannot be loaded"):
+        load(str(folder))
+    change(folder / "model_index.json", **{part: [None, None]})
+    with pytest.raises(ModelError, match=said):
+        load(str(folder))
+
+
+@pytest.mark.parametrize("load", [load_backbone, sketch_backbone])
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"num_layers": 3}, r"the two transformers .* are configured differently \(num_layers\)"),
+        (
+            {"quantization_config": {"quant_method": "gguf"}},
+            r"the transformer for little noise .* is quantised \(gguf\)",
+        ),
+        ({"_class_name": "AnotherModel"}, "the transformer for little noise .* of class 'Another"),
+    ],
+)
+def test_a_second_expert_is_as_the_first_one(
+    load: Any, changed: dict[str, Any], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WanTransformer3DModel, "from_pretrained", None)
+    folder = Path(shutil.copytree(tiny_folder("wan22-experts"), tmp_path / "mine"))
+    change(folder / "transformer_2/config.json", **changed)
+    with pytest.raises(ModelError, match=said):
+        load(str(folder))
+
+
+def test_a_sketch_asks_for_no_weights(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_folder("wan-i2v"), tmp_path / "mine"))
+    for file in folder.glob("*/*.safetensors"):
+        file.unlink()
+    for options in ({}, {"device": "cpu", "blocks": 1}):
+        assert sketch_backbone(str(folder), **options).spec.takes_picture
+    with pytest.raises(ModelError, match="files of weights are missing"):
         load_backbone(str(folder))
 
 
