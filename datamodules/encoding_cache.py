@@ -2,7 +2,7 @@
 once, kept on disk by content hash, so that the encoders can leave before optimising.
 
 A file's name is the hash of all that its content depends on: the clip's bytes, the frames taken and
-their size, the encoders and their dtype.
+their size, and the encoders with their dtype, or how fields are measured.
 """
 
 # F latent frames or times, C channels, Hl Wl latent rows and columns, B batch, L text tokens,
@@ -27,8 +27,9 @@ from datamodules.frames import ClipReader, hash_of_json
 from datamodules.manifest import MotionTask
 from ditflow.core.picture import Picture
 from ditflow.core.sizes import VideoSize
+from ditflow.fields.detection import say
 from ditflow.fields.field import FieldSource, MotionField
-from ditflow.fields.sources import DIS, field_of
+from ditflow.fields.sources import DIS, VERSION, field_and_doubts
 from ditflow.files import atomic_file, make_folder
 from ditflow.models import Model
 from ditflow.resources import shipped
@@ -97,10 +98,11 @@ class EncodingCache(ClipReader):
         )
 
     def field(self, task: MotionTask) -> MotionField:
-        """The motion of a clip, by optical flow. Raises FieldError for one without a motion to
-        follow.
+        """The motion of a clip, by optical flow. Warns as `field_of` does, also of one that is
+        kept. Raises FieldError for a clip without a motion to follow.
         """
         tensors, notes = self._kept("field", self.hash_of(task), partial(self._follow, task))
+        say(json.loads(notes["doubts"]), task.name)
         kept = tensors["field"]
         size, times = self.size_of(task), tuple(json.loads(notes["times"]))
         told = times, size.frames, size.width / size.height, FieldSource(DIS.name, task.name)
@@ -121,9 +123,12 @@ class EncodingCache(ClipReader):
 
     def _follow(self, task: MotionTask) -> tuple[Tensors, Notes]:
         """(F, 3, H, W): displacement and confidence."""
-        field = field_of(self._read_once(task).frames, clip=task.name)
+        field, doubts = field_and_doubts(self._read_once(task).frames, clip=task.name)
         both = torch.cat([field.displacement, field.confidence[:, None]], dim=1)
-        return {"field": both}, {"times": json.dumps(field.times)}
+        return {"field": both}, {
+            "times": json.dumps(field.times),
+            "doubts": json.dumps(doubts),
+        }
 
     def _read_once(self, task: MotionTask) -> Clip:
         """The frames of a clip, which are read again only after those of another."""
@@ -148,7 +153,8 @@ class EncodingCache(ClipReader):
         return Picture(**self._kept(kind, content, make)[0])
 
     def _file(self, kind: str, content: str) -> Path:
-        return self.folder / f"{kind}-{hash_of_json([content, *self._encoders])}.safetensors"
+        made_by = [DIS.name, VERSION] if kind == "field" else self._encoders
+        return self.folder / f"{kind}-{hash_of_json([content, *made_by])}.safetensors"
 
     def _kept(
         self, kind: str, content: str, make: Callable[[], tuple[Tensors, Notes]]

@@ -1,7 +1,6 @@
-"""Three functions that do everything: extract a motion, transfer it, inject it from a bank."""
+"""Extract a motion, transfer it, inject it from a bank; and the sources of motion by name."""
 
-# B batch, T pixel frames, C channels, Y X pixel rows and columns, F latent frames, S tokens per
-# frame
+# B batch, T pixel frames, C channels, Y X pixel rows, columns, F latent frames, S tokens a frame
 
 from __future__ import annotations
 
@@ -20,6 +19,7 @@ from ditflow.core.sizes import VideoSize
 from ditflow.fields.field import FieldError, MotionField
 from ditflow.fields.raft import raft_flow
 from ditflow.fields.sources import DIS, ByAttention, ByFlow, ByTracks, Source, field_of
+from ditflow.metrics.base import MetricError
 from ditflow.metrics.trackers import CoTracker3, FrameTracker, LucasKanade
 from ditflow.models import Model
 from ditflow.models.presets import recommended
@@ -77,8 +77,7 @@ def extract_motion_field(
     """The motion of a clip as a value that any backbone can use: see `MotionField`.
 
     It is measured by a `source`, as `source_of` says; amf alone needs a `backbone`. Raises
-    FieldError for a clip that has a cut or a single frame, and for a source whose needs are
-    missing. Warns of a clip that is still, flickers, or can be followed in part only.
+    FieldError for a source whose needs are missing. Warns and refuses clips as `field_of` says.
     """
     _check_given("extract_motion_field", clip, Clip, "a Clip, as read_video gives one")
     return field_of(clip.frames, source_of(source, backbone), clip.path.stem)
@@ -89,7 +88,7 @@ def source_of(name: str, backbone: Model | None = None) -> Source:
 
     "dis" and "raft" are optical flow, by OpenCV and by torchvision. "lucas-kanade" and "cotracker3"
     track points. "amf" is the motion that a backbone sees in a clip of a size that it takes. Raises
-    FieldError or MetricError where what it needs is not installed or not given.
+    FieldError where what it needs is not installed or not given.
     """
     match name:
         case "dis":
@@ -99,12 +98,15 @@ def source_of(name: str, backbone: Model | None = None) -> Source:
         case "lucas-kanade":
             return _by_tracks(LucasKanade())
         case "cotracker3":
-            return _by_tracks(CoTracker3())
+            try:
+                return _by_tracks(CoTracker3())
+            except MetricError as error:
+                raise FieldError(str(error)) from error
         case "amf":
             if backbone is None:
                 raise FieldError(
-                    "source 'amf' is the motion that a backbone sees, and there is no backbone: "
-                    "give one, or use source 'dis'."
+                    "source 'amf' is the motion that a backbone sees, and none is given: give one "
+                    "(`ditflow motion` takes `--backbone NAME`), or use source 'dis'."
                 )
             look, compression = partial(extract_motion, backbone), backbone.spec.compression
             return ByAttention(f"amf of {backbone.spec.name}", look, compression)

@@ -65,8 +65,11 @@ class MotionField:
             raise FieldError(f"a field of shape {shapes[0]} has {len(self.times)} times.")
         if not self.displacement.isfinite().all() or not self.confidence.isfinite().all():
             raise FieldError("a field holds numbers that are not finite.")
-        if not 0 <= float(self.confidence.min()) <= float(self.confidence.max()) <= 1:
-            raise FieldError("the confidence of a field lies between 0 and 1 everywhere.")
+        least, most = float(self.confidence.min()), float(self.confidence.max())
+        if not 0 <= least <= most <= 1:
+            raise FieldError(
+                f"a field has confidence from {least:g} to {most:g}; wanted numbers from 0 to 1."
+            )
         if not 0 < self.aspect < math.inf:
             raise FieldError(f"aspect is {self.aspect:g}, but it is width over height, above 0.")
         rising = all(a < b for a, b in zip(self.times, self.times[1:], strict=False))

@@ -17,14 +17,12 @@ from ditflow.fields.following import Flow
 LEAST, MULTIPLE = 128, 8  # pixels of a side that the model reads
 
 
-def raft_flow(size: str = "small", weights: Path | None = None) -> Flow:
-    """A flow between two frames uint8 (C, Y, X); `size` is small or large.
+def raft_flow() -> Flow:
+    """The flow between two frames uint8 (C, Y, X) that torchvision's small model measures.
 
-    `weights` are a file of torchvision's; None takes what its cache has. Nothing is downloaded.
-    Raises FieldError where torchvision or the weights are missing.
+    Its weights are those that torchvision's cache has; nothing is downloaded. Raises FieldError
+    where torchvision or the weights are missing.
     """
-    if size not in ("small", "large"):
-        raise FieldError(f"unknown RAFT {size!r}; there are small and large.")
     try:
         library: Any = import_module("torchvision.models.optical_flow")
     except ImportError as error:
@@ -32,13 +30,13 @@ def raft_flow(size: str = "small", weights: Path | None = None) -> Flow:
             "source 'raft' needs torchvision, which is not installed: pip install "
             "torchvision, or use source 'dis'."
         ) from error
-    path = weights or _cached(getattr(library, f"Raft_{size.capitalize()}_Weights").DEFAULT.url)
+    path = _cached(library.Raft_Small_Weights.DEFAULT.url)
     if not path.is_file():
         raise FieldError(
-            f"the weights of raft_{size} are missing at {path}. Put torchvision's file there, or "
+            f"the weights of raft_small are missing at {path}. Put torchvision's file there, or "
             "use source 'dis'."
         )
-    model = getattr(library, f"raft_{size}")(weights=None, progress=False)
+    model = library.raft_small(weights=None, progress=False)
     model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     return flow_of(model.eval())
 

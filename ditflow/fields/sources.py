@@ -1,7 +1,8 @@
 """Where a field comes from: optical flow, tracks of points, or the attention of a model.
 
-All give the same kind of field, and refuse or warn of the same clips. What a source needs, such as
-a tracker or a model, is handed to it.
+All give the same kind of field. All refuse a cut and a single frame, and warn of changing
+brightness; how much of the picture each follows through it differs. What a source needs, such as a
+tracker or a model, is handed to it.
 """
 
 # T frames, C channels, Y X pixel rows and columns, F latent frames, S tokens per frame, P points,
@@ -17,12 +18,13 @@ import torch
 from torch import Tensor
 
 from ditflow.core.sizes import Compression, VideoSize
-from ditflow.fields.detection import Watch
+from ditflow.fields.detection import Watch, say
 from ditflow.fields.field import FieldError, FieldSource, MotionField, cell_places, resized
 from ditflow.fields.fill import filled
 from ditflow.fields.flow import optical_flow
 from ditflow.fields.following import Flow, cells_of, chained, measured_times, steps
 
+VERSION = 2  # of how fields are measured: a change that gives other fields or warnings raises it
 MOST = 25  # times of a field: a longer one keeps so many, evenly spread
 SIDE = 256  # pixels of the shorter side that flow is measured on; larger frames are reduced
 
@@ -34,7 +36,8 @@ class Source(Protocol):
     def name(self) -> str: ...
 
     def measured(self, frames: Tensor, watch: Watch) -> MotionField:
-        """The motion of a video uint8 (T, C, Y, X), with a `watch` that looks for cuts in it."""
+        """The motion of a video uint8 (T, C, Y, X), with a `watch` that looks for cuts
+        and for changing brightness in it."""
         ...
 
 
@@ -141,13 +144,23 @@ def field_of(frames: Tensor, source: Source = DIS, clip: str = "") -> MotionFiel
     FieldError for a clip that has a cut or a single frame, and for one of which nothing can be
     followed because it flickers.
     """
+    field, doubts = field_and_doubts(frames, source, clip)
+    say(doubts, clip)
+    return field
+
+
+def field_and_doubts(
+    frames: Tensor, source: Source = DIS, clip: str = ""
+) -> tuple[MotionField, list[str]]:
+    """As `field_of`, but what it would warn of is given back, as `say` takes it."""
     watch = Watch(reduced(frames), clip)
     field = source.measured(frames, watch)
-    watch.judge(field)
+    doubts = watch.judge(field)
     if len(field.times) <= MOST:
-        return field
+        return field, doubts
     kept = torch.linspace(0, len(field.times) - 1, MOST).round().tolist()
-    return field.resampled([field.times[int(at)] for at in kept], field.cells, field.frames)
+    times = [field.times[int(at)] for at in kept]
+    return field.resampled(times, field.cells, field.frames), doubts
 
 
 def look_for_cuts(frames: Tensor, clip: str = "") -> None:

@@ -132,7 +132,7 @@ class CoTracker3(FrameTracker):
             raise MetricError(
                 f"the tracker cotracker3 is not installed ({missing[0]} is missing). Its licence "
                 "(CC BY-NC 4.0) forbids commercial use; if that suits you, "
-                f"install it once with `{self.INSTALL}`. Or use the tracker lucas-kanade."
+                f"install it once with `{self.INSTALL}`. Or use lucas-kanade."
             )
 
     @torch.no_grad()

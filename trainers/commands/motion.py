@@ -18,7 +18,9 @@ from trainers.extras import missing
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ditflow.core.sizes import VideoSize
     from ditflow.fields.field import MotionField
+    from ditflow.fields.sources import Source
 
 LONGER, FRAMES = 512, 49  # pixels of the longer side and frames, at most, if not asked for
 LEAST = 16  # pixels of a side
@@ -65,12 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _clip(options: argparse.Namespace) -> tuple[MotionField, Tensor | None, float, str]:
     """The field of a clip, its frames, their rate, and the clip's name."""
     from ditflow.fields.sources import field_of
-    from ditflow.models import load_backbone
-    from ditflow.transfer import source_of
     from ditflow.video import read_video, video_length
 
-    model = load_backbone(options.backbone) if options.backbone is not None else None
-    source = source_of(options.source, model)
+    source, own = _source(options)
     if options.size and min(options.size) < LEAST:
         raise ValueError(
             f"--size {options.size[0]} {options.size[1]} is too small to follow anything in: give "
@@ -78,8 +77,7 @@ def _clip(options: argparse.Namespace) -> tuple[MotionField, Tensor | None, floa
         )
     chosen = {"start": options.start, "stride": options.stride, "fps": options.fps}
     frames, size = options.frames, options.size
-    if model is not None:  # which sees clips of its own size
-        own = model.spec.size
+    if own is not None:  # a model sees clips of its own size
         frames, size = frames or own.frames, size or (own.height, own.width)
     with warnings.catch_warnings(record=True) as raised:
         warnings.simplefilter("always", UserWarning)
@@ -93,6 +91,19 @@ def _clip(options: argparse.Namespace) -> tuple[MotionField, Tensor | None, floa
     for sentence in dict.fromkeys(str(warning.message) for warning in raised):
         print(f"ditflow: {' '.join(sentence.split())}", file=sys.stderr)
     return field, clip.frames, clip.fps or ENTRY_FPS, name
+
+
+def _source(options: argparse.Namespace) -> tuple[Source, VideoSize | None]:
+    """What measures motion, and the size of clips of the model that it looks through."""
+    from ditflow.fields.sources import DIS
+
+    if options.source == DIS.name:  # which needs no model, and none is imported
+        return DIS, None
+    from ditflow.models import load_backbone
+    from ditflow.transfer import source_of
+
+    model = load_backbone(options.backbone) if options.backbone is not None else None
+    return source_of(options.source, model), None if model is None else model.spec.size
 
 
 def _entry(options: argparse.Namespace) -> tuple[MotionField, Tensor | None, float, str]:

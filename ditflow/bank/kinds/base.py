@@ -105,7 +105,7 @@ class Entry(ABC, Generic[Metadata]):
             raise EntryError(f"tensors: {name} hold numbers that are not finite.")
         low, high = cls.LIMITS.get(name, (-math.inf, math.inf))
         if not ((numbers >= low) & (numbers <= high)).all():
-            raise EntryError(f"tensors: {name} lies between {low:g} and {high:g} everywhere.")
+            raise EntryError(f"tensors: {name} holds numbers below {low:g} or above {high:g}.")
 
     @classmethod
     def checked_metadata(cls, header: Header) -> Metadata:

@@ -33,9 +33,9 @@ class FieldMetadata(ClipMetadata):
     """Provenance of a motion field.
 
     Attributes:
-        method: how the motion was measured, such as "dis", or "amf of
-            tiny-rope". times: when each field of the clip was,
-            in its frames as taken. words: the motion in plain words.
+        method: how the motion was measured, such as "dis" or "amf of tiny-rope".
+        times: when each of the field's F was, in frames of the clip as taken.
+        words: the motion in plain words.
     """
 
     checks = FIELDS

@@ -376,6 +376,7 @@ def test_a_replaced_entry_of_the_same_size_is_seen_at_once(tmp_path):
         "\xff",
         '{"schema":1}',
         '{"schema":3}\n',
+        '{"schema":4}\n',
         '{"schema":3}\n{"name":"kite","size":1}\n',
         '{"a":' + "[" * 99999,
         '{"schema":3}\n' + "\n" * 99,

@@ -65,11 +65,30 @@ def test_flicker_warns_and_flow_sees_little_of_it() -> None:
 
 
 @pytest.mark.parametrize("motion", MOTIONS)
-def test_where_flicker_leaves_nothing_to_follow_the_clip_is_refused(motion: str) -> None:
-    dim = torch.where(torch.arange(25) // 2 % 2 == 0, 1.0, 0.4)[:, None, None, None]
+@pytest.mark.parametrize("dimmed", [0.4, 0.3])
+def test_where_flicker_leaves_nothing_to_follow_it_is_no_cut_and_is_refused(
+    motion: str, dimmed: float
+) -> None:
+    dim = torch.where(torch.arange(25) // 2 % 2 == 0, 1.0, dimmed)[:, None, None, None]
     frames = (WORLD.clip(22, motion).frames * dim).to(torch.uint8)
-    with pytest.raises(FieldError, match="clip 'a' (flickers, and .% of the picture|has a cut)"):
+    with pytest.raises(FieldError, match=r"clip 'a' flickers, and \d% of the picture"):
         field_of(frames, clip="a")
+
+
+@pytest.mark.filterwarnings("ignore:the clip can be followed in part only")
+def test_a_light_that_goes_out_for_good_is_no_cut() -> None:
+    frames = WORLD.clip(22, "pan").frames[:9].clone()
+    frames[4:] = (frames[4:] * 0.3).to(torch.uint8)
+    with pytest.warns(UserWarning, match="changes its brightness at frame 4"):
+        field_of(frames)
+
+
+@pytest.mark.parametrize("level", [0, 255])
+def test_a_picture_that_ends_in_one_colour_is_cut(level: int) -> None:
+    frames = WORLD.clip(1).frames[:9].clone()
+    frames[4:] = level
+    with pytest.raises(FieldError, match="has a cut at frame 4"):
+        field_of(frames)
 
 
 def test_where_a_part_flickers_the_share_that_is_followed_is_said() -> None:

@@ -3,6 +3,8 @@
 # T frames, C channels, Y X pixel rows and columns
 from __future__ import annotations
 
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -118,7 +120,11 @@ def test_an_optimised_entry_is_no_field(monkeypatch, capsys, bank):
         (("cut.mp4", "--stride", "2", "--fps", "4"), "give one of them"),
         ((".", "name"), "bank"),
         (("cut.mp4", "--source", "other"), "unknown source 'other' of a motion field; there are"),
-        (("cut.mp4", "--source", "amf"), "there is no backbone: give one"),
+        (
+            ("cut.mp4", "--source", "amf"),
+            "takes `--backbone NAME`",
+        ),
+        (("cut.mp4", "--source", "cotracker3"), "Or use lucas-kanade."),
         (("cut.mp4", "--backbone", "tiny-rope"), "--backbone is for --source amf"),
         (("cut.mp4", "--source", "amf", "--backbone", "absent"), "absent"),
         ((".", "name", "--frames", "4"), "holds its frames already"),
@@ -140,3 +146,13 @@ def test_help_is_short_and_says_what_is_written(monkeypatch, capsys):
     assert ditflow(monkeypatch, "motion", "--help") == 0
     said = capsys.readouterr().out
     assert "motion.png" in said and len(said.splitlines()) < 32
+
+
+def test_optical_flow_needs_no_model(pan, tmp_path):
+    code = (
+        "import sys; from trainers.cli import main; "
+        f"main(['motion', {str(pan)!r}, '--frames', '3', '--out', {str(tmp_path)!r}]); "
+        f"print({{'diffusers', 'transformers'}} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "set()"

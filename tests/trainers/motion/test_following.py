@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from datamodules.encoding_cache import EncodingCache
+from datamodules.manifest import read_manifest
 from datamodules.synthetic import World
 from ditflow import read_video, transfer_motion
 from ditflow.bank import MotionBank
 from ditflow.core.sizes import VideoSize
-from ditflow.fields import field_of
+from ditflow.fields.sources import VERSION, field_and_doubts
 from ditflow.motion import AttentionMotionFlow
 from ditflow.sampling.guidance import MotionGuidance
 from ditflow.video import write_video
@@ -26,7 +28,7 @@ FOLLOWING = shlex.split(
     "--model.begin field --model.passes conditional --model.noise_share 0.5 --model.inner_steps 1"
 )
 TOLD = {"begin": "field", "passes": "conditional", "noise_share": 0.5, "inner_steps": 1}
-FIELD_OF = "datamodules.encoding_cache.field_of"
+FIELD_OF = "datamodules.encoding_cache.field_and_doubts"
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +77,7 @@ def test_stopped_after_each_step_a_run_goes_on_to_the_same_bits_and_follows_each
 ):
     seen, read = [], []
     monkeypatch.setattr(
-        FIELD_OF, lambda frames, clip: seen.append(clip) or field_of(frames, clip=clip)
+        FIELD_OF, lambda frames, clip: seen.append(clip) or field_and_doubts(frames, clip=clip)
     )
     monkeypatch.setattr(
         "datamodules.frames.read_video",
@@ -95,6 +97,26 @@ def test_no_clip_is_followed_where_nothing_begins_with_its_motion(
     monkeypatch.setattr(FIELD_OF, None)
     fit = arguments("fit", tmp_path / "bank", manifest=clips)
     assert run(*fit, "--model.begin", "own", "--model.noise_share", "0")[0] == 0
+
+
+def test_a_kept_field_warns_as_a_fresh_one_does(tmp_path):
+    still = World(VideoSize(SIZE.frames, SIZE.height, SIZE.width)).clip(0).frames[:1]
+    write_video(tmp_path / "still.mp4", still.expand(SIZE.frames, -1, -1, -1), 8)
+    (tmp_path / "clips.csv").write_text("video,prompt\nstill.mp4,a cat\n")
+    (task,) = read_manifest(tmp_path / "clips.csv")
+    cache = EncodingCache(tmp_path / "cache", tiny_backbone("rotary"), SIZE)
+    for kept in (False, True):
+        assert cache.has(task, "field") is kept
+        with pytest.warns(UserWarning, match="clip 'still' is still: its field holds no motion"):
+            cache.field(task)
+
+
+def test_a_field_that_was_measured_another_way_is_not_read(tmp_path, clips, monkeypatch):
+    task = read_manifest(clips)[0]
+    cache = EncodingCache(tmp_path / "cache", tiny_backbone("rotary"), SIZE)
+    cache.field(task)
+    monkeypatch.setattr("datamodules.encoding_cache.VERSION", VERSION + 1)
+    assert not cache.has(task, "field")
 
 
 def test_a_clip_with_a_cut_fails_in_a_sentence_and_the_others_go_on(run, followed, clips, tmp_path):
