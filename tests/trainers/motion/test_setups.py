@@ -192,7 +192,9 @@ def test_it_stays_as_published_whatever_is_recommended(setup, monkeypatch):
     wanted = choices_of(setup)
     model = embedded("tiny-sincos" if wanted.variable == "sinusoidal" else "tiny-rope")
     before, advice = wanted.on(model).provenance, recipes.recommended(model.spec)
-    other = replace(advice, begin="field", passes="conditional", noise_share=0.5, inner_steps=9)
+    begin, passes = {"own", "field"} - {advice.begin}, {"both", "conditional"} - {advice.passes}
+    other = replace(advice, begin=begin.pop(), passes=passes.pop(), injection_blocks=(3,))
+    other = replace(other, noise_share=0.5, inner_steps=9)
     monkeypatch.setattr(recipes, "recommended", lambda spec: other)
     after, free = wanted.on(model).provenance, set()
     if wanted.signal is None:  # nothing is optimised
