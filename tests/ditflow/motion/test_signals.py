@@ -18,7 +18,7 @@ from ditflow.motion import MotionSignal, Words
 from ditflow.sampling.guidance import MotionGuidance
 from ditflow.sampling.reference import Reference, reference_motion, reference_prompt, words_of
 from ditflow.sampling.state import State
-from tests.closeness import assert_close_in_norm
+from tests.closeness import RELATIVE, assert_close_in_norm
 from tests.families import family_of
 from tests.guided import guided_step
 from tests.registry import PAIRS, SIGNALS, SIZE, signal_of, tiny_backbone
@@ -130,7 +130,10 @@ def test_its_loss_falls_and_clips_are_independent(name: str, kind: str, variable
     torch.testing.assert_close(
         alone.losses[-1][:, 0], losses[:, 1], rtol=1e-5, atol=1e-6
     )  # other shapes, other order of sums
-    assert_close_in_norm(alone.latents[0], together.latents[1], largest=RATES[variable])
+    # tests/closeness.py: each of 4 updates a step is off by 9 rate r, r = 1e-5 in SMM
+    rate = RATES[variable]
+    relative = max(RELATIVE, 4 * steps * 9 * rate * 1e-5)
+    assert_close_in_norm(alone.latents[0], together.latents[1], largest=rate, relative=relative)
 
 
 @pytest.mark.parametrize("name", SIGNALS)
