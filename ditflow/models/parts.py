@@ -54,9 +54,10 @@ class Parts(ABC):
         self.dtype: torch.dtype = transformer.dtype
 
     @classmethod
-    def load(cls, folder: str, *, name: str, device: torch.device, dtype: torch.dtype) -> Self:
-        """From a folder in diffusers format, or a hub id. Raises ModelError."""
-        spec = cls.spec_in(folder, name)
+    def load(
+        cls, folder: str, spec: ModelSpec, *, device: torch.device, dtype: torch.dtype
+    ) -> Self:
+        """From a folder in diffusers format, or a hub id, whose spec it is. Raises ModelError."""
         names = ("transformer", "transformer_2") if spec.boundary else ("transformer",)
         first, *second = (
             load_transformer(cls.transformer_class, folder, name, dtype) for name in names

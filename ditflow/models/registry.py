@@ -56,11 +56,11 @@ def load_backbone(
     index = _model_index(folder, name)
     family, given, parts = _family(index, name), loras.named(lora), parts_of(index)
     warn_if_emulated(name, wanted, device)
-    # what configurations say comes before files
-    _check(folder, family, family.spec_in(folder, name), given, parts)
+    spec = family.spec_in(folder, name)  # what configurations say comes before files
+    _check(folder, family, spec, given, parts)
     if Path(folder).is_dir():
         check_fits(name, check_weights(Path(folder), parts), device, wanted)
-    model = family.load(folder, name=name, device=device, dtype=wanted)
+    model = family.load(folder, spec, device=device, dtype=wanted)
     for file, one in given.items():
         loras.merge(model.transformer, file, one.scale, family.pipelines[0])
     model.spec = replace(model.spec, loras=tuple(given.values()))

@@ -96,7 +96,6 @@ def taps(
                 stops=index == last and index not in features and index not in apart,
             )
             tap.install(stack)
-        for index, block in enumerate(layout.all_blocks(transformer)):
             if index in apart:
                 cross = block.get_submodule(layout.cross or "")
                 stops = index == last and index not in features

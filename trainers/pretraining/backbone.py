@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import lightning as L
 import torch
@@ -24,6 +24,7 @@ from ditflow.models.registry import MODELS
 from ditflow.models.taps import taps
 from trainers.pretraining.correspondence import correspondence_loss, landing_distribution
 from trainers.pretraining.schedules import scheduled
+from trainers.pretraining.tiny import TEXT_TOKENS
 
 
 class Noisy(NamedTuple):
@@ -37,15 +38,22 @@ class Noisy(NamedTuple):
 class TransformerPretraining(L.LightningModule):
     """Denoising of latents of the world, with prompt dropout for classifier-free guidance.
 
-    A family makes its parts and overrides `noised`, `predicted` and `export`. `vae` is the folder
-    of the trained VAE, and `out` that of the finished pipeline. Training starts from the weights of
+    A family makes its parts, names the classes of its pipeline and VAE, and overrides `noised` and
+    `predicted`. `text` is a tokenizer and a frozen encoder. `vae` is the folder of the trained VAE,
+    and `out` that of the finished pipeline. Training starts from the weights of
     the pipeline in `initial`, if given. Muon trains the matrices of the blocks, AdamW all other
     weights.
     """
 
+    pipeline_class: ClassVar[Any]
+    vae_class: ClassVar[Any]
+    vae_dtype: ClassVar[torch.dtype] = torch.float32
+
     def __init__(
         self,
         transformer: nn.Module,
+        text: tuple[Any, Any],
+        scheduler: Any,
         vae: str,
         out: str,
         initial: str | None = None,
@@ -57,6 +65,7 @@ class TransformerPretraining(L.LightningModule):
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
+        self.__dict__["text"], self.scheduler = text, scheduler  # no part of a checkpoint
         self.vae_folder, self.out = vae, Path(out)
         self.learning_rate, self.warmup, self.prompt_dropout = learning_rate, warmup, prompt_dropout
         self.correspondence, self.correspondence_blocks = correspondence, correspondence_blocks
@@ -73,10 +82,6 @@ class TransformerPretraining(L.LightningModule):
     @abstractmethod
     def predicted(self, noisy: Noisy, prompts: list[str]) -> Tensor:
         """What the transformer makes of noised latents, as the stock pipeline calls it."""
-
-    @abstractmethod
-    def export(self, transformer: nn.Module) -> None:
-        """Write the pipeline with this transformer to the folder `out`."""
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         latents = batch["latents"]  # (B, F, C, Hl, Wl)
@@ -126,8 +131,33 @@ class TransformerPretraining(L.LightningModule):
         plans = [scheduled(optimizer, steps, self.warmup) for optimizer in (muon, adam)]
         return [plan["optimizer"] for plan in plans], [plan["lr_scheduler"] for plan in plans]
 
+    def tokens(self, prompts: list[str]) -> Any:
+        """Of prompts, padded to a few."""
+        tokenizer, _ = self.__dict__["text"]
+        return tokenizer(
+            prompts,
+            padding="max_length",
+            max_length=TEXT_TOKENS,
+            truncation=True,
+            return_tensors="pt",
+        )
+
     def on_train_end(self) -> None:
         self.export(self.transformer.half())
+
+    def export(self, transformer: nn.Module) -> None:
+        """Write the pipeline with this transformer to the folder `out`."""
+        tokenizer, text_encoder = self.__dict__["text"]
+        vae = self.vae_class.from_pretrained(self.vae_folder, dtype=self.vae_dtype)
+        vae.register_to_config(_name_or_path="")  # do not publish a local path
+        pipeline = self.pipeline_class(
+            tokenizer=tokenizer,
+            text_encoder=text_encoder,
+            vae=vae,
+            transformer=transformer,
+            scheduler=self.scheduler,
+        )
+        pipeline.save_pretrained(self.out)
 
 
 def main() -> None:

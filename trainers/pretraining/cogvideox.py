@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKLCogVideoX, CogVideoXPipeline
 from diffusers.models.embeddings import get_3d_rotary_pos_embed
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainers.pretraining.backbone import Noisy, TransformerPretraining
 from trainers.pretraining.tiny import (
-    TEXT_TOKENS,
     tiny_scheduler,
     tiny_text_encoder,
     tiny_transformer,
@@ -23,11 +22,16 @@ from trainers.pretraining.tiny import (
 class CogVideoXPretraining(TransformerPretraining):
     """v-prediction, with rotary (5B class) or sinusoidal (2B class) positions."""
 
+    pipeline_class, vae_class = CogVideoXPipeline, AutoencoderKLCogVideoX
+
     def __init__(self, rotary: bool = True, **options: Any) -> None:
-        super().__init__(transformer=tiny_transformer(rotary), **options)
-        self.__dict__["text"] = tiny_text_encoder()
+        super().__init__(
+            transformer=tiny_transformer(rotary),
+            text=tiny_text_encoder(),
+            scheduler=tiny_scheduler(),
+            **options,
+        )
         config = self.transformer.config
-        self.scheduler = tiny_scheduler()
         side = config.sample_height // config.patch_size
         frames = (config.sample_frames - 1) // config.temporal_compression_ratio + 1
         self.rope = (
@@ -56,26 +60,7 @@ class CogVideoXPretraining(TransformerPretraining):
 
     def embed(self, prompts: list[str]) -> Tensor:
         """Text embeddings (B, L, E) as the stock pipeline makes them."""
-        tokenizer, encoder = self.__dict__["text"]
-        tokens = tokenizer(
-            prompts,
-            padding="max_length",
-            max_length=TEXT_TOKENS,
-            truncation=True,
-            return_tensors="pt",
-        ).input_ids
+        _, encoder = self.__dict__["text"]
+        tokens = self.tokens(prompts).input_ids
         embedded: Tensor = encoder(tokens).last_hidden_state.to(self.device)
         return embedded
-
-    def export(self, transformer: nn.Module) -> None:
-        tokenizer, text_encoder = self.__dict__["text"]
-        vae = AutoencoderKLCogVideoX.from_pretrained(self.vae_folder)
-        vae.register_to_config(_name_or_path="")  # do not publish a local path
-        pipeline = CogVideoXPipeline(
-            tokenizer=tokenizer,
-            text_encoder=text_encoder,
-            vae=vae,
-            transformer=transformer,
-            scheduler=self.scheduler,
-        )
-        pipeline.save_pretrained(self.out)

@@ -62,15 +62,20 @@ class WanPretraining(TransformerPretraining):
     It begins with the weights of the CogVideoX pipeline in `carried_from`, if given.
     """
 
+    pipeline_class, vae_class, vae_dtype = WanPipeline, AutoencoderKLWan, torch.float16
+
     def __init__(self, carried_from: str | None = None, **options: Any) -> None:
-        super().__init__(transformer=tiny_transformer(), **options)
+        super().__init__(
+            transformer=tiny_transformer(),
+            text=tiny_text_encoder(),
+            scheduler=FlowMatchEulerDiscreteScheduler(shift=SHIFT),
+            **options,
+        )
         if carried_from is not None:
             if options.get("initial") is not None:
                 raise ValueError("give initial or carried_from: training begins with one of them.")
             old = CogVideoXTransformer3DModel.from_pretrained(carried_from, subfolder="transformer")
             carried(old.float(), self.transformer)
-        self.__dict__["text"] = tiny_text_encoder()
-        self.scheduler = FlowMatchEulerDiscreteScheduler(shift=SHIFT)
         self._counts: Tensor | None = None
         for block in self.transformer.blocks:
             block.attn2.register_forward_pre_hook(self._count)
@@ -99,14 +104,8 @@ class WanPretraining(TransformerPretraining):
         The stock pipeline pads a prompt by zeros to many tokens. These are all alike, so that a
         few of them, each counted several times, are as good.
         """
-        tokenizer, encoder = self.__dict__["text"]
-        tokens = tokenizer(
-            prompts,
-            padding="max_length",
-            max_length=TEXT_TOKENS,
-            truncation=True,
-            return_tensors="pt",
-        )
+        _, encoder = self.__dict__["text"]
+        tokens = self.tokens(prompts)
         mask = tokens.attention_mask
         embedded = encoder(tokens.input_ids, attention_mask=mask).last_hidden_state
         hidden = 1 - mask
@@ -119,16 +118,3 @@ class WanPretraining(TransformerPretraining):
         hidden, text, *rest = args
         assert self._counts is not None
         return hidden, text, self._counts[:, None, None].to(hidden.dtype), *rest[1:]
-
-    def export(self, transformer: nn.Module) -> None:
-        tokenizer, text_encoder = self.__dict__["text"]
-        vae = AutoencoderKLWan.from_pretrained(self.vae_folder).half()
-        vae.register_to_config(_name_or_path="")  # do not publish a local path
-        pipeline = WanPipeline(
-            tokenizer=tokenizer,
-            text_encoder=text_encoder,
-            vae=vae,
-            transformer=transformer,
-            scheduler=self.scheduler,
-        )
-        pipeline.save_pretrained(self.out)
