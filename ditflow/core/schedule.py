@@ -71,11 +71,11 @@ class DenoisingSchedule:
         timestep, scale = self.timesteps[index], self._scale(index)
         return Step(index, timestep, level, next_level, len(self), scale)
 
-    def nearest(self, timestep: float) -> int:
-        """The index of the step whose timestep is closest to the given one; of two, the noisier."""
+    def nearest(self, level: NoiseLevel) -> int:
+        """The index of the step whose noise is closest to a level's; of two, the noisier."""
 
         def far(index: int) -> tuple[float, int]:
-            return abs(self.timesteps[index] - timestep), index
+            return abs(self.levels[index].sigma - level.sigma), index
 
         return min(range(len(self)), key=far)
 

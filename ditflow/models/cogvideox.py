@@ -9,7 +9,6 @@ Yang et al., ICLR 2025 (2408.06072), by DDIM or DPM. The stock diffusers classes
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -24,11 +23,9 @@ from ditflow.core.schedule import DenoisingSchedule, GuidanceKind, Scale, Step
 from ditflow.core.sizes import Compression, TokenGrid, VideoSize
 from ditflow.models.base import Model, ModelError, ModelSpec
 from ditflow.models.encoders import Encoders
-from ditflow.models.hooks import added_position
+from ditflow.models.placing import placed_at
 from ditflow.models.spec import Kept, fingerprint
 from ditflow.models.taps import Layout, StopForward
-
-RotaryArgument = Tensor | tuple[Tensor, Tensor] | None
 
 GUIDANCE: dict[str, GuidanceKind] = {  # as published for each scheduler
     "CogVideoXDDIMScheduler": "constant",
@@ -61,6 +58,7 @@ class CogVideoX(Model):
         tail="norm_final",
         norms="BAND",
         text_first=True,
+        added="patch_embed",
     )
     # keys that every version of diffusers has saved; what came later has a default
     needs = {
@@ -198,9 +196,12 @@ class CogVideoX(Model):
         picture: Picture | None = None,
     ) -> Tensor | None:
         self.check_picture(picture)
-        rotary, added = self._placed(latents, text, position)
+        self._check_text(text)
+        rotary = self._own_tables(latents) if position is None else None
+        if position is not None and self.spec.position == "rotary":
+            self.check_tapped()
         try:
-            with added:
+            with placed_at(position, self.transformer, self.layout, self.spec.position):
                 output: Tensor = self.transformer(
                     hidden_states=latents.to(self.dtype),
                     encoder_hidden_states=text.to(self.dtype).expand(len(latents), -1, -1),
@@ -212,26 +213,19 @@ class CogVideoX(Model):
             return None
         return output.float()
 
-    def _placed(
-        self, latents: Tensor, text: Tensor, position: Tensor | None
-    ) -> tuple[RotaryArgument, AbstractContextManager[None]]:
-        """How a position enters a call.
-
-        A rotary one is an argument that the taps take out; a sinusoidal one is added to the tokens.
-        """
+    def _own_tables(self, latents: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The model's own rotary tables, which come with each call; sinusoidal ones do not."""
         if self.spec.position == "sinusoidal":
-            if text.shape[1] != self.spec.text_tokens:
-                raise ModelError(
-                    f"{self.spec.name!r} has sinusoidal positions and needs {self.spec.text_tokens}"
-                    f" text tokens, not {text.shape[1]}. Make them with embed()."
-                )
-            embed = self.transformer.patch_embed
-            return None, nullcontext() if position is None else added_position(embed, position)
-        if position is None:
-            cos, sin = self.tables(self.positions(self.spec.compression.grid_of(latents)))
-            return (cos, sin), nullcontext()
-        self.check_tapped()
-        return position, nullcontext()
+            return None
+        cos, sin = self.tables(self.positions(self.spec.compression.grid_of(latents)))
+        return cos, sin
+
+    def _check_text(self, text: Tensor) -> None:
+        if self.spec.position == "sinusoidal" and text.shape[1] != self.spec.text_tokens:
+            raise ModelError(
+                f"{self.spec.name!r} has sinusoidal positions and needs {self.spec.text_tokens} "
+                f"text tokens, not {text.shape[1]}. Make them with embed()."
+            )
 
 
 def _check_supported(name: str, transformer: Mapping[str, Any], scheduler: str) -> None:

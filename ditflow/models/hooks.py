@@ -6,13 +6,12 @@ Modules inside the model carry diffusers' `ModelHook`, which survives `torch.com
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
-import torch
 from diffusers.hooks.hooks import HookRegistry, ModelHook
-from torch import Tensor, nn
+from torch import nn
 
 
 class _Hook(ModelHook):
@@ -57,28 +56,9 @@ def hook(
     registry.register_hook(model_hook, name)
 
 
-@contextmanager
-def replaced_output(module: nn.Module, output: Any) -> Iterator[None]:
-    """Let a module give this output, whatever it computes; None leaves it alone."""
-    with ExitStack() as stack:
-        if output is not None:
-            hook(stack, module, after=lambda _: output)
-        yield
-
-
-@contextmanager
-def added_position(patch_embed: Any, position: Tensor) -> Iterator[None]:
-    """Let the patch embedding add `position` (b, N, E) to the video tokens instead of its table."""
-
-    def add(_: nn.Module, __: Any, embeds: Tensor) -> Tensor:
-        text, video = embeds[:, : -position.shape[1]], embeds[:, -position.shape[1] :]
-        return torch.cat([text, video + position.to(embeds)], dim=1)
-
-    own = bool(patch_embed.use_positional_embeddings)
-    handle = patch_embed.register_forward_hook(add)
-    try:
-        patch_embed.use_positional_embeddings = False
-        yield
-    finally:
-        patch_embed.use_positional_embeddings = own
-        handle.remove()
+def watch(
+    stack: ExitStack, root: nn.Module, *, begin: Callable[..., None], end: Callable[..., None]
+) -> None:
+    """Call `begin` before each forward pass and `end` after it, also after one that failed."""
+    stack.callback(root.register_forward_pre_hook(begin).remove)
+    stack.callback(root.register_forward_hook(end, always_call=True).remove)

@@ -3,9 +3,9 @@
 A tap takes the rotary table out of the call of each self-attention, so that the stock processor
 skips its own (in-place) rotation, and rotates the outputs of the query and key norms instead. With
 the model's own table the result is bit-identical to stock. The table travels as an argument of the
-call: recomputation under gradient checkpointing sees the one that the forward pass saw. The root
-carries plain torch hooks, which survive model offload. Under checkpointing, stay inside the context
-until the backward pass has finished.
+call: recomputation under gradient checkpointing sees the one that the forward pass saw. Then stay
+inside the context until the backward pass has finished. The root carries plain torch hooks, which
+survive model offload.
 """
 
 # B batch (b: 1 or B), L text tokens, N video tokens, A heads, D head dim, E hidden dim
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ditflow.core.positions import rotate
 from ditflow.core.tokens import KeyValue, Recording
-from ditflow.models.hooks import hook
+from ditflow.models.hooks import hook, watch
 
 Side = Literal[0, 1]  # of a rotary position: 0 query, 1 key
 Args = tuple[Any, ...]
@@ -38,8 +38,10 @@ class Layout:
     """Where a family of transformers keeps what the taps touch.
 
     `norms` says how the query and key norms see their tokens: (B, A, N, D), (B, N, A, D) or
-    (B, N, A*D). With `text_first` these tokens are text and then video, else video alone, and
-    `cross` is their attention to text.
+    (B, N, A*D). With `text_first` these are text and then video, else video alone, and `cross` is
+    their attention to text. A rotary table comes from the module `table`, or in the call of the
+    transformer; the module `added` adds sinusoidal positions. Latents are (B, C, F, Hl, Wl) with
+    `channels_first`, else (B, F, C, Hl, Wl).
     """
 
     blocks: tuple[str, ...]  # module lists, in the order in which they run
@@ -47,8 +49,11 @@ class Layout:
     rotary: str | int  # the attention's argument, by name or by place
     tail: str  # what runs after the last block, on video tokens
     norms: Literal["BAND", "BNAD", "BNE"]
-    text_first: bool
+    text_first: bool = False
+    channels_first: bool = False
     cross: str | None = None
+    table: str | None = None
+    added: str = ""
 
     def all_blocks(self, transformer: nn.Module) -> list[nn.Module]:
         return [
@@ -84,8 +89,8 @@ def taps(
     last = max([*capture, *features, *text], default=-1) if stop_early else -1
     joint, apart = (text, ()) if layout.cross is None else ((), text)
     with ExitStack() as stack:
-        stack.callback(transformer.register_forward_pre_hook(recording.begin).remove)
-        stack.callback(transformer.register_forward_hook(recording.end, always_call=True).remove)
+        if {*capture, *features, *text}:
+            watch(stack, transformer, begin=recording.begin, end=recording.end)
         for index, block in enumerate(layout.all_blocks(transformer)):
             tap = _AttentionTap(
                 layout,

@@ -32,7 +32,7 @@ from ditflow.core.sizes import Compression, TokenGrid, VideoSize
 from ditflow.core.unipc import OPTIONS, unipc
 from ditflow.models.base import Model, ModelError, ModelSpec
 from ditflow.models.encoders import Encoders
-from ditflow.models.hooks import replaced_output
+from ditflow.models.placing import placed_at
 from ditflow.models.spec import Kept, fingerprint
 from ditflow.models.taps import Layout, StopForward
 
@@ -71,8 +71,9 @@ class Wan(Model):
         rotary=3,
         tail="norm_out",
         norms="BNE",
-        text_first=False,
+        channels_first=True,
         cross="attn2",
+        table="rope",
     )
     needs = {
         "transformer": (
@@ -218,15 +219,14 @@ class Wan(Model):
         if position is not None:
             self.check_tapped()
         transformer = self.transformer_at(timestep)
-        # one for all clips: nothing of a clip depends on its batch
-        told = torch.tensor([timestep], device=latents.device)
+        told = torch.tensor([timestep], device=latents.device)  # one, so no clip sees its batch
         if self.spec.token_timesteps:
             told = told.expand(1, self.spec.compression.grid_of(latents).tokens)
         text, tokens = text.to(self.dtype), None
         if picture is not None:
             latents, text, tokens = picture.beside(latents, text, TEXT_TOKENS)
         try:
-            with replaced_output(transformer.rope, position):
+            with placed_at(position, transformer, self.layout, self.spec.position):
                 output: Tensor = transformer(
                     hidden_states=latents.transpose(1, 2).to(self.dtype),
                     timestep=told,

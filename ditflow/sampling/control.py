@@ -9,7 +9,8 @@ entry and keeping a reference's keys and values are controls; plain generation h
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from abc import abstractmethod
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from torch import Tensor
@@ -60,6 +61,22 @@ class Control:
         return state
 
 
+class PositionControl(Control):
+    """Says where the tokens are in the passes of a step. It needs nothing else of a generation, so
+    it acts on that of another sampler too.
+    """
+
+    @abstractmethod
+    def positions(self, model: Model, step: Step, latents: Tensor) -> Positions | None:
+        """Where tokens of latents (B, F, C, Hl, Wl) are; None leaves them as they are."""
+
+    def before(
+        self, model: Model, step: Step, prompt: Prompt, state: State, inputs: Inputs
+    ) -> tuple[State, Inputs]:
+        positions = self.positions(model, step, inputs.latents)
+        return state, inputs if positions is None else replace(inputs, positions=positions)
+
+
 @dataclass(frozen=True)
 class Controls(Control):
     """Several controls, one after the other: each sees what the one before it has made."""
@@ -81,14 +98,14 @@ class Controls(Control):
 
 @dataclass(frozen=True)
 class GuidedSteps:
-    """A window on a schedule, found again on any other schedule by the nearest timestep."""
+    """A window on a schedule, found again on any other schedule by the nearest noise level."""
 
     schedule: DenoisingSchedule
     window: GuidanceWindow
 
     def index(self, step: Step) -> int | None:
         """Which of the guided steps this step is, counted from 0; None outside of the window."""
-        index = self.schedule.nearest(step.timestep)
+        index = self.schedule.nearest(step.level)
         covered = self.window.covers(self.schedule[index])
         return index - self.window.start if covered else None
 

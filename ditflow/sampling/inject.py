@@ -10,20 +10,28 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from ditflow.core.positions import Positions
 from ditflow.core.schedule import Step, Window, in_window
 from ditflow.core.sizes import VideoSize
 from ditflow.fields.field import MotionField
 from ditflow.fields.noise import check_share, on_latents
 from ditflow.fields.positions import displaced, on_tokens
 from ditflow.models.base import Model
-from ditflow.sampling.control import Control, Controls, GuidedSteps, Inputs, Prompt
+from ditflow.sampling.control import (
+    Control,
+    Controls,
+    GuidedSteps,
+    Inputs,
+    PositionControl,
+    Prompt,
+)
 from ditflow.sampling.placement import Placement, placed
 from ditflow.sampling.state import State, carry
 from ditflow.sampling.variables import Variable
 
 
 @dataclass(frozen=True)
-class Inject(Control):
+class Inject(PositionControl):
     """In each guided step, the parameter that was optimised at it.
 
     `parameters` (G, ...) are those of a `variable`.
@@ -34,23 +42,30 @@ class Inject(Control):
     guided: GuidedSteps
     placement: Placement = Placement(passes="both")
 
+    def positions(self, model: Model, step: Step, latents: Tensor) -> Positions | None:
+        variable = self._optimised(model, step, latents)
+        return None if variable is None else placed(variable, model, latents, self.placement, step)
+
     def before(
         self, model: Model, step: Step, prompt: Prompt, state: State, inputs: Inputs
     ) -> tuple[State, Inputs]:
-        index = self.guided.index(step)
-        if index is None:
+        state, inputs = super().before(model, step, prompt, state, inputs)
+        variable = self._optimised(model, step, inputs.latents)
+        if variable is None or variable.needs is not None:
             return state, inputs
-        parameter = self.parameters[index].to(inputs.latents)
-        parameter = parameter.expand(len(inputs.latents), *parameter.shape)
-        variable = self.variable.at(model, parameter)
-        positions = placed(variable, model, inputs.latents, self.placement, step)
         moved = variable.towards(model, inputs.latents, self.placement.strength)
-        latents = moved.latents(inputs.latents)
-        return state, replace(inputs, latents=latents, positions=positions)
+        return state, replace(inputs, latents=moved.latents(inputs.latents))
+
+    def _optimised(self, model: Model, step: Step, latents: Tensor) -> Variable | None:
+        """The variable as it was at a guided step, a row for each clip."""
+        if (index := self.guided.index(step)) is None:
+            return None
+        parameter = self.parameters[index].to(latents)
+        return self.variable.at(model, parameter.expand(len(latents), *parameter.shape))
 
 
 @dataclass(frozen=True)
-class Follow(Control):
+class Follow(PositionControl):
     """In the guided steps, each token is at the place where its content was at the start.
 
     `displacement` (b, F, 2, H, W) is a motion field's on the token grid. `window` says in
@@ -61,18 +76,16 @@ class Follow(Control):
     window: Window
     placement: Placement = Placement()
 
-    def before(
-        self, model: Model, step: Step, prompt: Prompt, state: State, inputs: Inputs
-    ) -> tuple[State, Inputs]:
+    def positions(self, model: Model, step: Step, latents: Tensor) -> Positions | None:
         if not in_window(self.window, step):
-            return state, inputs
-        stock = model.positions(model.spec.compression.grid_of(inputs.latents))
+            return None
+        stock = model.positions(model.spec.compression.grid_of(latents))
         displacement = self.displacement.to(stock)
 
         def place(amount: float) -> Tensor:
             return model.position_at(displaced(stock, displacement, amount))
 
-        return state, replace(inputs, positions=self.placement.positions(place, step))
+        return self.placement.positions(place, step)
 
 
 @dataclass(frozen=True)

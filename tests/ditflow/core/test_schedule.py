@@ -31,11 +31,23 @@ def test_each_step_goes_from_its_level_to_the_next() -> None:
 
 
 @pytest.mark.parametrize(
-    ("timestep", "index"),
-    [(999, 0), (1000, 0), (980, 1), (960, 2), (969, 1), (500, 2), (989, 0), (978.5, 1)],
+    ("sigma", "index"),
+    [(1.0, 0), (0.9, 0), (0.76, 0), (0.74, 1), (0.6, 1), (0.44, 2), (0.0, 2)],
 )
-def test_the_nearest_timestep(timestep: float, index: int) -> None:
-    assert of((999, 979, 959)).nearest(timestep) == index
+def test_the_step_of_the_nearest_noise_whatever_its_timestep(sigma: float, index: int) -> None:
+    schedule = DenoisingSchedule((7, 8, 9), LEVELS)
+    assert schedule.nearest(NoiseLevel(1 - sigma, sigma)) == index
+
+
+def test_of_two_steps_as_near_the_noisier_one() -> None:
+    levels = NoiseLevel(0.25, 0.75), NoiseLevel(0.75, 0.25)
+    assert DenoisingSchedule((2, 1), levels).nearest(NoiseLevel(0.5, 0.5)) == 0
+
+
+def test_noise_is_compared_across_kinds_of_processes() -> None:
+    preserving = NoiseLevel(0.6, 0.8)  # as much noise for its signal as 4/7 of a flow
+    flow = tuple(NoiseLevel(1 - sigma, sigma) for sigma in (0.8, 4 / 7, 0.6))
+    assert DenoisingSchedule((3, 2, 1), flow).nearest(preserving) == 1
 
 
 def test_published_dynamic_guidance() -> None:
