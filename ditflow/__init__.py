@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ditflow.adapters.stock import fit_motion, load_motion
     from ditflow.bank import MotionBank
     from ditflow.citations import cite
     from ditflow.compatibility import Injection
@@ -37,8 +38,10 @@ _HOMES = {
     "cite": "ditflow.citations",
     "extract_motion": "ditflow.transfer",
     "extract_motion_field": "ditflow.transfer",
+    "fit_motion": "ditflow.adapters.stock",
     "inject_motion": "ditflow.transfer",
     "load_backbone": "ditflow.models",
+    "load_motion": "ditflow.adapters.stock",
     "read_image": "ditflow.video",
     "read_video": "ditflow.video",
     "transfer_motion": "ditflow.transfer",
@@ -53,8 +56,10 @@ __all__ = [
     "cite",
     "extract_motion",
     "extract_motion_field",
+    "fit_motion",
     "inject_motion",
     "load_backbone",
+    "load_motion",
     "read_image",
     "read_video",
     "transfer_motion",

@@ -11,7 +11,6 @@ import torch
 from ditflow.bank import BankEntry, EntryError, FieldEntry
 from ditflow.bank.kinds import AnyEntry
 from ditflow.core.schedule import (
-    DenoisingSchedule,
     GuidanceKind,
     GuidanceWindow,
     Scale,
@@ -21,7 +20,7 @@ from ditflow.core.schedule import (
 from ditflow.core.sizes import VideoSize
 from ditflow.fields.field import MotionField
 from ditflow.fields.noise import check_share
-from ditflow.models import Model
+from ditflow.models import Model, ModelError
 from ditflow.models.presets import recommended
 from ditflow.models.spec import Lora
 from ditflow.models.weights.lora import warn_of_others
@@ -94,8 +93,8 @@ def injected(
     """An entry or a motion field, made ready for a backbone.
 
     `size` None is the entry's, or for a field the backbone's own. Raises EntryError as
-    `check_entry` does, and for an optimised entry of another size. Raises ValueError for a size
-    that the backbone cannot keep.
+    `check_entry` does, and for an optimised entry of another size, and ValueError for a size that
+    the backbone cannot keep.
     """
     match motion:
         case BankEntry(metadata=metadata):
@@ -136,7 +135,7 @@ def check_entry(
     fit the steps; None are those recommended.
 
     A motion field fits every backbone that has positions. An optimised entry fits where backbone,
-    grid, tensors and timesteps are those that it was optimised with. Either must hold what the
+    grid and tensors are those that it was optimised with. Either must hold what the
     injection blocks are to take their keys and values from.
     """
     if isinstance(entry, FieldEntry):
@@ -166,12 +165,12 @@ def check_field(backbone: Model, injection_blocks: Sequence[int] = ()) -> None:
         )
 
 
-def optimised_schedule(
+def guided_steps(
     backbone: Model, entry: BankEntry, injection_blocks: Sequence[int] = ()
-) -> DenoisingSchedule:
-    """The schedule that an entry was optimised on. Raises EntryError as `check_entry` does."""
+) -> GuidedSteps:
+    """The steps that an entry was optimised at. Raises EntryError as `check_entry` does."""
     metadata, spec = entry.metadata, backbone.spec
-    if metadata.backbone_fingerprint != spec.fingerprint:
+    if metadata.backbone_fingerprint not in (spec.fingerprint, spec.saved_fingerprint):
         raise EntryError(
             f"the entry was optimised on {metadata.backbone!r}, not on {spec.name!r}. Load that "
             f"backbone, or optimise {metadata.clip!r} on this one."
@@ -191,19 +190,19 @@ def optimised_schedule(
             f"on {spec.name!r}. Optimise its clip again."
         )
     _check_shapes(backbone, entry)
-    schedule = backbone.schedule(metadata.steps)
-    if schedule.timesteps[slice(*metadata.window)] != metadata.timesteps:
-        raise EntryError(
-            f"the entry was optimised at timesteps {metadata.timesteps} of a {metadata.scheduler}; "
-            f"{spec.scheduler} with {metadata.steps} steps has "
-            f"{schedule.timesteps[slice(*metadata.window)]}. Use the backbone with its own "
-            "scheduler."
-        )
     if injection_blocks and entry.reference_latents is None:
         lacks = f"the entry of {metadata.clip!r} holds no reference latents"
         raise EntryError(f"{lacks} for key and value injection. Optimise it again and keep them.")
     check_kept(backbone, injection_blocks)
-    return schedule
+    schedule, window = backbone.schedule(metadata.steps), GuidanceWindow(*metadata.window)
+    if schedule.timesteps[window.start : window.stop] == metadata.timesteps:
+        return GuidedSteps(schedule, window)
+    try:  # another scheduler: the same noise comes at other timesteps
+        levels = tuple(map(backbone.level, metadata.timesteps))
+    except ModelError as error:
+        raise EntryError(f"the entry of {metadata.clip!r:.80} does not fit: {error}") from error
+    first = window.start == 0
+    return GuidedSteps.of_levels(metadata.timesteps, levels, metadata.steps, first=first)
 
 
 def entry_control(
@@ -215,14 +214,13 @@ def entry_control(
 
     Raises EntryError as `check_entry` does, and for options that are for motion fields alone.
     """
-    optimised = optimised_schedule(backbone, entry, how.injection_blocks)
+    guided = guided_steps(backbone, entry, how.injection_blocks)
     if how.window is not None or how.noise_share is not None:
         option = "noise_share" if how.window is None else "window"
         raise EntryError(
             f"{option} is for motion fields, and the entry of {entry.metadata.clip!r:.80} was "
             f"optimised: leave {option} out."
         )
-    guided = GuidedSteps(optimised, GuidanceWindow(*entry.metadata.window))
     placement = how.placement(entry.metadata.passes)
     inject = Inject(VARIABLES[entry.metadata.variable], entry.parameters, guided, placement)
     if entry.reference_latents is None:

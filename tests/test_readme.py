@@ -27,7 +27,7 @@ def starts(*words: str) -> list[str]:
 CONFIGURED = starts("ditflow fit", "ditflow predict", "ditflow test", "ditflow ablate")
 HEAVY = ("cogvideox", "--trainer.devices")  # weights that are not here; one more process
 FITS = [line for line in starts("ditflow fit") if not any(word in line for word in HEAVY)]
-PYTHON = [(page, text) for page in GUIDES for text in blocks(page, "python")]
+PYTHON = [(page, blocks(page, "python")) for page in GUIDES if blocks(page, "python")]
 
 
 def starts_of_readme(word: str) -> list[str]:
@@ -140,9 +140,12 @@ def test_report_makes_a_page(command, place):
     assert (folder / "index.html").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize(("page", "text"), [pair for pair in PYTHON if pair[0] != "README.md"])
-def test_python_of_the_pages_runs(page, text, place, capsys):
-    exec(compile(text, page, "exec"), {})
+@pytest.mark.parametrize(("page", "texts"), [pair for pair in PYTHON if pair[0] != "README.md"])
+def test_python_of_the_pages_runs(page, texts, place, capsys):
+    """From top to bottom, as a reader types it."""
+    names = {}
+    for text in texts:
+        exec(compile(text, page, "exec"), names)
     assert "car" in capsys.readouterr().out
 
 

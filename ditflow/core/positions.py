@@ -8,10 +8,12 @@ A table may be the variable that is optimised, so it is built where it is used a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
+
+Side = Literal[0, 1]  # of a rotary position: 0 query, 1 key
 
 
 class Positions(NamedTuple):
@@ -43,6 +45,20 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     real, imaginary = wide.reshape(*wide.shape[:-1], -1, 2).unbind(-1)
     turned = torch.stack([-imaginary, real], dim=-1).flatten(-2)
     return (wide * cos + turned * sin).to(x.dtype)
+
+
+def tables_of(
+    rotary: Tensor | tuple[Tensor, Tensor], side: Side, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """cos and sin (b, N, A or 1, D).
+
+    From a position (b, 2, 2, N, D) or (b, 2, 2, N, A, D), or from the model's own pair of (N, D) or
+    (b, N, 1, D).
+    """
+    pair = rotary[:, side].unbind(1) if isinstance(rotary, Tensor) else rotary
+    rows = [table[None] if table.ndim == 2 else table for table in pair]
+    cos, sin = (table[:, :, None] if table.ndim == 3 else table for table in rows)
+    return cos.to(device), sin.to(device)
 
 
 def rotary_frequencies(

@@ -48,6 +48,13 @@ def carried(noise: Tensor, displacement: Tensor, share: float) -> Tensor:
     return torch.stack(moved).view_as(noise)
 
 
+def all_carried(noise: Tensor, displacement: Tensor, share: float) -> Tensor:
+    """The same for noise (B, F, C, H, W) along displacements (b, F, 2, H, W), b being 1 or B."""
+    fields = displacement.to(noise).expand(len(noise), -1, -1, -1, -1)
+    pairs = zip(noise, fields, strict=True)
+    return torch.stack([carried(own, along, share) for own, along in pairs])
+
+
 def check_share(share: float) -> None:
     """Raise ValueError for a share of the noise beyond 0 to 1."""
     if not 0 <= share <= 1:

@@ -50,6 +50,7 @@ class CogVideoX(Model):
         "CogVideoXImageToVideoPipeline",
         "CogVideoXVideoToVideoPipeline",
     )
+    schedulers = tuple(GUIDANCE)
     kept = Kept(13, 0, 13)
     layout = Layout(
         blocks=("transformer_blocks",),

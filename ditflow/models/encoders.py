@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -43,9 +43,23 @@ class Encoders:
         self._text: Any = None
         self._tokenizer: Any = None
         self._vision: Any = None
+        self._lent = False
+
+    @classmethod
+    def of(cls, pipe: Any, text_tokens: int, device: torch.device, dtype: torch.dtype) -> Self:
+        """Those of a diffusers pipeline, which stay its own: `release` does not free them."""
+        encoders = cls("", text_tokens, device, dtype)
+        encoders._vae, encoders._text = pipe.vae, pipe.text_encoder
+        encoders._tokenizer = pipe.tokenizer
+        if getattr(pipe, "image_encoder", None) is not None:
+            encoders._vision = pipe.image_processor, pipe.image_encoder
+        encoders._lent = True
+        return encoders
 
     def release(self) -> None:
         """Free the memory of the VAE, the text encoder and the image encoder."""
+        if self._lent:
+            return
         self._vae = self._text = self._vision = None
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -79,7 +93,7 @@ class Encoders:
         vae = self._load_vae()
         with DirectConvolution():
             latents = torch.cat(
-                [vae.encode(clip[None].to(self.dtype)).latent_dist.mode() for clip in pixels]
+                [vae.encode(clip[None].to(vae.dtype)).latent_dist.mode() for clip in pixels]
             )
         return self.normalised(latents.float(), vae.config).transpose(1, 2)
 
@@ -89,7 +103,7 @@ class Encoders:
         vae = self._load_vae()
         scaled = self.denormalised(latents.to(self.device).float().transpose(1, 2), vae.config)
         with DirectConvolution():
-            pixels = torch.cat([vae.decode(clip[None].to(self.dtype)).sample for clip in scaled])
+            pixels = torch.cat([vae.decode(clip[None].to(vae.dtype)).sample for clip in scaled])
         return (
             pixels.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).transpose(1, 2)
         )

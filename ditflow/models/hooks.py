@@ -39,21 +39,37 @@ def hook(
 
     `before` takes and returns (args, kwargs) of a call, `after` its output.
     """
+    own = _Hook(before, after)
+    # diffusers leaves a hook in a cycle: what it holds must not wait for the garbage collector
+    stack.callback(vars(own).update, before=None, after=None)
+    register(stack, module, own)
+
+
+def register(stack: ExitStack, module: nn.Module, own: ModelHook) -> None:
+    """Let a module carry a hook of diffusers until the stack unwinds, and then be as it was."""
     added = [name for name in ("forward", "_diffusers_hook") if name not in module.__dict__]
     registry = HookRegistry.check_if_exists_or_initialize(module)
-    model_hook = _Hook(before, after)
-    name = f"ditflow_{id(model_hook)}"
+    name = f"ditflow_{id(own)}"
 
     def remove() -> None:
-        registry.remove_hook(name, recurse=False)
-        # diffusers leaves a hook in a cycle: what it holds must not wait for the garbage collector
-        model_hook.before = model_hook.after = None
+        _remove(registry, name)
         if not registry.hooks:
             for attribute in added:
                 module.__dict__.pop(attribute, None)
 
     stack.callback(remove)
-    registry.register_hook(model_hook, name)
+    registry.register_hook(own, name)
+
+
+def _remove(registry: HookRegistry, name: str) -> None:
+    """Take a hook out. One that was registered after it, and that replaces the forward pass, keeps
+    doing so: diffusers (0.42) would put what it replaces in its place.
+    """
+    following = registry._fn_refs[registry._hook_order.index(name) + 1 :][:1]
+    replacing = [(ref, ref.forward) for ref in following if ref.original_forward is not None]
+    registry.remove_hook(name, recurse=False)
+    for ref, forward in replacing:
+        ref.original_forward, ref.forward = ref.forward, forward
 
 
 def watch(

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import diffusers
@@ -22,7 +23,7 @@ from ditflow.models.loading import (
     pipeline_config,
     sketch_transformer,
 )
-from ditflow.models.spec import ModelSpec
+from ditflow.models.spec import ModelSpec, fingerprint
 from ditflow.models.weights.files import check_configuration, check_experts, check_named
 
 
@@ -36,6 +37,7 @@ class Parts(ABC):
     transformer_class: ClassVar[Any]  # of diffusers
     pipelines: ClassVar[tuple[str, ...]]  # of diffusers, that save these parts; the first by text
     encoders_class: ClassVar[type[Encoders]]
+    schedulers: ClassVar[tuple[str, ...]]  # of diffusers, that a checkpoint may be saved with
     needs: ClassVar[Mapping[str, Sequence[str]]]  # keys of the configurations, by part
 
     def __init__(
@@ -49,6 +51,7 @@ class Parts(ABC):
         self.spec, self.scheduler, self.encoders = spec, scheduler, encoders
         self.experts = [expert.eval().requires_grad_(False) for expert in (transformer, *second)]
         self.transformer = self.experts[0]
+        self.moves_experts = True  # one of two is on the device at a time
         self.seen_as: float | None = None  # the timestep whose expert runs, whatever it is told
         self.device: torch.device = encoders.device
         self.dtype: torch.dtype = transformer.dtype
@@ -112,9 +115,7 @@ class Parts(ABC):
         )
         check_configuration(folder, "transformer", transformer, parts[0].__name__)
         check_configuration(folder, "vae", vae, parts[1].__name__)
-        spec = cls.with_options(
-            cls.spec_of(name, transformer, vae, pipeline["scheduler"]), pipeline
-        )
+        spec = cls.described(name, transformer, vae, pipeline["scheduler"], pipeline)
         if (pipeline.get("transformer_2") or [None])[-1] and not spec.boundary:
             raise ModelError(
                 f"backbone {name!r} has two transformers, and nothing says which one denoises "
@@ -129,6 +130,24 @@ class Parts(ABC):
             check_configuration(folder, "transformer_2", second, parts[0].__name__)
             check_experts(name, transformer, second)
         return spec
+
+    @classmethod
+    def described(
+        cls,
+        name: str,
+        transformer: Mapping[str, Any],
+        vae: Mapping[str, Any],
+        scheduler: str,
+        pipeline: Mapping[str, Any],
+    ) -> ModelSpec:
+        """From the configurations of the parts and of the pipeline, with the fingerprint of the
+        architecture. Raises ModelError for what is not supported.
+        """
+        spec = cls.with_options(cls.spec_of(name, transformer, vae, scheduler), pipeline)
+        whole = fingerprint(transformer, cls.transformer_class)
+        if spec.boundary:
+            whole = fingerprint({"transformer": whole, "boundary_ratio": spec.boundary})
+        return replace(spec, fingerprint=whole, saved_fingerprint=spec.fingerprint)
 
     @classmethod
     @abstractmethod
@@ -156,12 +175,15 @@ class Parts(ABC):
     def transformer_at(self, timestep: float) -> Any:
         """The transformer of a timestep, or of the one that it is `seen_as`, on the device.
 
-        One of the experts is there at a time; the other one waits on the CPU.
+        One of the experts is there at a time and the other one waits on the CPU, unless they are a
+        pipeline's, which places them itself.
         """
         expert = self.experts[self.expert(timestep if self.seen_as is None else self.seen_as)]
         if expert is not self.transformer:
-            self.transformer.to("cpu")
-            self.transformer = expert.to(self.device)
+            if self.moves_experts:
+                self.transformer.to("cpu")
+                expert.to(self.device)
+            self.transformer = expert
         return self.transformer
 
     def encode(self, frames: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -59,16 +60,29 @@ class ModelSpec:
     token_timesteps: bool = False  # the transformer is told a timestep for each token
     takes_picture: bool = False  # that the video begins with
     loras: tuple[Lora, ...] = ()  # that are merged into the weights
+    saved_fingerprint: str = ""  # of the configuration as it was saved, which older entries have
 
     def passes_of(self, steps: Iterable[Step]) -> int:
         """Passes of the transformer in some steps: one in a step with a guidance scale of 1."""
         return sum(1 if step.guidance_scale == 1 else self.passes for step in steps)
 
 
-def fingerprint(config: Mapping[str, Any]) -> str:
+def fingerprint(config: Mapping[str, Any], made: type | None = None) -> str:
     """sha256 of a transformer's configuration.
 
-    Keys that say where, and with which version, it was saved do not count.
+    Keys that say where, and with which version, it was saved do not count. Nor do those that have
+    the default of the class that is `made` with it: a checkpoint that was saved before a key was
+    there has the same fingerprint as the transformer that was loaded from it.
     """
-    stable = {key: value for key, value in config.items() if not key.startswith("_")}
+    defaults = {} if made is None else inspect.signature(made).parameters
+    stable = {
+        key: value
+        for key, value in config.items()
+        if not key.startswith("_") and not (key in defaults and _same(value, defaults[key].default))
+    }
     return hashlib.sha256(json.dumps(stable, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _same(value: Any, default: Any) -> bool:
+    """Whether a value is the default, which JSON may have made another kind of sequence."""
+    return json.dumps(value, default=str) == json.dumps(default, default=str)

@@ -20,11 +20,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ditflow.core.positions import rotate
+from ditflow.core.positions import Side, rotate, tables_of
 from ditflow.core.tokens import KeyValue, Recording
 from ditflow.models.hooks import hook, watch
 
-Side = Literal[0, 1]  # of a rotary position: 0 query, 1 key
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
 
@@ -114,7 +113,9 @@ def taps(
 
 @dataclass
 class _AttentionTap:
-    """The hooks of one self-attention. `rotary` and `text` belong to the call that is running."""
+    """The hooks of one self-attention. `rotary`, `text` and `idle` belong to the call that runs. It
+    is idle where its own rotation is all there is to do, and nothing learns from it.
+    """
 
     layout: Layout
     attention: Any
@@ -124,6 +125,7 @@ class _AttentionTap:
     stops: bool
     rotary: Any = None
     text: int = 0
+    idle: bool = False
 
     def install(self, stack: ExitStack) -> None:
         hook(stack, self.attention, before=self.enter)
@@ -136,13 +138,18 @@ class _AttentionTap:
         """Take the rotary table out of the call."""
         place = self.layout.rotary
         self.text = kwargs["encoder_hidden_states"].shape[1] if self.layout.text_first else 0
+        self.rotary = kwargs[place] if isinstance(place, str) else args[place]
+        ours = isinstance(self.rotary, Tensor) or torch.is_grad_enabled()
+        self.idle = not ours and self.captured is None and self.injected is None
+        if self.idle:
+            return args, kwargs
         if isinstance(place, str):
-            self.rotary = kwargs[place]
             return args, {**kwargs, place: None}
-        self.rotary = args[place]
         return (*args[:place], None, *args[place + 1 :]), kwargs
 
     def query(self, output: Tensor) -> Tensor:
+        if self.idle:
+            return output
         text, video = self._rotated(output, side=0)
         self._record(self.recording.query, video)
         if self.layout.text_first:
@@ -150,6 +157,8 @@ class _AttentionTap:
         return self._as_norms(torch.cat([text, video], dim=1))
 
     def key(self, output: Tensor) -> Tensor:
+        if self.idle:
+            return output
         text, video = self._rotated(output, side=1)
         self._record(self.recording.key, video)
         if self.layout.text_first:
@@ -176,7 +185,7 @@ class _AttentionTap:
         text, video = output[:, : self.text], output[:, self.text :]
         if self.rotary is None:
             return text, video
-        return text, rotate(video, *_tables(self.rotary, side, video.device))
+        return text, rotate(video, *tables_of(self.rotary, side, video.device))
 
     def _as_norms(self, tokens: Tensor) -> Tensor:
         """Tokens (B, ., A, D) as the norm gave them."""
@@ -234,17 +243,3 @@ class _FeatureTap:
             if self.stops:
                 raise StopForward
         return args, kwargs
-
-
-def _tables(
-    rotary: Tensor | tuple[Tensor, Tensor], side: Side, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """cos and sin (b, N, A or 1, D).
-
-    From a position (b, 2, 2, N, D) or (b, 2, 2, N, A, D), or from the model's own pair of (N, D) or
-    (b, N, 1, D).
-    """
-    pair = rotary[:, side].unbind(1) if isinstance(rotary, Tensor) else rotary
-    rows = [table[None] if table.ndim == 2 else table for table in pair]
-    cos, sin = (table[:, :, None] if table.ndim == 3 else table for table in rows)
-    return cos.to(device), sin.to(device)

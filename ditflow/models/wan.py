@@ -36,7 +36,6 @@ from ditflow.models.placing import placed_at
 from ditflow.models.spec import Kept, fingerprint
 from ditflow.models.taps import Layout, StopForward
 
-SCHEDULERS = ("UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler")
 TEXT_TOKENS = 512
 CLIP_TOKENS = 257  # of a picture
 # no configuration says what a model was trained for; the embedded one is known by its 8 channels
@@ -64,6 +63,7 @@ class Wan(Model):
 
     transformer_class, encoders_class = WanTransformer3DModel, WanEncoders
     pipelines = ("WanPipeline", "WanImageToVideoPipeline", "WanVideoToVideoPipeline")
+    schedulers = ("UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler")
     kept = Kept(own=10, wide=7, text=2)
     layout = Layout(
         blocks=("blocks",),
@@ -95,8 +95,8 @@ class Wan(Model):
                 f"{name!r} is a Wan that takes more than a text and a first picture (it has "
                 f"{channels + beside} input channels): use one that takes no more."
             )
-        if scheduler not in SCHEDULERS:
-            raise ModelError(f"{name!r} has a {scheduler}; supported: {', '.join(SCHEDULERS)}.")
+        if scheduler not in cls.schedulers:
+            raise ModelError(f"{name!r} has a {scheduler}; supported: {', '.join(cls.schedulers)}.")
         patch_time, patch, _ = transformer["patch_size"]
         return ModelSpec(
             name=name,

@@ -9,12 +9,15 @@ entry and keeping a reference's keys and values are controls; plain generation h
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from torch import Tensor
 
+from ditflow.core.noise import NoiseLevel
 from ditflow.core.picture import Picture
 from ditflow.core.positions import Positions
 from ditflow.core.schedule import DenoisingSchedule, GuidanceWindow, Step
@@ -102,6 +105,24 @@ class GuidedSteps:
 
     schedule: DenoisingSchedule
     window: GuidanceWindow
+
+    @classmethod
+    def of_levels(
+        cls, timesteps: Sequence[float], levels: Sequence[NoiseLevel], steps: int, *, first: bool
+    ) -> GuidedSteps:
+        """Guided steps of a schedule of which no more is known than how many `steps` it has.
+
+        The steps around them, whose noise tells where the window ends, are taken to be as far apart
+        as the guided ones are on average. There is none before the `first` of a schedule.
+        """
+        sigmas = [level.sigma for level in levels]
+        gap = (sigmas[0] - sigmas[-1]) / (len(sigmas) - 1) if len(sigmas) > 1 else 1 / steps
+        before, after = min(sigmas[0] + gap, 1.0), max(sigmas[-1] - gap, 0.0)
+        above = () if first else (NoiseLevel(1 - before, before),)
+        whole = (*above, *levels, NoiseLevel(1 - after, after))
+        told = (*(math.inf for _ in above), *timesteps, -math.inf)
+        start = len(above)
+        return cls(DenoisingSchedule(told, whole), GuidanceWindow(start, start + len(levels)))
 
     def index(self, step: Step) -> int | None:
         """Which of the guided steps this step is, counted from 0; None outside of the window."""

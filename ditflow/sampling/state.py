@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ditflow.core.sizes import VideoSize
-from ditflow.fields.noise import carried
+from ditflow.fields.noise import all_carried
 from ditflow.models.base import Model
 
 CURRENT = ("latents", "noise", "parameter", "memory")  # what the next step needs
@@ -92,9 +92,7 @@ def start(model: Model, size: VideoSize, names: Sequence[str], seeds: Sequence[i
 
 def carry(state: State, displacement: Tensor, share: float) -> State:
     """The first state with a share of its noise moved along fields (b, F, 2, Hl, Wl)."""
-    moved = displacement.to(state.noise).expand(len(state.noise), -1, -1, -1, -1)
-    pairs = zip(state.noise, moved, strict=True)
-    noise = torch.stack([carried(own, along, share) for own, along in pairs])
+    noise = all_carried(state.noise, displacement, share)
     return replace(state, noise=noise, latents=noise)
 
 

@@ -275,15 +275,11 @@ def test_an_entry_of_another_grid_is_refused() -> None:
         )
 
 
-def test_an_entry_of_another_schedule_is_refused() -> None:
+def test_an_entry_of_a_timestep_that_does_not_exist_is_refused() -> None:
     entry = transferred("rotary", "latents").entry
-    with pytest.raises(
-        EntryError, match=r"timesteps \(980, 735\).*Use the backbone with its own scheduler"
-    ):
-        check_entry(
-            tiny_backbone("rotary"),
-            replace(entry, metadata=replace(entry.metadata, timesteps=(980, 735))),
-        )
+    metadata = replace(entry.metadata, timesteps=(1980, 735))
+    with pytest.raises(EntryError, match="'car' does not fit: there is no timestep 1980"):
+        check_entry(tiny_backbone("rotary"), replace(entry, metadata=metadata))
 
 
 def test_an_entry_of_an_unknown_variable_is_refused() -> None:

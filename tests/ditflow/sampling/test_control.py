@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from ditflow.core.schedule import GuidanceWindow
+from ditflow.core.noise import CLEAN, NoiseLevel
+from ditflow.core.schedule import GuidanceWindow, Step
 from ditflow.models import Model
 from ditflow.motion import AttentionMotionFlow
 from ditflow.sampling.control import NOTHING, Control, Controls, GuidedSteps, Inputs, Prompt
@@ -177,3 +178,21 @@ def test_a_strength_that_is_no_number_is_refused(strength: float) -> None:
     guided = GuidedSteps(tiny_backbone("rotary").schedule(2), GuidanceWindow(0, 1))
     with pytest.raises(ValueError, match="strength is .*, but it must be a finite number"):
         Inject(VARIABLES["latents"], torch.zeros(1, 1), guided, Placement("both", strength))
+
+
+@pytest.mark.parametrize(
+    ("sigmas", "first", "asked"),
+    [
+        ((1.0, 0.9, 0.8), True, {1.0: 0, 0.94: 1, 0.76: 2, 0.74: None, 0.1: None}),
+        ((0.8, 0.6), False, {1.0: None, 0.92: None, 0.88: 0, 0.69: 1, 0.51: 1, 0.49: None}),
+        ((1.0,), True, {1.0: 0, 0.96: 0, 0.94: None}),  # one of ten steps
+    ],
+)
+def test_guided_steps_of_an_unknown_schedule_are_found_by_their_noise(
+    sigmas: tuple[float, ...], first: bool, asked: dict[float, int | None]
+) -> None:
+    levels = [NoiseLevel(1 - sigma, sigma) for sigma in sigmas]
+    guided = GuidedSteps.of_levels([7.0] * len(levels), levels, 10, first=first)
+    for sigma, index in asked.items():
+        step = Step(0, 3.0, NoiseLevel(1 - sigma, sigma), CLEAN, 10, 1.0)
+        assert guided.index(step) == index, sigma

@@ -1,0 +1,1 @@
+"""Motion on stock diffusers pipelines. Read `motion.py` first."""

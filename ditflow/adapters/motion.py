@@ -1,0 +1,155 @@
+"""Put a motion on a diffusers pipeline, as one puts a LoRA on it.
+
+The pipeline stays stock: nothing of it is copied or subclassed. Before each pass of its transformer
+a hook asks the same control that `inject_motion` uses where the tokens are. The initial noise moves
+along where the pipeline prepares it.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial, wraps
+from inspect import signature
+from typing import Any, Self
+from weakref import WeakSet
+
+import torch
+from diffusers.hooks.hooks import BaseState, HookRegistry, ModelHook, StateManager
+from diffusers.utils.torch_utils import unwrap_module
+from torch import nn
+
+from ditflow.adapters.call import Acting, Call
+from ditflow.adapters.pipeline import as_it_was, model_of, transformers_of
+from ditflow.bank.kinds import AnyEntry
+from ditflow.compatibility import Injection
+from ditflow.core.sizes import VideoSize
+from ditflow.fields.field import MotionField
+from ditflow.models.hooks import register
+from ditflow.models.placing import PositionSlot
+from ditflow.models.taps import Args, Kwargs, taps
+
+LOADED: WeakSet[nn.Module] = WeakSet()  # transformers that have a motion
+
+
+class LoadedMotion:
+    """A motion on a pipeline, until `remove`; as a context manager, until the block ends.
+
+    Change `strength` at any time: 0 is the plain pipeline, 1 the motion as it is. While it is
+    loaded, use the transformer through this pipeline alone. Raises what `load_motion` raises.
+    """
+
+    def __init__(self, pipe: Any, motion: AnyEntry | MotionField, how: Injection) -> None:
+        check_free(pipe)
+        with as_it_was(pipe):
+            self._model = model_of(pipe)
+        self._pipe, self._motion, self._how = pipe, motion, how
+        Acting.of(self._model, motion, how)  # refuses what does not fit before anything changes
+        self._slot = PositionSlot()
+        self._call: Call | None = None
+        with ExitStack() as stack:  # unwinds what is there if one of them fails
+            for transformer in transformers_of(pipe):
+                self._install(stack, transformer)
+            self._install_noise(stack)
+            self._stack = stack.pop_all()
+
+    @property
+    def strength(self) -> float:
+        """How much of the motion there is: 0 none of it, 1 all."""
+        return self._how.strength
+
+    @strength.setter
+    def strength(self, strength: float) -> None:
+        self._how = replace(self._how, strength=checked_strength(strength))
+        if self._call is not None:
+            acting = Acting.of(self._model, self._motion, self._how, self._call.size)
+            self._call = replace(self._call, acting=acting, last=None)
+
+    def remove(self) -> None:
+        """Make the pipeline what it was. A second time it does nothing."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+    def _install(self, stack: ExitStack, transformer: Any) -> None:
+        """The hooks of one transformer. The first of them fills the slot that the others read."""
+        inner, layout, told = unwrap_module(transformer), self._model.layout, _PassName()
+        LOADED.add(inner)
+        stack.callback(LOADED.discard, inner)
+        registry = HookRegistry.check_if_exists_or_initialize(inner)
+        stack.callback(registry.invalidate_child_registries_cache)
+        # a compiled transformer must not be compiled again for each step's numbers
+        enter = torch.compiler.disable(partial(self._enter, told))
+        enter = transformer.register_forward_pre_hook(enter, with_kwargs=True)
+        stack.callback(enter.remove)
+        self._slot.install(stack, transformer, layout, self._model.spec.position)
+        stack.enter_context(taps(inner, layout))
+        register(stack, inner.get_submodule(layout.tail), told)
+        registry.invalidate_child_registries_cache()
+
+    def _install_noise(self, stack: ExitStack) -> None:
+        """Where the pipeline prepares its latents, a call begins."""
+        prepare = self._pipe.prepare_latents
+        told = signature(prepare)
+
+        @wraps(prepare)
+        def prepared(*args: Any, **kwargs: Any) -> Any:
+            given = told.bind(*args, **kwargs)
+            given.apply_defaults()
+            size = VideoSize(*(given.arguments[name] for name in ("num_frames", "height", "width")))
+            acting = Acting.of(self._model, self._motion, self._how, size)
+            videos = given.arguments["batch_size"]
+            self._call = call = Call.of(self._pipe, self._model, size, videos, acting)
+            made = prepare(*args, **kwargs)
+            return (call.moved(made[0]), *made[1:]) if type(made) is tuple else call.moved(made)
+
+        self._pipe.prepare_latents = prepared
+        stack.callback(vars(self._pipe).pop, "prepare_latents", None)
+
+    def _enter(self, told: _PassName, _: nn.Module, args: Args, kwargs: Kwargs) -> None:
+        """Before a pass: the position that it is given."""
+        if self._call is not None:
+            latents, timestep = kwargs["hidden_states"], float(kwargs["timestep"].max())
+            self._slot.position = self._call.position(latents, timestep, told())
+
+
+class _PassName(ModelHook):
+    """Hears from the pipeline which pass of classifier-free guidance runs, as caches do."""
+
+    _is_stateful = True
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.told = StateManager(BaseState)  # type: ignore[arg-type]
+
+    def reset_state(self, module: nn.Module) -> nn.Module:  # of a cache; here there is none
+        return module
+
+    def __call__(self) -> str:
+        """Empty where the pipeline says nothing."""
+        try:
+            return str(self.told.context.name)
+        except ValueError:
+            return ""
+
+
+def checked_strength(strength: object) -> float:
+    """Raises ValueError for what is no number."""
+    if isinstance(strength, bool) or not isinstance(strength, int | float):
+        raise ValueError(
+            f"strength is {strength!r:.80}, but it is a number: 0 none of the motion, 1 all."
+        )
+    return float(strength)
+
+
+def check_free(pipe: Any) -> None:
+    """Raise ValueError for a pipeline whose transformer has a motion already."""
+    if any(unwrap_module(transformer) in LOADED for transformer in transformers_of(pipe)):
+        raise ValueError(
+            "the pipeline has a motion already: call remove() of that one first, or make one "
+            "motion of two fields with ditflow.fields.operations."
+        )

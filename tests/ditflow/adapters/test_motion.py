@@ -1,0 +1,371 @@
+"""A motion on a stock pipeline: what inject_motion does, and nothing left of it afterwards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+from torch._dynamo.testing import CompileCounter
+
+from ditflow.adapters.motion import LOADED
+from ditflow.adapters.pipeline import transformers_of
+from ditflow.adapters.stock import fit_motion, load_motion
+from ditflow.bank import BankError, EntryError, MotionBank
+from ditflow.compatibility import Injection, injected
+from ditflow.models import Model, ModelError
+from ditflow.motion import AttentionMotionFlow
+from ditflow.sampling.control import Control
+from ditflow.sampling.guidance import MotionGuidance
+from ditflow.transfer import Transfer, transfer_motion
+from ditflow.video import Clip, read_video
+from tests.clips import write_clips
+from tests.closeness import assert_close_in_norm
+from tests.ditflow.adapters.pipelines import STEPS, called, noise_of, pan, pipeline_of
+from tests.ditflow.bank.entries import make_field_entry
+from tests.guided import sampled
+from tests.registry import BACKBONES, SIZE, frames_of, tiny_backbone
+
+# four steps round latents of size 6 by ten times 6e-8 each, and guidance of 5 enlarges it
+ROUNDING = 4 * 6 * 6e-7 * 5
+KINDS = ("rotary", "sinusoidal", "wan", "wan22-experts")  # each way in which positions enter
+
+
+def ours(model: Model, control: Control, scale: float = 5.0, steps: int = STEPS) -> torch.Tensor:
+    """Latents as our own loop makes them."""
+    text, negative = model.embed(["a cat", "dog"]).split(1)
+    pair = (scale, scale) if model.spec.boundary else scale
+    schedule = model.schedule(steps, pair, "constant")
+    draws = [torch.Generator().manual_seed(1)]
+    picture = model.look(frames_of(1)[0, :1], SIZE.frames)
+    return sampled(model, schedule, noise_of(model), text, negative, draws, control, picture)
+
+
+def state_of(pipe: Any) -> list[Any]:
+    """What hooks would change: attributes of the pipeline and of all modules."""
+    ignored = {"_diffusers_hook"}  # any call of a pipeline makes one at its root
+    found: list[Any] = [sorted(set(vars(pipe)) - {"_guidance_scale"})]
+    for transformer in transformers_of(pipe):
+        for name, module in transformer.named_modules():
+            hooks = len(module._forward_hooks), len(module._forward_pre_hooks)
+            there = sorted(set(vars(module)) - ignored)
+            found.append((name, hooks, there, module.training))
+        found.append([weight.requires_grad for weight in transformer.parameters()])
+    return found
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+@pytest.mark.parametrize("how", [Injection(), Injection(passes="both", strength=0.7)])
+def test_a_pipeline_with_a_motion_gives_what_inject_motion_gives(kind: str, how: Injection) -> None:
+    pipe, backbone = pipeline_of(kind), tiny_backbone(kind)
+    noise = noise_of(backbone)
+    plain, before = called(pipe, kind, noise=noise), state_of(pipe)
+    with load_motion(pipe, pan(), how=how):
+        moved = called(pipe, kind, noise=noise)
+    assert_close_in_norm(
+        moved, ours(backbone, injected(backbone, pan(), how, SIZE).control), largest=ROUNDING
+    )
+    assert (moved - plain).norm() > 0.01 * plain.norm(), "the motion acts"
+    assert state_of(pipe) == before and torch.equal(called(pipe, kind, noise=noise), plain)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
+    folder = tmp_path_factory.mktemp("clips")
+    write_clips(folder, ["car"])
+    return read_video(folder / "car.mp4", frames=SIZE.frames, size=(SIZE.height, SIZE.width))
+
+
+def quick(variable: str) -> dict[str, Any]:
+    guidance = MotionGuidance(AttentionMotionFlow(2), variable, 0.5, (0.02, 0.01), inner_steps=2)
+    return {"steps": STEPS, "motion_guidance": guidance, "guidance_scale": 5.0}
+
+
+@pytest.fixture(scope="module")
+def optimised(clip: Clip) -> dict[str, Transfer]:
+    variables = {"rotary": "rotary_tables", "sinusoidal": "sinusoidal", "wan": "rotary_positions"}
+    return {
+        kind: transfer_motion(tiny_backbone(kind), clip, "a cat", **quick(variable))
+        for kind, variable in variables.items()
+    }
+
+
+@pytest.mark.parametrize("kind", ["rotary", "sinusoidal", "wan"])
+@pytest.mark.parametrize("steps", [STEPS, 6])
+def test_an_optimised_entry_acts_as_in_our_loop(
+    kind: str, steps: int, optimised: dict[str, Transfer]
+) -> None:
+    pipe, model, entry = pipeline_of(kind), tiny_backbone(kind), optimised[kind].entry
+    noise = noise_of(model)
+    plain = called(pipe, kind, noise=noise, num_inference_steps=steps)
+    with load_motion(pipe, entry):
+        moved = called(pipe, kind, noise=noise, num_inference_steps=steps)
+    wanted = ours(model, injected(model, entry, Injection()).control, steps=steps)
+    assert_close_in_norm(moved, wanted, largest=ROUNDING * steps / STEPS)
+    assert (moved - plain).norm() > 1e-4 * plain.norm(), "the entry acts"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_strength_turns_it_up_and_down_and_0_is_the_plain_pipeline(kind: str) -> None:
+    pipe = pipeline_of(kind)
+    noise = noise_of(tiny_backbone(kind))
+    plain = called(pipe, kind, noise=noise)
+    off = []
+    with load_motion(pipe, pan(), strength=0.0) as motion:
+        for strength in (0.0, 0.2, 1.0):
+            motion.strength = strength
+            off.append(float((called(pipe, kind, noise=noise) - plain).norm() / plain.norm()))
+    assert off[0] == 0 < 1e-4 < off[1] < off[2]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_prompts_in_a_batch_are_those_of_single_calls(kind: str) -> None:
+    pipe = pipeline_of(kind)
+    noise = noise_of(tiny_backbone(kind), videos=2)
+    with load_motion(pipe, pan()):
+        both = called(pipe, kind, noise=noise, videos=2)
+        first = called(pipe, kind, noise=noise[:1])
+    assert_close_in_norm(both[:1], first, largest=ROUNDING)
+    with load_motion(pipe, pan()):
+        several = (
+            called(pipe, kind, noise=noise, num_videos_per_prompt=2) if "wan" in kind else both
+        )
+    assert len(several) == 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_guidance_the_one_pass_is_moved(kind: str) -> None:
+    pipe, model = pipeline_of(kind), tiny_backbone(kind)
+    with load_motion(pipe, pan()):
+        moved = called(pipe, kind, noise=noise_of(model), guidance_scale=1.0)
+    wanted = ours(model, injected(model, pan(), Injection(), SIZE).control, scale=1.0)
+    assert_close_in_norm(moved, wanted, largest=ROUNDING)
+
+
+OTHERS = {
+    "rotary": ("CogVideoXDDIMScheduler", {}),
+    "sinusoidal": ("DPMSolverMultistepScheduler", {}),
+    "wan": ("UniPCMultistepScheduler", {"use_flow_sigmas": True, "flow_shift": 3.0}),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_another_scheduler_finds_the_steps_of_an_entry_by_their_noise(
+    kind: str, optimised: dict[str, Transfer]
+) -> None:
+    name, options = OTHERS[kind]
+    pipe = pipeline_of(kind)
+    prediction = {"prediction_type": "flow_prediction"} if kind == "wan" else {}
+    config = {**pipe.scheduler.config, **prediction, **options}
+    pipe.scheduler = getattr(diffusers, name).from_config(config)
+    noise = noise_of(tiny_backbone(kind))
+    seen: list[bool] = []
+    with load_motion(pipe, optimised[kind].entry) as motion:
+        watch = pipe.transformer.register_forward_pre_hook(
+            lambda *_: seen.append(motion._slot.position is not None)
+        )
+        moved = called(pipe, kind, noise=noise, num_inference_steps=8)
+        watch.remove()
+    calls = 1 if kind != "wan" else 2
+    assert moved.isfinite().all()
+    # the entry holds the first half of four steps by their noise; more steps, more are near
+    guided = seen[::calls]
+    assert any(guided) and not all(guided) and guided == sorted(guided, reverse=True)
+
+
+def _lora(pipe: Any, kind: str, tmp_path: Path) -> None:
+    from peft import LoraConfig
+
+    pipe.transformer.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_v"]), "mine")
+
+
+def _cached(pipe: Any, kind: str, tmp_path: Path) -> None:
+    pipe.transformer.enable_cache(diffusers.FirstBlockCacheConfig(threshold=1e-6))
+
+
+def _tiled(pipe: Any, kind: str, tmp_path: Path) -> None:
+    pipe.vae.enable_tiling()
+
+
+def _grouped(pipe: Any, kind: str, tmp_path: Path) -> None:
+    device = torch.device("cpu")
+    options = {"offload_device": device, "offload_type": "block_level", "num_blocks_per_group": 1}
+    pipe.transformer.enable_group_offload(device, **options)
+
+
+def _fused(pipe: Any, kind: str, tmp_path: Path) -> None:
+    pipe.transformer.fuse_qkv_projections()
+
+
+ON_TOP = {
+    "lora": _lora,
+    "cache": _cached,
+    "tiling": _tiled,
+    "group offload": _grouped,
+    "fused": _fused,
+}
+
+
+@pytest.mark.parametrize("kind", ["rotary", "sinusoidal", "wan"])
+@pytest.mark.parametrize("on_top", ON_TOP)
+@pytest.mark.parametrize("first", ["motion", "other"])
+def test_what_diffusers_puts_on_top_changes_nothing(
+    kind: str, on_top: str, first: str, tmp_path: Path
+) -> None:
+    """A fresh LoRA adds nothing, and a cache with so low a threshold skips nothing."""
+    pipe, put = pipeline_of(kind), ON_TOP[on_top]
+    noise = noise_of(tiny_backbone(kind))
+    plain = called(pipe, kind, noise=noise)
+    with load_motion(pipe, pan()):
+        wanted = called(pipe, kind, noise=noise)
+    if first == "other":
+        put(pipe, kind, tmp_path)
+    with load_motion(pipe, pan()):
+        if first == "motion":
+            put(pipe, kind, tmp_path)
+        moved = called(pipe, kind, noise=noise)
+    assert_close_in_norm(moved, wanted, largest=ROUNDING)
+    assert_close_in_norm(called(pipe, kind, noise=noise), plain, largest=ROUNDING)
+
+
+@pytest.mark.parametrize(
+    ("kind", "way"),
+    [("rotary", "wrapped"), ("sinusoidal", "in place"), ("wan", "wrapped"), ("wan", "in place")],
+)
+def test_a_compiled_transformer_is_moved_and_not_compiled_again(kind: str, way: str) -> None:
+    torch._dynamo.reset()
+    pipe = pipeline_of(kind)
+    noise = noise_of(tiny_backbone(kind))
+    plain = called(pipe, kind, noise=noise)
+    with load_motion(pipe, pan()):
+        wanted = called(pipe, kind, noise=noise)
+    counter = CompileCounter()
+    if way == "wrapped":
+        pipe.transformer = torch.compile(pipe.transformer, backend=counter)
+    else:
+        pipe.transformer.compile(backend=counter)
+    assert_close_in_norm(called(pipe, kind, noise=noise), plain, largest=ROUNDING)
+    with load_motion(pipe, pan()):
+        assert_close_in_norm(called(pipe, kind, noise=noise), wanted, largest=ROUNDING)
+        compiled = counter.frame_count
+        assert_close_in_norm(called(pipe, kind, noise=noise), wanted, largest=ROUNDING)
+        assert counter.frame_count == compiled
+    assert_close_in_norm(called(pipe, kind, noise=noise), plain, largest=ROUNDING)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_exception_in_the_pipeline_leaves_nothing_behind(kind: str) -> None:
+    pipe = pipeline_of(kind)
+    noise = noise_of(tiny_backbone(kind))
+    plain, before = called(pipe, kind, noise=noise), state_of(pipe)
+
+    def fail(*_: Any) -> None:
+        raise KeyError("interrupted")
+
+    with pytest.raises(KeyError), load_motion(pipe, pan()):
+        called(pipe, kind, noise=noise, callback_on_step_end=fail)
+    assert state_of(pipe) == before and torch.equal(called(pipe, kind, noise=noise), plain)
+
+
+def test_a_failed_load_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = pipeline_of("wan22-experts")
+    before = state_of(pipe)
+    monkeypatch.setattr("ditflow.adapters.motion.LoadedMotion._install_noise", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        load_motion(pipe, pan())
+    assert state_of(pipe) == before and not LOADED
+
+
+def test_from_a_bank_by_place_or_by_name(tmp_path: Path) -> None:
+    bank = MotionBank(tmp_path / "bank", create=True)
+    bank["car"] = make_field_entry()
+    pipe = pipeline_of("rotary")
+    noise = noise_of(tiny_backbone("rotary"))
+    made = []
+    for place in ((tmp_path / "bank" / "car", None), (str(tmp_path / "bank"), "car")):
+        with load_motion(pipe, place[0], entry=place[1]):
+            made.append(called(pipe, "rotary", noise=noise))
+    assert torch.equal(*made)
+    with pytest.raises(BankError, match="kite"):
+        load_motion(pipe, tmp_path / "bank" / "kite")
+    with pytest.raises(BankError, match="nowhere"):
+        load_motion(pipe, tmp_path / "nowhere" / "kite")
+
+
+@pytest.mark.parametrize("kind", ["rotary", "wan"])
+def test_fit_motion_is_transfer_motion_on_the_modules_that_are_there(
+    kind: str, clip: Clip, optimised: dict[str, Transfer]
+) -> None:
+    pipe, wanted = pipeline_of(kind), optimised[kind].entry
+    for part in (pipe.transformer, pipe.vae, pipe.text_encoder):
+        part.requires_grad_(True)
+    before, parts = state_of(pipe), {name: id(part) for name, part in pipe.components.items()}
+    timesteps = pipe.scheduler.timesteps.clone()
+    made = fit_motion(pipe, clip, "a cat", **quick(wanted.metadata.variable))
+    assert_close_in_norm(made.entry.parameters, wanted.parameters, largest=0.02)
+    assert made.entry.metadata.backbone_fingerprint == wanted.metadata.backbone_fingerprint
+    assert state_of(pipe) == before and torch.equal(pipe.scheduler.timesteps, timesteps)
+    assert {name: id(part) for name, part in pipe.components.items()} == parts
+    assert all(weight.requires_grad for weight in pipe.vae.parameters())
+    with load_motion(pipe, made.entry):
+        assert called(pipe, kind).isfinite().all()
+
+
+def test_what_makes_no_sense_is_refused_and_the_pipeline_untouched(
+    optimised: dict[str, Transfer], clip: Clip
+) -> None:
+    pipe = pipeline_of("rotary")
+    before = state_of(pipe)
+    refused: list[tuple[type[Exception], str, Any, dict[str, Any]]] = [
+        (EntryError, "was optimised on", optimised["wan"].entry, {}),
+        (EntryError, "third pass", pan(), {"how": Injection(motion_scale=2.0)}),
+        (EntryError, "passes of the reference", pan(), {"how": Injection(injection_blocks=[0])}),
+        (ValueError, "strength is 'much'", pan(), {"strength": "much"}),
+        (ValueError, "finite", pan(), {"strength": float("nan")}),
+        (ValueError, "names one of a bank", pan(), {"entry": "car"}),
+    ]
+    for error, words, motion, options in refused:
+        with pytest.raises(error, match=words):
+            load_motion(pipe, motion, **options)
+        assert state_of(pipe) == before
+    other = diffusers.DDPMPipeline(pipe.transformer, diffusers.DDPMScheduler())
+    with pytest.raises(ModelError, match="a DDPMPipeline cannot take a motion"):
+        load_motion(other, pan())
+    latents = transfer_motion(tiny_backbone("rotary"), clip, "a cat", **quick("latents")).entry
+    with pytest.raises(EntryError, match="changes latents"):
+        load_motion(pipe, latents)
+    with load_motion(pipe, pan()) as motion:
+        with pytest.raises(ValueError, match="has a motion already"):
+            load_motion(pipe, pan())
+        with pytest.raises(ValueError, match="has a motion already"):
+            fit_motion(pipe, clip, "a cat")
+        with pytest.raises(ValueError, match="strength is None"):
+            motion.strength = None  # type: ignore[assignment]
+    motion.remove()  # a second time it does nothing
+    assert state_of(pipe) == before
+
+
+def test_an_optimised_entry_of_another_size_is_refused_in_the_call(
+    optimised: dict[str, Transfer],
+) -> None:
+    pipe = pipeline_of("rotary")
+    with (
+        load_motion(pipe, optimised["rotary"].entry),
+        pytest.raises(EntryError, match="optimised for"),
+    ):
+        called(pipe, "rotary", height=48)
+
+
+def test_pipelines_that_change_a_video_are_refused() -> None:
+    parts = pipeline_of("wan").components
+    pipe = diffusers.WanVideoToVideoPipeline(
+        **{
+            name: part
+            for name, part in parts.items()
+            if name in {"tokenizer", "text_encoder", "transformer", "vae", "scheduler"}
+        }
+    )
+    with pytest.raises(ModelError, match="that begin with noise"):
+        load_motion(pipe, pan())
