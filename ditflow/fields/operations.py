@@ -17,8 +17,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ditflow.fields.field import FieldError, MotionField, cell_places, looked_up, resized
-from ditflow.fields.fill import filled
+from ditflow.fields.field import FieldError, MotionField, cell_places, looked_up
+from ditflow.fields.fill import affine_motion, filled
 from ditflow.fields.inversion import places_of
 
 CLOSE = 0.02  # shares of the frame: an inverse that is farther off has found nothing
@@ -47,6 +47,16 @@ def composed(first: MotionField, second: MotionField) -> MotionField:
     before = _known(looked_up(first.displacement, by), _inside(by))
     trust = torch.minimum(second.confidence, _trust_at(first.confidence, by))
     return first.replaced(by + before, trust)
+
+
+def split(field: MotionField) -> tuple[MotionField, MotionField]:
+    """The camera's motion, and the rest: `added(camera, rest)` is the field again.
+
+    The camera's is the affine motion of each time that most of the trusted cells agree with. To
+    give a field another camera, add another's camera to its rest.
+    """
+    camera = affine_motion(field.displacement, field.confidence)
+    return field.replaced(camera), field.replaced(field.displacement - camera)
 
 
 def anchored(field: MotionField, index: int) -> MotionField:
@@ -103,8 +113,8 @@ def slowed(field: MotionField, factor: float) -> MotionField:
     """The motion in a video that is `factor` times as long: each time comes so much later.
 
     Its `frames` become factor * (frames - 1) + 1, rounded. `resampled` to that length keeps the
-    pace; to another length it spreads the whole motion again, so `trimmed` comes before. Below 1 it
-    is faster. Raises FieldError for a factor that is not above 0 or changes no whole frame.
+    pace; to another length it spreads the whole motion again, which `paced` does not. Below 1 it is
+    faster. Raises FieldError for a factor that is not above 0 or changes no whole frame.
     """
     if not (factor > 0 and math.isfinite(factor)):
         raise FieldError(f"a motion is slowed by a factor above 0, not by {factor:g}.")
@@ -119,10 +129,22 @@ def slowed(field: MotionField, factor: float) -> MotionField:
     return replace(field, times=times, frames=frames)
 
 
+def paced(field: MotionField, factor: float) -> MotionField:
+    """The motion, `factor` times as slow, in a video of the same length.
+
+    Above 1 the video ends before the motion does. Below 1 it holds still when the motion has ended.
+    Raises FieldError as `slowed` does.
+    """
+    slow = slowed(field, factor)
+    if slow.frames >= field.frames:
+        return trimmed(slow, field.frames)
+    return replace(slow, frames=field.frames)
+
+
 def trimmed(field: MotionField, frames: int) -> MotionField:
     """The motion of the first `frames` of the video alone.
 
-    After `slowed` it gives a slower motion at the old length. Raises FieldError for fewer than 2
+    Raises FieldError for fewer than 2
     frames, or more than there are.
     """
     if not 2 <= frames <= field.frames:
@@ -154,33 +176,6 @@ def smoothed(field: MotionField, space: float = 0.05, time: float = 2.0) -> Moti
     smooth = torch.einsum("gf,fcyx,hy,wx->gchw", in_time, moved, down, across)
     anchor = int(moved.abs().mean((1, 2, 3)).argmin())
     return field.replaced((smooth + (moved - smooth)[anchor]).float())
-
-
-def restricted(
-    field: MotionField, region: Tensor | tuple[float, float, float, float]
-) -> MotionField:
-    """The motion in a region of the frame only, where nothing moves outside of it.
-
-    `region` is a mask (H, W) from 0 to 1 of any size, or a box (left, top, right, bottom) in shares
-    of the frame. It is a region of the frame, at all times, and does not move along. Raises
-    FieldError for a region of another shape, beyond 0 to 1, or empty.
-    """
-    if isinstance(region, Tensor):
-        if region.ndim != 2 or 0 in region.shape:
-            raise FieldError(f"a region is a mask (H, W), not of shape {tuple(region.shape)}.")
-        if not ((region >= 0) & (region <= 1)).all():
-            raise FieldError("a mask goes from 0, outside, to 1, inside; this one goes beyond.")
-        mask = resized(region[None, None].float(), field.cells)[0]
-        return field.replaced(field.displacement * mask)
-    if len(region) != 4 or not all(0 <= place <= 1 for place in region):
-        box = "a box is (left, top, right, bottom) in shares of the frame, from 0 to 1"
-        raise FieldError(f"{box}, not {tuple(region)}.")
-    left, top, right, bottom = region
-    if not (left < right and top < bottom):
-        raise FieldError(f"a box is (left, top, right, bottom); {region} is empty.")
-    x, y = cell_places(*field.cells)
-    inside = (x >= left) & (x < right) & (y >= top) & (y < bottom)
-    return field.replaced(field.displacement * inside)
 
 
 def _check_finite(done: str, number: float) -> None:

@@ -18,7 +18,7 @@ from ditflow.fields.operations import (
     anchored,
     composed,
     mirrored,
-    restricted,
+    paced,
     reversed_in_time,
     rotated,
     scaled,
@@ -26,6 +26,7 @@ from ditflow.fields.operations import (
     smoothed,
     trimmed,
 )
+from ditflow.fields.regions import restricted
 from tests.ditflow.fields.analytic import ASPECT, CELLS, FRAMES, field, moving
 
 MOTIONS = [
@@ -186,6 +187,32 @@ def test_smoothed() -> None:
     smooth = smoothed(rough, 0.1, 0).displacement
     assert not smooth[0].any()
     assert smooth[1:].std() < 0.3 * rough.displacement[1:].std()
+
+
+@each
+def test_paced_shows_what_the_motion_was_at_another_time(motion: MotionField) -> None:
+    slow, fast = paced(motion, 2.0), paced(motion, 0.5)
+    assert slow.frames == fast.frames == motion.frames
+    last = motion.frames - 1.0
+    middle = motion.resampled([last / 2], CELLS, motion.frames).displacement
+    torch.testing.assert_close(slow.resampled([last], CELLS, motion.frames).displacement, middle)
+    ends = fast.resampled([last / 2, last], CELLS, motion.frames).displacement
+    torch.testing.assert_close(ends, motion.displacement[-1:].expand_as(ends))
+
+
+def test_a_region_goes_along_with_the_content_that_is_in_it() -> None:
+    """All content goes right, and so does the region that was the left half."""
+    motion = moving((0.25, 0.0))
+    gone = -float(motion.displacement[-1, 0, 0, 0])
+    assert gone > 0.1
+    still = restricted(motion, (0.0, 0.0, 0.5, 1.0))
+    along = restricted(motion, (0.0, 0.0, 0.5, 1.0), moving=True)
+    torch.testing.assert_close(along.displacement[0], still.displacement[0])
+    moved = -along.displacement[-1, 0] > 0.9 * gone
+    x, cell = (torch.arange(CELLS[1]) + 0.5) / CELLS[1], 1 / CELLS[1]
+    inside = (x > gone + cell) & (x < gone + 0.5 - cell)
+    outside = (x < gone - cell) | (x > gone + 0.5 + cell)
+    assert moved[:, inside].all() and not moved[:, outside].any()
 
 
 def test_restricted() -> None:

@@ -2,8 +2,7 @@
 
 import torch
 
-from ditflow.fields.camera import split
-from ditflow.fields.operations import added
+from ditflow.fields.operations import added, split
 from tests.ditflow.fields.analytic import CELLS, field, moving
 
 
