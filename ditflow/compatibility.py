@@ -18,6 +18,7 @@ from ditflow.core.schedule import (
     check_window,
 )
 from ditflow.core.sizes import VideoSize
+from ditflow.fields.changes import changed, check_changes
 from ditflow.fields.field import MotionField
 from ditflow.fields.noise import check_share
 from ditflow.models import Model, ModelError
@@ -31,16 +32,18 @@ from ditflow.sampling.placement import Passes, Placement
 from ditflow.sampling.recipe import given_or
 from ditflow.sampling.variables import VARIABLES
 
+OF_FIELDS = ("window", "noise_share", "change")  # options of an Injection
+
 
 @dataclass(frozen=True, kw_only=True)
 class Injection:
-    """How an entry acts on a generation, as the user chose. None is what the entry or the model
-    recommends.
+    """How an entry acts on a generation. None is what the entry or the model recommends.
 
     `strength` 1 is the motion as it is, 0 none of it. `passes` and `motion_scale` are those of
     `Placement`. The blocks of `injection_blocks` take their keys and values from the entry's
     reference latents. `window` says in which steps tokens follow a motion field, and `noise_share`
-    how much of the initial noise moves along it; both are for fields alone.
+    how much of the initial noise moves along it; `change` is made of a field before, in words, as
+    `ditflow.fields.changes` says. These are for fields alone.
     """
 
     strength: float = 1.0
@@ -49,20 +52,19 @@ class Injection:
     injection_blocks: Sequence[int] = ()
     window: Window | None = None
     noise_share: float | None = None
+    change: str | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError for what makes no sense on any model."""
         self.placement("conditional")
         check_share(self.noise_share or 0.0)
         check_window(1.0 if self.window is None else self.window)
+        check_changes(self.change or "")
 
     def of(self, entry: AnyEntry) -> Injection:
-        """The same for an entry of a bank of both kinds: an optimised one has a window and noise of
-        its own.
-        """
-        return (
-            replace(self, window=None, noise_share=None) if isinstance(entry, BankEntry) else self
-        )
+        """The same for an entry, which has a window and noise of its own if it was optimised."""
+        optimised = isinstance(entry, BankEntry)
+        return replace(self, window=None, noise_share=None) if optimised else self
 
     def placement(self, passes: str) -> Placement:
         """Where positions act; `passes` are recommended."""
@@ -123,7 +125,7 @@ def injected(
     )
     size = given_or(size, backbone.spec.size)
     backbone.spec.compression.check_motion(size)
-    control = instant.control(backbone, size, [motion])
+    control = instant.control(backbone, size, [changed(motion, how.change or "")])
     told = advice.steps, advice.guidance_scale, None, advice.negative_prompt
     return Injected(control, size, *told)
 
@@ -212,14 +214,13 @@ def entry_control(
 ) -> Control:
     """What puts an optimised entry's motion into a generation, on any schedule of its backbone.
 
-    Raises EntryError as `check_entry` does, and for options that are for motion fields alone.
+    Raises EntryError as `check_entry` does, and for options of motion fields.
     """
     guided = guided_steps(backbone, entry, how.injection_blocks)
-    if how.window is not None or how.noise_share is not None:
-        option = "noise_share" if how.window is None else "window"
+    if given := [name for name in OF_FIELDS if getattr(how, name) is not None]:
         raise EntryError(
-            f"{option} is for motion fields, and the entry of {entry.metadata.clip!r:.80} was "
-            f"optimised: leave {option} out."
+            f"{given[0]} is for motion fields, and the entry of {entry.metadata.clip!r:.80} was "
+            f"optimised: leave {given[0]} out."
         )
     placement = how.placement(entry.metadata.passes)
     inject = Inject(VARIABLES[entry.metadata.variable], entry.parameters, guided, placement)

@@ -58,24 +58,42 @@ def changed(field: MotionField, changes: str) -> MotionField:
     """A field after changes in words, in their order; the field itself where there are none.
 
     The words are names of `ditflow.fields.operations` and `regions`, and what these take.
-    "camera" is the camera's part of the motion, and "objects" the rest. Raises FieldError for a
-    change that is not known or takes something else.
+    "camera" is the camera's part of the motion, and "objects" the rest. Raises FieldError as
+    `check_changes` does, and where a change takes other numbers.
     """
-    for change in filter(None, map(str.strip, changes.split(","))):
-        name, *words = change.split()
-        if name not in CHANGES:
-            raise FieldError(f"unknown change {change!r:.80} of a motion; there are {_known()}.")
-        takes, number, make = CHANGES[name]
-        wanted = f"it takes {takes}" if takes else "it takes nothing"
-        if len(words) not in number:
-            raise FieldError(f"a change of a motion is {change!r:.80}, but {wanted}.")
+    for name, words in _parsed(changes):
+        takes, _, make = CHANGES[name]
         try:
             field = make(field, words)
         except FieldError:
             raise
         except ValueError as error:
-            raise FieldError(f"a change of a motion is {change!r:.80}, but {wanted}.") from error
+            raise _other(name, words, takes) from error
     return field
+
+
+def check_changes(changes: str) -> None:
+    """Raise FieldError for a change that is not known, or takes more words, or fewer."""
+    _parsed(changes)
+
+
+def _parsed(changes: str) -> list[tuple[str, list[str]]]:
+    parsed = []
+    for change in filter(None, map(str.strip, changes.split(","))):
+        name, *words = change.split()
+        if name not in CHANGES:
+            raise FieldError(f"unknown change {change!r:.80} of a motion; there are {_known()}.")
+        takes, number, _ = CHANGES[name]
+        if len(words) not in number:
+            raise _other(name, words, takes)
+        parsed.append((name, words))
+    return parsed
+
+
+def _other(name: str, words: list[str], takes: str) -> FieldError:
+    given = " ".join([name, *words])
+    wanted = f"{name} takes {takes or 'nothing'}"
+    return FieldError(f"a change of a motion is {given!r:.80}, but {wanted}.")
 
 
 def _known() -> str:

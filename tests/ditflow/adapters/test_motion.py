@@ -318,10 +318,12 @@ def test_what_makes_no_sense_is_refused_and_the_pipeline_untouched(
 ) -> None:
     pipe = pipeline_of("rotary")
     before = state_of(pipe)
+    changes = Injection(change="camera")
     refused: list[tuple[type[Exception], str, Any, dict[str, Any]]] = [
         (EntryError, "was optimised on", optimised["wan"].entry, {}),
         (EntryError, "third pass", pan(), {"how": Injection(motion_scale=2.0)}),
         (EntryError, "passes of the reference", pan(), {"how": Injection(injection_blocks=[0])}),
+        (EntryError, "change is for", optimised["rotary"].entry, {"how": changes}),
         (ValueError, "strength is 'much'", pan(), {"strength": "much"}),
         (ValueError, "finite", pan(), {"strength": float("nan")}),
         (ValueError, "names one of a bank", pan(), {"entry": "car"}),

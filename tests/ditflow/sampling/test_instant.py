@@ -16,6 +16,7 @@ from ditflow.core.schedule import GuidanceWindow
 from ditflow.core.sizes import VideoSize
 from ditflow.fields.field import FieldSource, MotionField
 from ditflow.fields.noise import on_latents
+from ditflow.fields.operations import mirrored
 from ditflow.fields.positions import displaced, on_tokens
 from ditflow.models import Model
 from ditflow.motion import AttentionMotionFlow
@@ -249,3 +250,22 @@ def test_rates_of_nothing_leave_the_instant_motion(name: str) -> None:
     latents = sample(model, schedule, Prompt(text, negative), state, instant).latents
     off = (model.decode(latents)[0].float() - made.frames.float()).abs()
     assert float(off.max()) <= 1  # rounding of a pixel: tables are made of the same places
+
+
+@pytest.mark.parametrize("kind", ["rotary", "sinusoidal"])
+def test_a_change_in_words_is_that_of_the_field(kind: str) -> None:
+    model = tiny_backbone(kind)
+    wanted = inject_motion(model, mirrored(pan()), "a dog")
+    assert torch.equal(
+        inject_motion(model, pan(), "a dog", how=Injection(change="mirrored")), wanted
+    )
+    twice = Injection(change="mirrored, mirrored")
+    assert torch.equal(
+        inject_motion(model, entry_of(pan()), "a dog", how=twice),
+        inject_motion(model, entry_of(pan()), "a dog"),
+    )
+
+
+def test_changes_are_checked_before_a_model_is_asked() -> None:
+    with pytest.raises(ValueError, match="unknown change 'upside down'"):
+        Injection(change="upside down")
