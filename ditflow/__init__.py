@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ditflow.citations import cite
     from ditflow.compatibility import Injection
     from ditflow.fields import MotionField
+    from ditflow.injection_provenance import injection_provenance
     from ditflow.models import load_backbone
     from ditflow.transfer import (
         extract_motion,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         transfer_motion,
     )
     from ditflow.video import read_image, read_video, write_video
+    from ditflow.video_provenance import VideoProvenance, read_provenance
 
 __version__ = "0.1.0"
 
@@ -35,14 +37,17 @@ _HOMES = {
     "Injection": "ditflow.compatibility",
     "MotionBank": "ditflow.bank",
     "MotionField": "ditflow.fields",
+    "VideoProvenance": "ditflow.video_provenance",
     "cite": "ditflow.citations",
     "extract_motion": "ditflow.transfer",
     "extract_motion_field": "ditflow.transfer",
     "fit_motion": "ditflow.adapters.stock",
     "inject_motion": "ditflow.transfer",
+    "injection_provenance": "ditflow.injection_provenance",
     "load_backbone": "ditflow.models",
     "load_motion": "ditflow.adapters.stock",
     "read_image": "ditflow.video",
+    "read_provenance": "ditflow.video_provenance",
     "read_video": "ditflow.video",
     "transfer_motion": "ditflow.transfer",
     "write_video": "ditflow.video",
@@ -52,15 +57,18 @@ __all__ = [
     "Injection",
     "MotionBank",
     "MotionField",
+    "VideoProvenance",
     "__version__",
     "cite",
     "extract_motion",
     "extract_motion_field",
     "fit_motion",
     "inject_motion",
+    "injection_provenance",
     "load_backbone",
     "load_motion",
     "read_image",
+    "read_provenance",
     "read_video",
     "transfer_motion",
     "write_video",

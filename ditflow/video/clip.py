@@ -123,7 +123,7 @@ def video_sha256(path: str | os.PathLike[str]) -> str:
     Raises VideoError if there is nothing to read.
     """
     path = expanded(path)
-    with _readable(path):
+    with readable(path):
         return _sha256(path)
 
 
@@ -147,7 +147,7 @@ def _check_numbers(
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def readable(path: Path) -> Iterator[None]:
     """A context that raises VideoError if the path is missing or may not be read."""
     if not (path.is_file() or path.is_dir()):
         raise VideoError(f"There is no file or folder {path}. Check the path.")
@@ -159,7 +159,7 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _source(path: Path) -> Source:
-    with _readable(path):
+    with readable(path):
         if path.is_dir():
             return folder_source(path)
         return animation_source(path) if is_animation(path) else file_source(path)

@@ -25,7 +25,7 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
 
     name = str(path.resolve())  # absolute: "concat:a|b" is never taken for a protocol
     try:
-        container = av.open(name, options={"protocol_whitelist": "file"})
+        container = av.open(name, options={"protocol_whitelist": "file"}, metadata_errors="replace")
     except (av.FFmpegError, ValueError, OverflowError) as error:
         raise no_video(path) from error
     with container:

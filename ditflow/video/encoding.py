@@ -9,6 +9,7 @@ import math
 import os
 from fractions import Fraction
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,10 +18,20 @@ from ditflow.files import atomic_file
 from ditflow.video.source import VideoError
 
 
-def write_video(path: str | os.PathLike[str], frames: Tensor, fps: float) -> None:
+class Account(Protocol):
+    """What says how a video was made, such as a `VideoProvenance`."""
+
+    def to_json(self) -> str:
+        """One JSON object."""
+
+
+def write_video(
+    path: str | os.PathLike[str], frames: Tensor, fps: float, *, made: Account | None = None
+) -> None:
     """Write frames, uint8 (T, C, Y, X) RGB, as an H.264 mp4 that any player shows.
 
-    Equal frames give equal bytes. If writing fails, an older file of that name stays as it was.
+    The file says how it was `made` in its comment, where that is given. Equal arguments give equal
+    bytes. If writing fails, an older file of that name stays as it was.
 
     Raises:
         VideoError: the frames cannot be encoded, or the name does not end in .mp4.
@@ -30,17 +41,18 @@ def write_video(path: str | os.PathLike[str], frames: Tensor, fps: float) -> Non
     if path.suffix.lower() != ".mp4":
         raise VideoError(f"{path} must end in .mp4.")
     try:
-        content = encode_video(frames, fps)
+        content = encode_video(frames, fps, comment="" if made is None else made.to_json())
     except VideoError as error:
         raise VideoError(f"{path}: {error}") from error
     with atomic_file(path) as file:
         file.write(content)
 
 
-def encode_video(frames: Tensor, fps: float, *, crf: int = 17) -> bytes:
+def encode_video(frames: Tensor, fps: float, *, crf: int = 17, comment: str = "") -> bytes:
     """The bytes of an H.264 mp4 of frames, uint8 (T, C, Y, X) RGB. Raises VideoError.
 
-    `crf` is the rate factor of H.264: raising it by 6 halves the size, about.
+    `crf` is the rate factor of H.264: raising it by 6 halves the size, about. `comment` is text
+    that the container keeps beside the frames.
     """
     import av
 
@@ -55,6 +67,7 @@ def encode_video(frames: Tensor, fps: float, *, crf: int = 17) -> bytes:
         raise VideoError(f"fps must be a positive number, not {fps}.")
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
+        container.metadata.update({"comment": comment} if comment else {})
         rate = Fraction(fps).limit_denominator(10_000)
         stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf)})
         stream.pix_fmt, stream.height, stream.width = "yuv420p", shape[2], shape[3]

@@ -20,13 +20,13 @@ from typing import Any
 
 import torch
 from lightning import Callback, Trainer
-from torch import Tensor
 
 from datamodules.queue.generation_queue import Generation
 from ditflow.bank import EntryMetadata
 from ditflow.files import make_folder, write_json
 from trainers.motion.costs import schedule_of
 from trainers.motion.optimization import MotionOptimization
+from trainers.motion.videos import Video
 from trainers.motion.work import Work
 
 
@@ -79,7 +79,7 @@ class CostWriter(Callback):
         self,
         trainer: Trainer,
         module: MotionOptimization,
-        outputs: Tensor | None,
+        outputs: Video | None,
         batch: Generation,
         *_: Any,
     ) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import Checkpoint
-from torch import Tensor
 
 from datamodules.queue import inflight
 from datamodules.queue.generation_queue import Generation
@@ -17,6 +16,7 @@ from ditflow.sampling.state import State
 from ditflow.video import write_video
 from trainers.motion.instant import InstantMotion
 from trainers.motion.optimization import MotionOptimization
+from trainers.motion.videos import Video, finished, named_in
 from trainers.motion.work import Work
 
 
@@ -105,27 +105,26 @@ class BankWriter(Conclusion):
 
 
 class VideoWriter(Callback):
-    """Writes videos of `predict`, and of `fit` with `finish`. A file appears once it is whole."""
+    """Writes videos of `predict`, and of `fit` with `finish`. Each says how it was made."""
 
     def on_train_batch_end(
         self, trainer: Trainer, module: MotionOptimization, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if outputs and outputs["videos"] is not None:
-            for name, frames in zip(
-                outputs["work"].batch.leg.names, outputs["videos"], strict=True
-            ):
-                _write(trainer.datamodule.video_of(name), frames, module.fps)
+            named = named_in(module, trainer.datamodule)
+            for name, video in finished(outputs["work"], outputs["videos"], **named):
+                video.write(trainer.datamodule.video_of(name))
 
     def on_predict_batch_end(
         self,
         trainer: Trainer,
         module: MotionOptimization,
-        outputs: Tensor | None,
+        outputs: Video | None,
         batch: Generation,
         *_: Any,
     ) -> None:
         if outputs is not None:
-            _write(batch.file, outputs, module.fps)
+            outputs.write(batch.file)
 
 
 class PreviewWriter(Callback):
@@ -155,10 +154,6 @@ class PreviewWriter(Callback):
         for name, frames in zip(
             outputs["work"].batch.leg.names, module.backbone.decode(state.previous_x0), strict=True
         ):
-            _write(folder / f"{name}-step{state.step:03d}.mp4", frames, module.fps)
+            make_folder(folder)
+            write_video(folder / f"{name}-step{state.step:03d}.mp4", frames, module.fps)
         module.backbone.release_encoders()
-
-
-def _write(file: Path, frames: Tensor, fps: float) -> None:
-    make_folder(file.parent)
-    write_video(file, frames, fps)

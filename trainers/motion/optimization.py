@@ -17,7 +17,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor
 
 from datamodules.batching import Batching, MotionBatch
 from datamodules.encoding_cache import EncodingCache
@@ -27,6 +26,7 @@ from datamodules.queue.generation_queue import Generation
 from ditflow.bank import BankEntry
 from ditflow.compatibility import Injection
 from ditflow.core.schedule import GuidanceKind, Scale
+from ditflow.injection_provenance import injection_provenance
 from ditflow.models import Model, load_backbone
 from ditflow.motion import MotionSignal
 from ditflow.sampling.guidance import Begin, Update
@@ -38,6 +38,7 @@ from ditflow.video import read_image
 from trainers.motion import cores
 from trainers.motion.signal_option import VariableKind, signal_of, variable_kind
 from trainers.motion.strategy import check_precision, check_strategy
+from trainers.motion.videos import Video, named_in
 from trainers.motion.work import Work, advanced, decoded, resumed
 
 
@@ -218,15 +219,12 @@ class MotionOptimization(L.LightningModule):
         """One epoch does it all, whatever the Trainer's limit."""
         self.trainer.should_stop = True
 
-    def predict_step(self, item: Generation, batch_idx: int = 0) -> Tensor | None:
-        """One video with the motion of an entry, uint8 (T, C, Y, X); None where that cannot be."""
+    def predict_step(self, item: Generation, batch_idx: int = 0) -> Video | None:
+        """One video with the motion of an entry; None where that cannot be."""
         choices, data = self.choices, self.trainer.datamodule
         try:
             entry, size = data.bank[item.entry], data.size_on(self.backbone.spec.size)
-            return inject_motion(
-                self.backbone,
-                entry,
-                item.prompt,
+            asked: Any = dict(
                 image=read_image(item.image) if item.image else None,
                 seed=item.seed,
                 negative_prompt=item.negative_prompt,
@@ -236,6 +234,9 @@ class MotionOptimization(L.LightningModule):
                 size=None if isinstance(entry, BankEntry) else size,
                 how=self.injection.of(entry),
             )
+            told = named_in(self, data) | {"command": "predict", "entry": item.entry}
+            made = injection_provenance(self.backbone, entry, item.prompt, **asked, **told)
+            return Video(inject_motion(self.backbone, entry, item.prompt, **asked), made)
         except BROKEN:
             raise
         except FAILS as error:
