@@ -58,7 +58,8 @@ class MotionTaskModule(L.LightningDataModule):
         cache: Folder for encoded clips and prompts; by default `cache` in the bank.
         entries: Names of the bank entries to make videos from; by default all of the bank.
         prompts: Text file with one prompt a line, each used with all entries. Or a CSV or JSONL
-            file with entry, prompt, and optionally seed, image and name (of the video).
+            file with entry, prompt, and optionally seed, image and name (of the video). Or a
+            video that ditflow made, for its prompt.
         seeds: Random seeds: each prompt gives one video for each of them.
         attempts: Number of runs in which a clip may fail, at least 1, before it is skipped.
     """

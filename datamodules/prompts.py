@@ -21,6 +21,9 @@ from datamodules.rows import (
 )
 from ditflow.bank import MotionBank
 from ditflow.files import expanded
+from ditflow.video_provenance import read_provenance
+
+VIDEOS = (".mp4", ".m4v", ".mov", ".mkv")
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Pairing:
 
 def read_prompts(path: str | Path) -> list[str] | list[Pairing]:
     """The lines of a text file (prompts for every entry), or the rows of a CSV or JSONL file
-    (`entry,prompt[,seed,name,image]`).
+    (`entry,prompt[,seed,name,image]`), or the prompt that a video was made with.
 
     Blank lines at the end of a text file are left out. A blank line elsewhere is refused, because
     it may stand for an empty prompt or for nothing.
@@ -55,6 +58,8 @@ def read_prompts(path: str | Path) -> list[str] | list[Pairing]:
     if path.suffix.lower() in (".csv", ".jsonl"):
         rows = read_rows(path, required={"entry", "prompt"}, optional={"seed", "name", "image"})
         return [_pairing(row, where, path.parent) for where, row in rows]
+    if path.suffix.lower() in VIDEOS:
+        return [read_provenance(path).prompt]
     lines = [line.strip() for line in read_text(path).rstrip().split("\n")]
     if not any(lines):
         raise ManifestError(f"{path} holds no prompt: write one on each line.")
@@ -63,6 +68,8 @@ def read_prompts(path: str | Path) -> list[str] | list[Pairing]:
             f"{path} line {lines.index('') + 1} is blank: remove it, or use a CSV file with the "
             "columns entry,prompt for an empty prompt."
         )
+    for number, line in enumerate(lines, start=1):
+        check_values({"prompt": line}, f"{path} line {number}")
     return lines
 
 

@@ -51,7 +51,7 @@ def method_of(words: Sequence[str]) -> FitMethod:
     Of several the last counts. A method that there is not is left to the parser.
     """
     asked = "optimise"
-    for option, value in _options(words):
+    for option, value in options_in(words):
         if option == "--method":
             asked = value
         elif option in CONFIG:
@@ -66,7 +66,7 @@ def with_own_options(words: Sequence[str], method: FitMethod, *, fits: bool) -> 
     `fits` says that the command is `fit`, the only one that has methods.
     """
     own = list(words)
-    files = [value for option, value in _options(words) if option in CONFIG]
+    files = [value for option, value in options_in(words) if option in CONFIG]
     for file in files:
         content = _content(file)
         if (rest := _without_others(content, method, fits=fits)) != content:
@@ -88,7 +88,7 @@ def _without_others(content: dict[str, Any], method: FitMethod, *, fits: bool) -
     return rest
 
 
-def _options(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+def options_in(words: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Options and their values, in either spelling."""
     for word, following in zip(words, [*words[1:], ""], strict=True):
         option, equals, value = word.partition("=")

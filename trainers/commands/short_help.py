@@ -17,6 +17,10 @@ ROOT = Path(__file__).resolve().parents[2]
 OWN = {
     "bank": "Folder or URL of the motion bank; `fit` makes it where it is missing.",
     "out": "Folder for videos; by default `videos` in the bank.",
+    "again": (
+        "A video that `predict` made: what is not given is taken from it, and the folder `again` "
+        "beside it gets the same video. What it was made from must be as it was."
+    ),
     "method": (
         "How motion is taken. `optimise` fits positions or latents of the backbone to each clip; "
         "`instant` follows the clip's pixels, in a second or less on a CPU, for any backbone; "
@@ -100,9 +104,10 @@ HELP = {
         (
             "ditflow predict --config configs/tiny-rope.yaml --bank bank/ "
             "--data.prompts prompts.txt --out videos/",
+            "ditflow predict --again videos/car-red-clouds-848782-seed0.mp4",
         ),
         (
-            *("bank", "out", "data.prompts", "data.entries", "data.seeds"),
+            *("bank", "out", "again", "data.prompts", "data.entries", "data.seeds"),
             *(
                 "data.negative_prompt",
                 "model.backbone",
