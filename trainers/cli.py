@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from trainers.extras import missing
 
 TOP_HELP = """\
-usage: ditflow [-h] [--version] {fit,predict,motion,bank,test,ablate,report,demo} ...
+usage: ditflow [-h] [--version] {fit,predict,motion,bank,video,test,ablate,report,demo} ...
 
 Motion transfer with video diffusion transformers: reference clips -> motion bank -> new videos.
 
@@ -29,6 +29,8 @@ commands:
   bank      look into a bank (list, show, status, verify) and keep it in order (reindex, merge,
             export, rm, gc)
               ditflow bank list bank/
+  video     how a video was made: prompt, seed, motion, model, settings and versions
+              ditflow video show videos/car-red-clouds-848782-seed0.mp4
   test      make and measure the videos of several methods on the same clips and prompts
               ditflow test --config configs/benchmarks/synthetic.yaml --out runs/synthetic/
   ablate    how block, window, inner steps and temperature change a method, as curves
@@ -163,6 +165,12 @@ def _bank(arguments: list[str]) -> int:
     return bank(arguments[1:]) or 0
 
 
+def _video(arguments: list[str]) -> int:
+    from trainers.commands.video import main as video
+
+    return video(arguments[1:])
+
+
 def _report(arguments: list[str]) -> int:
     from trainers.commands.report import main as report
 
@@ -187,6 +195,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     **dict.fromkeys(("test", "ablate"), _benchmark),
     "motion": _motion,
     "bank": _bank,
+    "video": _video,
     "report": _report,
     "demo": _demo,
 }
