@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ditflow.citations import cite
     from ditflow.compatibility import Injection
     from ditflow.fields import MotionField
-    from ditflow.injection_provenance import injection_provenance
+    from ditflow.injection_provenance import describe_injection
     from ditflow.models import load_backbone
     from ditflow.transfer import (
         extract_motion,
@@ -39,11 +39,11 @@ _HOMES = {
     "MotionField": "ditflow.fields",
     "VideoProvenance": "ditflow.video_provenance",
     "cite": "ditflow.citations",
+    "describe_injection": "ditflow.injection_provenance",
     "extract_motion": "ditflow.transfer",
     "extract_motion_field": "ditflow.transfer",
     "fit_motion": "ditflow.adapters.stock",
     "inject_motion": "ditflow.transfer",
-    "injection_provenance": "ditflow.injection_provenance",
     "load_backbone": "ditflow.models",
     "load_motion": "ditflow.adapters.stock",
     "read_image": "ditflow.video",
@@ -60,11 +60,11 @@ __all__ = [
     "VideoProvenance",
     "__version__",
     "cite",
+    "describe_injection",
     "extract_motion",
     "extract_motion_field",
     "fit_motion",
     "inject_motion",
-    "injection_provenance",
     "load_backbone",
     "load_motion",
     "read_image",

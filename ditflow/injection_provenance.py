@@ -18,7 +18,7 @@ from ditflow.video import Image
 from ditflow.video_provenance import VideoProvenance
 
 
-def injection_provenance(
+def describe_injection(
     backbone: Model,
     motion: AnyEntry | MotionField,
     prompt: str,

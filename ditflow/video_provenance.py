@@ -55,9 +55,10 @@ def _or_none(check: Check) -> Check:
 
 def _window(value: Any) -> Window:
     try:
-        window: Window = one_or(lambda one: one, many(integer(0, 1 << 20), 2, 2))(value)
+        check = text(64) if isinstance(value, str) else number(0, 1)
+        window: Window = one_or(check, many(integer(0, 1 << 20), 2, 2))(value)
         check_window(window)
-    except (ValueError, TypeError):
+    except ValueError:
         raise ValueError("must be a fraction from 0 to 1, (start, stop), or noise:SIGMA") from None
     return window
 
@@ -94,7 +95,7 @@ FIELDS: dict[str, Check] = {
 class VideoProvenance:
     """How a video was made: its prompt and seed, whose motion it has, and how that acted.
 
-    `injection_provenance` says it for the arguments of `inject_motion`. `write_video` puts it into
+    `describe_injection` says it for the arguments of `inject_motion`. `write_video` puts it into
     a file as `made`, and `read_provenance` reads it.
 
     Attributes:
@@ -192,5 +193,8 @@ def _from_json(comment: str) -> VideoProvenance:
     if (found := values.pop(MARK, None)) != FORMAT:
         raise ValueError(f"its format is {found!r:.80}, and this version of ditflow reads {FORMAT}")
     later = {one.name: one.default for one in fields(VideoProvenance) if one.default is not MISSING}
-    check_names(FIELDS, later | values)
+    try:
+        check_names(FIELDS, later | values)
+    except ValueError as error:
+        raise ValueError(f"it {error}") from None
     return VideoProvenance(**values)

@@ -1,4 +1,5 @@
-"""What strangers write, at random: entries, records, indexes, leases, failures, manifests.
+"""What strangers write, at random: entries, records, indexes, leases, failures, manifests, and what
+videos say of themselves.
 
 What comes of it is an error in our words or a sound value: no crash, no hang, no partial write.
 Some hundred inputs in the tests, the same ones each time; `make fuzz` runs ten thousand new ones.
@@ -30,14 +31,18 @@ from ditflow.bank.kinds.metadata import FIELDS
 from ditflow.bank.leases import Leases
 from ditflow.bank.records import is_name
 from ditflow.bank.upkeep import find_garbage
+from ditflow.video import VideoError, encode_video
+from ditflow.video_provenance import FIELDS as VIDEO_FIELDS
+from ditflow.video_provenance import VideoProvenance, read_provenance
 from tests.ditflow.bank.entries import (
     make_entry,
     make_field_entry,
     make_field_metadata,
     make_metadata,
 )
+from tests.ditflow.test_video_provenance import FRAMES, MADE
 
-INPUTS, TARGETS, SECONDS = int(os.environ.get("DITFLOW_FUZZ", "500")), 6, 60
+INPUTS, TARGETS, SECONDS = int(os.environ.get("DITFLOW_FUZZ", "500")), 7, 60
 ENTRIES = (make_entry(1), make_field_entry(1))
 # a body that every kind of entry can have, and where its tensors then lie
 BODY = bytes(1728)
@@ -346,3 +351,29 @@ def test_manifests(tmp_path_factory, text, suffix, raw):
         with contextlib.suppress(ManifestError):
             assert read_prompts(file)
     assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+@fuzzed
+@given(
+    changes=st.dictionaries(
+        st.sampled_from(sorted(VIDEO_FIELDS)) | st.just("ditflow") | st.text(max_size=9),
+        json_values,
+        max_size=3,
+    ),
+    text=st.none() | st.text(max_size=80) | json_values.map(json.dumps),
+    damage=edits,
+)
+def test_what_videos_say(tmp_path_factory, changes, text, damage):
+    """A forged account, any text, and damage anywhere in the file."""
+    told = json.dumps({"ditflow": 1, **MADE.as_dict(), **changes}) if text is None else text
+    try:
+        content = encode_video(FRAMES, 8, comment=told)
+    except ValueError:  # text that no container holds
+        return
+    file = tmp_path_factory.mktemp("video") / "video.mp4"
+    with no_hang():
+        for data in (content, edited(content, damage, 0)):
+            file.write_bytes(data)
+            with contextlib.suppress(VideoError):
+                made = read_provenance(file)
+                assert VideoProvenance(**made.as_dict()) == made and made.to_json()

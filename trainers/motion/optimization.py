@@ -26,7 +26,7 @@ from datamodules.queue.generation_queue import Generation
 from ditflow.bank import BankEntry
 from ditflow.compatibility import Injection
 from ditflow.core.schedule import GuidanceKind, Scale
-from ditflow.injection_provenance import injection_provenance
+from ditflow.injection_provenance import describe_injection
 from ditflow.models import Model, load_backbone
 from ditflow.motion import MotionSignal
 from ditflow.sampling.guidance import Begin, Update
@@ -235,7 +235,7 @@ class MotionOptimization(L.LightningModule):
                 how=self.injection.of(entry),
             )
             told = named_in(self, data) | {"command": "predict", "entry": item.entry}
-            made = injection_provenance(self.backbone, entry, item.prompt, **asked, **told)
+            made = describe_injection(self.backbone, entry, item.prompt, **asked, **told)
             return Video(inject_motion(self.backbone, entry, item.prompt, **asked), made)
         except BROKEN:
             raise
