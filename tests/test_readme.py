@@ -24,7 +24,12 @@ def starts(*words: str) -> list[str]:
     return [command for command in COMMANDS if command.startswith(words)]
 
 
-CONFIGURED = starts("ditflow fit", "ditflow predict", "ditflow test", "ditflow ablate")
+AGAIN = "ditflow predict --again"  # which needs a video
+CONFIGURED = [
+    command
+    for command in starts("ditflow fit", "ditflow predict", "ditflow test", "ditflow ablate")
+    if not command.startswith(AGAIN)
+]
 HEAVY = ("cogvideox", "--trainer.devices")  # weights that are not here; one more process
 FITS = [line for line in starts("ditflow fit") if not any(word in line for word in HEAVY)]
 PYTHON = [(page, blocks(page, "python")) for page in GUIDES if blocks(page, "python")]
@@ -49,6 +54,7 @@ def test_every_command_is_checked():
     assert set(COMMANDS) == {
         *CONFIGURED,
         *starts("make ", "ditflow bank", "ditflow report", "ditflow motion"),
+        *starts("ditflow video", AGAIN),
     }
     assert len(FITS) >= 4 and starts("ditflow predict") and len(starts("ditflow bank")) >= 9
 
@@ -109,10 +115,20 @@ def test_fit_takes_the_motion_of_every_clip(command, place, capsys):
         assert sorted(MotionBank(words[words.index("--bank") + 1])) == ["car", "waves"]
 
 
-@pytest.mark.parametrize("command", starts("ditflow predict"))
+@pytest.mark.parametrize("command", [line for line in CONFIGURED if "ditflow predict" in line])
 def test_predict_makes_a_video_of_every_motion(command, place):
     assert run(command) == 0
     assert len(list((place / "videos").rglob("*.mp4"))) == 2
+
+
+def test_a_video_is_shown_and_made_anew(place, capsys):
+    predict, show, again = commands("docs/videos.md")
+    assert run(predict, *QUICK[:2]) == 0
+    assert run(show) == 0
+    assert "red clouds" in capsys.readouterr().out
+    assert run(again) == 0
+    (video,) = (place / "videos" / "again").glob("*.mp4")
+    assert video.name in again and "unlike" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", starts("ditflow bank"))

@@ -360,7 +360,7 @@ def fastest(*words: str, cwd: Path, **environment: str) -> tuple[float, str]:
     return min(runs)
 
 
-@pytest.mark.parametrize("command", ["", *HELP, "bank", "report", "demo"])
+@pytest.mark.parametrize("command", ["", *HELP, "bank", "video", "report", "demo"])
 def test_help_answers_at_once(tmp_path, command):
     """The bound is for an idle machine; this one may be half as fast."""
     seconds, text = fastest(*command.split(), "--help", cwd=tmp_path)
