@@ -86,6 +86,7 @@ FIELDS: dict[str, Check] = {
     "motion_scale": _or_none(ANY),
     "window": _or_none(_window),
     "noise_share": _or_none(number(0, 1)),
+    "change": _or_none(text(4096)),
     "optimised": _or_none(json_object),
     "versions": _versions,
 }
@@ -111,7 +112,7 @@ class VideoProvenance:
         size: pixels (T, Y, X). fps: frames per second. steps, guidance_scale, guidance: of the
             whole schedule.
         strength, passes, motion_scale, injection_blocks: as of `Injection`.
-        window, noise_share: as of `Injection`, or None where an entry brings its own.
+        window, noise_share, change: as of `Injection`, or None where an entry brings its own.
         optimised: in a video that `fit` made, what was optimised and how; else None.
         command: of ditflow, predict or fit; empty for Python.
         versions: of ditflow, torch and diffusers; those that are installed, if not given.
@@ -143,6 +144,7 @@ class VideoProvenance:
     injection_blocks: tuple[int, ...] = ()
     window: Window | None = None
     noise_share: float | None = None
+    change: str | None = None
     optimised: dict[str, Any] | None = None
     command: str = ""
     versions: dict[str, str] | None = None

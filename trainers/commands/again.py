@@ -168,6 +168,11 @@ def again_of(words: Sequence[str]) -> Again | None:
             f"{file} was made in Python from the motion of {made.clip!r}, which was in no bank: "
             "`ditflow predict` makes videos of the entries of a bank."
         )
+    if made.change is not None:
+        raise ValueError(
+            f"{file} was made in Python of a motion with the change {made.change!r:.80}, which "
+            "`ditflow predict` does not take: only Python makes it anew."
+        )
     if rank_zero_only.rank == 0:
         _warn_of_versions(file, made)
     return Again(file, made)
