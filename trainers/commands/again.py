@@ -28,7 +28,7 @@ from trainers.commands.methods import options_in
 Value = Callable[[str], Any]
 """The value of an option in force, by its name."""
 OF_MODEL = ("dtype", "steps", "guidance_scale", "guidance", "fps", "strength", "passes")
-OF_MODEL += ("motion_scale", "injection_blocks", "window", "noise_share")
+OF_MODEL += ("motion_scale", "injection_blocks", "window", "noise_share", "change")
 """Options that a provenance has under the same names."""
 
 
@@ -167,11 +167,6 @@ def again_of(words: Sequence[str]) -> Again | None:
         raise ValueError(
             f"{file} was made in Python from the motion of {made.clip!r}, which was in no bank: "
             "`ditflow predict` makes videos of the entries of a bank."
-        )
-    if made.change is not None:
-        raise ValueError(
-            f"{file} was made in Python of a motion with the change {made.change!r:.80}, which "
-            "`ditflow predict` does not take: only Python makes it anew."
         )
     if rank_zero_only.rank == 0:
         _warn_of_versions(file, made)

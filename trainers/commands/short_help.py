@@ -118,6 +118,7 @@ HELP = {
             *(
                 "model.strength",
                 "model.noise_share",
+                "model.change",
                 "model.injection_blocks",
                 "model.dtype",
                 "model.fps",

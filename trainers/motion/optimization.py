@@ -54,10 +54,8 @@ class MotionOptimization(L.LightningModule):
         lora: LoRAs that are merged into the model: PATH or PATH:SCALE, or a list. Needs PEFT.
         variable: What is optimised: latents, rotary_positions, rotary_tables or sinusoidal.
         signal: The representation of motion: amf, smm, moft, motionclone, motionflow, or a class
-            with its options. With null nothing is optimised, and the clip only gives its keys and
-            values.
-        signal_arguments: Options of the signal by name, such as '{temperature: 3}'. Options left
-            out have their published values.
+            with its options. With null the clip only gives its keys and values.
+        signal_arguments: Options of the signal, such as '{temperature: 3}', else as published.
         block: The transformer block that the signal reads, counted from 0.
         window: The denoising steps that are guided: a fraction from 0 to 1, counted from the first
             step; the index of the first guided step and of the first after them; or noise:SIGMA,
@@ -66,7 +64,7 @@ class MotionOptimization(L.LightningModule):
             the first one, at the first guided step, towards the second one.
         inner_steps: Updates at each guided step, at least 1.
         update: How the variable is updated: adam, sgd (plain gradient descent), or score.
-            The last is MotionClone's: it changes the latents after the scheduler's step.
+            The last, of MotionClone, changes the latents after the step.
         steps: Number of denoising steps.
         guidance_scale: Scale of classifier-free guidance, which strengthens the prompt; a model
             with two experts may have two. At 1 a step is a single pass.
@@ -81,6 +79,7 @@ class MotionOptimization(L.LightningModule):
             field of the clip puts them.
         noise_share: How much of the initial noise moves along the field of the clip, from 0 to 1.
             In `predict` it is for entries that are fields: an optimised one brings its own.
+        change: In `predict`, what is made of a field before, such as "mirrored, paced 2".
         dtype: Number format of the backbone: float32, bfloat16 or float16.
         gradient_checkpointing: Recompute activations in the backward pass, which takes less memory
             and more time.
@@ -112,6 +111,7 @@ class MotionOptimization(L.LightningModule):
         motion_scale: float | None = None,
         begin: Begin | None = None,
         noise_share: float | None = None,
+        change: str | None = None,
         dtype: str | None = None,
         gradient_checkpointing: bool | None = None,
         keep_reference: bool = False,
@@ -144,7 +144,7 @@ class MotionOptimization(L.LightningModule):
             checkpointing=gradient_checkpointing,
         )
         placed = dict(strength=strength, motion_scale=motion_scale, injection_blocks=blocks or ())
-        self.injection = Injection(**both, **placed)
+        self.injection = Injection(**both, **placed, change=change)
         self.name, self.images_for = backbone, backbone
         self.loaded_as = {"dtype": dtype, "lora": lora or ()}
         self.keep_reference, self.finish, self.fps = keep_reference, finish, fps

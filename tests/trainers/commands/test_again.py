@@ -254,7 +254,7 @@ def test_what_predict_did_not_make(run, clips, fields):
     assert code == 2 and "was made in Python from the motion of 'left', which was in no" in errors
     file = told_as(videos[0], "changed.mp4", command="", change="slower 2")
     code, _, errors = run("predict", "--again", file)
-    assert code == 2 and "with the change 'slower 2', which `ditflow predict` does not" in errors
+    assert code == 2 and "unknown change 'slower 2' of a motion; there are camera" in errors
     code, _, errors = run("predict", "--again", clips.parent / "left.mp4")
     assert code == 2 and "left.mp4 does not say how it was made" in errors
     Path("again.yaml").write_text(f"again: python.mp4\nbank: {fields}\n")

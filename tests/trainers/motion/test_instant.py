@@ -15,13 +15,15 @@ import yaml
 
 from datamodules.synthetic import World
 from ditflow.bank import FieldEntry, MotionBank
+from ditflow.compatibility import Injection
 from ditflow.core.sizes import VideoSize
 from ditflow.fields.sources import field_of
 from ditflow.fields.words import described
 from ditflow.models import load_backbone
-from ditflow.transfer import extract_motion_field
+from ditflow.transfer import extract_motion_field, inject_motion
 from ditflow.video import read_video, write_video
-from tests.clips import QUICK, SMALL, arguments, ditflow, hashes
+from ditflow.video_provenance import read_provenance
+from tests.clips import QUICK, SMALL, arguments, assert_shows, ditflow, hashes
 from tests.registry import SIZE, tiny_backbone, tiny_folder
 from trainers.commands.methods import METHODS, method_of, with_own_options
 from trainers.motion.instant import InstantMotion
@@ -184,6 +186,30 @@ def test_a_plan_of_videos_refuses_the_window_that_a_run_would(run, clips, tmp_pa
     for dry in (["--dry_run"], []):
         code, said, errors = run(*words, *dry)
         assert code != 0 and "window (0, 99) does not fit" in said + errors
+
+
+def test_predict_changes_a_motion_in_words(run, clips, tmp_path):
+    assert run(*instant(tmp_path / "bank", clips))[0] == 0
+    (tmp_path / "prompts.txt").write_text("a dog\n")
+    asked = {"prompts": tmp_path / "prompts.txt", "entries": "[one]"}
+    words = arguments("predict", tmp_path / "bank", **asked)
+    words += [*SMALL, "--model.steps", "4"]
+    out = tmp_path / "out"
+    change = ["--model.change", "mirrored, paced 2"]
+    assert run(*words, "--out", str(out), *change)[0] == 0
+    (made,) = out.iterdir()
+    assert read_provenance(made).change == "mirrored, paced 2"
+    entry, how = MotionBank(tmp_path / "bank")["one"], Injection(change="mirrored, paced 2")
+    told = {"steps": 4, "size": SIZE}
+    wanted, plain = (
+        inject_motion(tiny_backbone("rotary"), entry, "a dog", how=one, **told)
+        for one in (how, Injection())
+    )
+    assert_shows(made, wanted)
+    with pytest.raises(AssertionError):
+        assert_shows(made, plain)
+    code, _, errors = run(*words, "--out", str(tmp_path / "no"), "--model.change", "backwards")
+    assert code == 2 and "unknown change 'backwards' of a motion; there are camera" in errors
 
 
 def test_a_bank_does_not_take_one_method_for_another(run, clips, tmp_path):
