@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +22,7 @@ from datamodules.manifest import MotionTask
 from datamodules.queue.work_queue import Leg
 from ditflow.core.picture import Picture
 from ditflow.core.sizes import VideoSize
-from ditflow.fields.field import MotionField
+from ditflow.fields.field import FieldError, MotionField
 from ditflow.fields.sources import look_for_cuts
 from ditflow.motion import Words
 from ditflow.motion.base import MotionSignal
@@ -38,7 +40,8 @@ class MotionBatch:
         text, negative: Embeddings of the prompts and the negative prompts.
         seen_with: Embeddings of the prompts that the signal looks at the references with.
         words: Places of words in captions and prompts, for a signal that reads them.
-        fields: The clips' motion, for a batch that begins with it.
+        fields: The clips' motion, None where it cannot be followed and the batch does not begin
+            with it.
         image_sha256: Of the pictures that the videos begin with, "" for none.
         picture, first: What the model is shown of these, and of the clips' own first frames.
     """
@@ -54,7 +57,7 @@ class MotionBatch:
     negative: Tensor  # (B, L, E)
     seen_with: Tensor  # (B, L, E)
     words: Words | None
-    fields: tuple[MotionField, ...] = ()
+    fields: tuple[MotionField | None, ...] = ()
     image_sha256: tuple[str, ...] = ()
     picture: Picture | None = None
     first: Picture | None = None
@@ -76,7 +79,7 @@ class MotionBatch:
 class Batching:
     """Makes the batches of one signal (None: nothing is guided) from one encoding cache.
 
-    `follows` says whether they begin with the motion of the clips.
+    `follows` says whether they begin with the motion of the clips, which entries keep either way.
     """
 
     clips: EncodingCache
@@ -106,8 +109,7 @@ class Batching:
                 between()
                 with reported(task.name, fail):
                     self.clips.clip(task)
-                    if self.follows:
-                        self.clips.field(task)
+                    self._field(task, needed=self.follows)
                     self.clips.first(task)
                     self.clips.image(task)
                     self.clips.text(self._texts(task))
@@ -144,13 +146,25 @@ class Batching:
             negative=self.clips.text([task.negative_prompt or "" for task in tasks]),
             seen_with=self.clips.text([reference_prompt(self.signal, task) for task in tasks]),
             words=words_of(self.clips.backbone, self.signal, tasks),
-            fields=tuple(self.clips.field(task) for task in tasks if follows),
+            fields=tuple(self._field(task, needed=follows) for task in tasks),
             image_sha256=tuple(map(self.clips.image_sha256, tasks)),
             picture=Picture.stacked([self.clips.image(task) for task in tasks]),
             first=Picture.stacked([self.clips.first(task) for task in tasks]),
         )
         self.clips.backbone.release_encoders()
         return batch
+
+    def _field(self, task: MotionTask, *, needed: bool) -> MotionField | None:
+        """The motion of a clip; where it is not needed without a warning, and None for a clip
+        that cannot be followed. Without a signal nothing keeps it.
+        """
+        if needed:
+            return self.clips.field(task)
+        if not self.makes_entries:
+            return None
+        with suppress(FieldError), warnings.catch_warnings(action="ignore"):
+            return self.clips.field(task)
+        return None
 
     def _texts(self, task: MotionTask) -> list[str]:
         """The texts that are embedded for a clip. Raises ValueError for a text without the words

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -23,14 +24,18 @@ from datamodules.manifest import read_manifest
 from datamodules.prompts import read_prompts
 from datamodules.rows import ManifestError
 from ditflow.bank import BankError, EntryError, FieldEntry, MotionBank
-from ditflow.bank.file_format import Header, Slot, read_header, write_header
+from ditflow.bank.file_format import Header, Slot, pack, read_header, write_header
 from ditflow.bank.kinds import KINDS
 from ditflow.bank.kinds.entry import KIND
 from ditflow.bank.kinds.field_entry import FIELDS as FIELD_FIELDS
 from ditflow.bank.kinds.metadata import FIELDS
 from ditflow.bank.leases import Leases
 from ditflow.bank.records import is_name
+from ditflow.bank.search.descriptor import LENGTH, VERSION
+from ditflow.bank.search.rows import FILE as SEARCH
+from ditflow.bank.search.rows import KIND as SEARCH_KIND
 from ditflow.bank.upkeep import find_garbage
+from ditflow.bank.validation import canonical_json
 from ditflow.video import VideoError, encode_video
 from ditflow.video_provenance import FIELDS as VIDEO_FIELDS
 from ditflow.video_provenance import VideoProvenance, read_provenance
@@ -42,7 +47,7 @@ from tests.ditflow.bank.entries import (
 )
 from tests.ditflow.test_video_provenance import FRAMES, MADE
 
-INPUTS, TARGETS, SECONDS = int(os.environ.get("DITFLOW_FUZZ", "500")), 7, 60
+INPUTS, TARGETS, SECONDS = int(os.environ.get("DITFLOW_FUZZ", "500")), 8, 60
 ENTRIES = (make_entry(1), make_field_entry(1))
 # a body that every kind of entry can have, and where its tensors then lie
 BODY = bytes(1728)
@@ -125,6 +130,8 @@ def look_at_all(folder: Path) -> None:
         and Leases(bank, "me").holders() is not None
         and find_garbage(bank) is not None
     )
+    with contextlib.suppress(BankError):  # where no entry keeps a motion
+        bank.search(words="pan left, zoom in, one thing moves up")
     for name in bank:
         with contextlib.suppress(EntryError):
             assert bank[name].content_hash == bank.content_hash(name)
@@ -241,6 +248,26 @@ def test_index_files(tmp_path_factory, lines, changes, rubbish):
         assert bank.reindex() == 2 and whole(folder) and bank.verify() == []
         if rubbish:  # nothing of it can be a row: the entries were asked
             assert found == rows and (folder / "index.jsonl").read_bytes() == good
+
+
+@fuzzed
+@given(changes=edits, length=st.integers(0, 8192), told=json_values, forged=st.booleans())
+def test_search_indexes(tmp_path_factory, changes, length, told, forged):
+    """Whatever the file says, the entries are found as they are."""
+    folder = tmp_path_factory.mktemp("bank")
+    bank = MotionBank(folder, create=True)
+    bank["kite"] = make_field_entry()
+    wanted, good = bank.search(words="pan left"), (folder / SEARCH).read_bytes()
+    data = edited(good, changes, length)
+    if forged:  # the sums are right
+        with contextlib.suppress(ValueError):
+            text = torch.frombuffer(bytearray(canonical_json(told).encode()), dtype=torch.uint8)
+            tensors = {"columns": text, "vectors": torch.zeros(1, LENGTH).half()}
+            data = b"".join(pack(SEARCH_KIND, "search", {"version": VERSION}, tensors))
+    with no_hang():
+        (folder / SEARCH).write_bytes(data)
+        assert bank.search(words="pan left") == wanted
+        assert (folder / SEARCH).read_bytes() == good and whole(folder)
 
 
 @fuzzed

@@ -7,6 +7,7 @@ from ditflow.bank.errors import BankError, BankStorageError, EntryError, Unknown
 from ditflow.bank.failures import Failure
 from ditflow.bank.index import IndexRow
 from ditflow.bank.kinds import BankEntry, EntryMetadata, FieldEntry, FieldMetadata, Provenance
+from ditflow.bank.search import Found, Match
 
 __all__ = [
     "BankEntry",
@@ -17,7 +18,9 @@ __all__ = [
     "Failure",
     "FieldEntry",
     "FieldMetadata",
+    "Found",
     "IndexRow",
+    "Match",
     "MotionBank",
     "Provenance",
     "UnknownEntryError",

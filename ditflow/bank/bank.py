@@ -6,6 +6,7 @@ and the in-flight records are the checkpoint.
     bank/failed/<name>.json             why a clip failed, and how often
     bank/asked/<sum>.json               clips that were wanted and are not all there yet
     bank/index.jsonl                    derived from the entries by `reindex`
+    bank/search.safetensors             derived from the entries by `search`
 
 Every write is whole or absent, so a process may be killed at any moment and others may read at any
 moment.
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ditflow.bank.errors import BankError, BankStorageError, EntryError, UnknownEntryError
@@ -34,9 +35,12 @@ from ditflow.bank.kinds import (
 from ditflow.bank.records import Records
 from ditflow.bank.remote_storage import open_folder
 from ditflow.bank.requests import Requests
+from ditflow.bank.search.find import Found, find
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from ditflow.fields.field import MotionField
 
 INFLIGHT = "ditflow in-flight record"
 MARKS = ("entries", "inflight", "failed", "asked", FILE)
@@ -129,9 +133,7 @@ class MotionBank(MutableMapping[str, AnyEntry]):
         return self._entries.read(name, lambda _, header: metadata_of(header))
 
     def keeps_reference(self, name: str) -> bool:
-        """Whether an entry has the clip's latents, for key and value injection; by its header
-        alone.
-        """
+        """Whether an entry has the clip's latents, for key and value injection."""
         return self._entries.read(name, lambda _, header: "reference_latents" in header.slots)
 
     def check(self, name: str) -> None:
@@ -148,8 +150,8 @@ class MotionBank(MutableMapping[str, AnyEntry]):
             f"{file} is a file that no entry can have." for file in self._entries.strangers()
         ]
         return [
-            *_problems(self.check, self),
-            *_problems(lambda key: self._inflight.read(key, _read_all), self.inflight()),
+            *self._entries.problems(check_entry),
+            *self._inflight.problems(_read_all),
             *strangers,
         ]
 
@@ -163,6 +165,16 @@ class MotionBank(MutableMapping[str, AnyEntry]):
         """Write the index file anew from the entries. Returns how many there are."""
         self._folder.write(FILE, index_lines(self.index()))
         return len(self)
+
+    def search(
+        self, *, like: str | MotionField | None = None, words: str = "", limit: int = 10
+    ) -> Found:
+        """The entries that move most like an entry of that name or a motion, as words say, or both.
+
+        New entries are read once, and what is needed of them is kept in `search.safetensors`.
+        Raises BankError for words that are not understood, and where there is no motion.
+        """
+        return find(self._folder, self._entries, like, words, limit)
 
     def save_inflight(
         self, key: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
@@ -235,13 +247,3 @@ class MotionBank(MutableMapping[str, AnyEntry]):
 def _read_all(file: BinaryIO, header: Header) -> None:
     for _ in checked_chunks(file, header):
         pass
-
-
-def _problems(check: Callable[[str], None], names: Iterable[str]) -> Iterator[str]:
-    for name in names:
-        try:
-            check(name)
-        except EntryError as error:
-            yield str(error)
-        except UnknownEntryError:  # removed by another process since it was listed
-            continue

@@ -78,6 +78,16 @@ class Records:
             "read. Try again."
         )
 
+    def problems(self, use: Callable[[BinaryIO, Header], object]) -> Iterator[str]:
+        """One sentence for each record that `use` refuses."""
+        for name in self.listing():
+            try:
+                self.read(name, use)
+            except EntryError as error:
+                yield str(error)
+            except UnknownEntryError:  # removed by another process since it was listed
+                continue
+
     def write(
         self, name: str, kind: str, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]
     ) -> None:

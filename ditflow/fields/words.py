@@ -1,4 +1,7 @@
-"""A motion in plain words: what the camera does, and how many things move by themselves."""
+"""A motion in plain words: what the camera does, and how many things move by themselves.
+
+A bank keeps them with an entry, and is searched by them: `ditflow.bank.search.phrases` reads them.
+"""
 
 # F times, H W rows and columns of cells; lengths are in heights of the frame, x right, y down
 
@@ -15,10 +18,12 @@ from ditflow.fields.fill import affine_fit, spread
 
 PAN = (0.02, 0.1, 0.4)  # heights of the frame: less is still, less is slow, more is fast
 ZOOM = (0.03, 0.1, 0.5)  # logarithm of the growth
-TURN = (2.0, 10.0, 60.0)  # degrees
+ROLL = (2.0, 10.0, 60.0)  # degrees
 THING = 0.05  # heights of the frame that a thing moves beyond the camera's motion
+REACH = 0.27  # mean distance of a place from the centre, in diagonals of the frame
+FAINT = 0.15  # of what the camera does most: less of another motion may be the flow's error
 LEAST = 0.01  # share of the frame that a thing covers
-DRIFT = 0.25  # share of the camera's mean motion that flow may drift by, wherever it is
+DRIFT = 0.35  # share of the camera's mean motion that flow may drift by, wherever it is
 TRUSTED = 0.5  # confidence of its cells
 RETURNED = 0.3  # share of the largest movement that is left where a motion has come back
 NUMBERS = ("no", "one", "two", "three", "four", "five")
@@ -29,9 +34,9 @@ def described(field: MotionField) -> str:
 
     They compare the last time with the first frame. Where the motion has come back by then, they
     are those of the time when most had moved, with "and comes back". A camera that pans right sees
-    its content move left. It zooms in where content grows. "the picture turns clockwise" is said of
-    what is seen. A thing moves relative to the camera's motion, in the direction that is seen.
-    Where nothing moves it is "still".
+    its content move left, one that tilts up sees it move down, and one that rolls clockwise sees it
+    turn the other way. It zooms in where content grows. A thing moves relative to the camera's
+    motion, in the direction that is seen. Where nothing moves it is "still".
     """
     sides = torch.tensor([field.aspect, 1.0])[:, None, None]
     lengths = (field.displacement * sides).norm(dim=1)
@@ -57,15 +62,22 @@ def _camera(fit: Tensor, aspect: float) -> str:
     area = float(torch.linalg.det(seen))
     # the camera's way: that from the place where the start's centre is now to the centre
     moved = torch.linalg.solve(seen, fit[2] * sides) if area > 0 else fit[2] * sides
-    parts = [_paced(f"pans {_direction(moved)}", float(moved.norm()), PAN)]
+    growth, turn = 0.0, 0.0
     if area > 0:  # else it is no camera's motion
         growth = -0.5 * math.log(area)
-        degrees = math.degrees(
-            math.atan2(float(seen[0, 1] - seen[1, 0]), float(seen[0, 0] + seen[1, 1]))
-        )
-        sense = "clockwise" if degrees > 0 else "counterclockwise"
+        turn = math.atan2(float(seen[0, 1] - seen[1, 0]), float(seen[0, 0] + seen[1, 1]))
+    sense = "counterclockwise" if turn > 0 else "clockwise"  # of the camera
+    reach = REACH * math.hypot(aspect, 1.0)
+    least = FAINT * max(float(moved.norm()), reach * abs(growth), reach * abs(turn))
+    parts = []
+    if float(moved.norm()) > least:
+        for way in _directions(moved):
+            verb, along = ("pans", 0) if way in ("left", "right") else ("tilts", 1)
+            parts.append(_paced(f"{verb} {way}", abs(float(moved[along])), PAN))
+    if reach * abs(growth) > least:
         parts.append(_paced("zooms in" if growth > 0 else "zooms out", abs(growth), ZOOM))
-        parts.append(_paced(f"the picture turns {sense}", abs(degrees), TURN))
+    if reach * abs(turn) > least:
+        parts.append(_paced(f"rolls {sense}", abs(math.degrees(turn)), ROLL))
     return ", ".join(part for part in parts if part)
 
 
@@ -85,7 +97,7 @@ def _things(own: Tensor, moves: Tensor, trusted: Tensor) -> str:
     count, labels = cv2.connectedComponents(moves.numpy().astype("uint8"), connectivity=8)
     regions = [torch.from_numpy(labels == label) & trusted for label in range(1, count)]
     large = [region for region in regions if float(region.float().mean()) >= LEAST]
-    ways = [_direction(own[:, region].mean(1)) for region in large]
+    ways = [" and ".join(_directions(own[:, region].mean(1))[::-1]) for region in large]
     if len(large) >= len(NUMBERS):
         return "many things move"
     said = []
@@ -95,12 +107,12 @@ def _things(own: Tensor, moves: Tensor, trusted: Tensor) -> str:
     return ", ".join(said)
 
 
-def _direction(way: Tensor) -> str:
-    """One of eight directions in words: left, or up and left."""
+def _directions(way: Tensor) -> list[str]:
+    """The sides, one or two of them, that a way leads to: eight directions are told apart."""
     x, y = way.tolist()
-    words = []
-    if abs(y) > math.tan(math.pi / 8) * abs(x):
-        words.append("down" if y > 0 else "up")
+    sides = []
     if abs(x) > math.tan(math.pi / 8) * abs(y):
-        words.append("right" if x > 0 else "left")
-    return " and ".join(words)
+        sides.append("right" if x > 0 else "left")
+    if abs(y) > math.tan(math.pi / 8) * abs(x):
+        sides.append("down" if y > 0 else "up")
+    return sides

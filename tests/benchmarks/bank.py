@@ -16,7 +16,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,30 +60,22 @@ def fill(folder: Path, entries: int) -> None:
         )
 
 
-def measure(folder: Path, name: str) -> Iterator[dict[str, object]]:
-    for what, code in MEASURES.items():
-        report = folder.parent / "status"
-        run = f"BANK, NAME, REPORT = {str(folder)!r}, {name!r}, {str(report)!r}\n{PEAK}{code}"
+def used(code: str, names: Mapping[str, str]) -> dict[str, object]:
+    """What a Python process uses that runs a code with these names in it."""
+    with tempfile.NamedTemporaryFile() as report:
+        given = "".join(f"{name} = {value!r}\n" for name, value in names.items())
+        run = f"{given}REPORT = {report.name!r}\n{PEAK}{code}"
         before = os.times()
         subprocess.run([sys.executable, "-c", run], stdout=subprocess.DEVNULL, check=True)
         after = os.times()
-        used = (
-            after.children_user
-            + after.children_system
-            - before.children_user
-            - before.children_system
-        )
-        (peak,) = (
-            int(line.split()[1])
-            for line in report.read_text().splitlines()
-            if line.startswith("VmHWM")
-        )
-        yield {
-            "what": what,
-            "processor_seconds": round(used, 2),
-            "seconds": round(after.elapsed - before.elapsed, 2),
-            "mebibytes": peak // 1024,
-        }
+        lines = Path(report.name).read_text().splitlines()
+    spent = after.children_user + after.children_system
+    (peak,) = (int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    return {
+        "processor_seconds": round(spent - before.children_user - before.children_system, 2),
+        "seconds": round(after.elapsed - before.elapsed, 2),
+        "mebibytes": peak // 1024,
+    }
 
 
 def main() -> None:
@@ -92,8 +84,10 @@ def main() -> None:
     for entries in parser.parse_args().entries:
         with tempfile.TemporaryDirectory(prefix="bank-") as folder:
             fill(Path(folder) / "bank", entries)
-            for row in measure(Path(folder) / "bank", f"clip-{entries // 2:06d}"):
-                print(json.dumps({"entries": entries} | row), flush=True)
+            names = {"BANK": f"{folder}/bank", "NAME": f"clip-{entries // 2:06d}"}
+            for what, code in MEASURES.items():
+                row = {"entries": entries, "what": what} | used(code, names)
+                print(json.dumps(row), flush=True)
             assert len(MotionBank(Path(folder) / "bank")) == entries
 
 

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainers.extras import missing
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ditflow.core.sizes import VideoSize
     from ditflow.fields.field import MotionField
     from ditflow.fields.sources import Source
+    from ditflow.video import Clip
 
 LONGER, FRAMES = 512, 49  # pixels of the longer side and frames, at most, if not asked for
 LEAST = 16  # pixels of a side
@@ -64,33 +65,48 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _clip(options: argparse.Namespace) -> tuple[MotionField, Tensor | None, float, str]:
-    """The field of a clip, its frames, their rate, and the clip's name."""
+def followed(
+    path: str,
+    source: Source,
+    *,
+    frames: int | None = None,
+    size: tuple[int, int] | None = None,
+    start: int = 0,
+    **chosen: Any,
+) -> tuple[MotionField, Clip]:
+    """The motion of a clip, and the frames that it was followed in: at most FRAMES of LONGER
+    pixels where not said. `chosen` is as `read_video` takes it. What is doubtful goes to stderr.
+    """
     from ditflow.fields.sources import field_of
     from ditflow.video import read_video, video_length
 
+    with warnings.catch_warnings(record=True) as raised:
+        warnings.simplefilter("always", UserWarning)
+        if frames is None and (length := video_length(path, start=start, **chosen)) > FRAMES:
+            print(f"ditflow: the first {FRAMES} of {length} frames are taken.", file=sys.stderr)
+            frames = FRAMES
+        size = size or _fitting(path, start)
+        clip = read_video(path, frames=frames, size=size, start=start, **chosen)
+        field = field_of(clip.frames, source, Path(path).resolve().stem)
+    for sentence in dict.fromkeys(str(warning.message) for warning in raised):
+        print(f"ditflow: {' '.join(sentence.split())}", file=sys.stderr)
+    return field, clip
+
+
+def _clip(options: argparse.Namespace) -> tuple[MotionField, Tensor | None, float, str]:
+    """The field of a clip, its frames, their rate, and the clip's name."""
     source, own = _source(options)
     if options.size and min(options.size) < LEAST:
         raise ValueError(
             f"--size {options.size[0]} {options.size[1]} is too small to follow anything in: give "
             f"at least {LEAST} pixels for each side, or leave it out."
         )
-    chosen = {"start": options.start, "stride": options.stride, "fps": options.fps}
-    frames, size = options.frames, options.size
+    frames, size = options.frames, tuple(options.size) if options.size else None
     if own is not None:  # a model sees clips of its own size
         frames, size = frames or own.frames, size or (own.height, own.width)
-    with warnings.catch_warnings(record=True) as raised:
-        warnings.simplefilter("always", UserWarning)
-        if frames is None and (length := video_length(options.clip, **chosen)) > FRAMES:
-            print(f"The first {FRAMES} of {length} frames are shown; --frames chooses another.")
-            frames = FRAMES
-        size = size or _fitting(options.clip, options.start)
-        clip = read_video(options.clip, frames=frames, size=tuple(size), **chosen)
-        name = Path(options.clip).resolve().stem
-        field = field_of(clip.frames, source, name)
-    for sentence in dict.fromkeys(str(warning.message) for warning in raised):
-        print(f"ditflow: {' '.join(sentence.split())}", file=sys.stderr)
-    return field, clip.frames, clip.fps or ENTRY_FPS, name
+    chosen = {"start": options.start, "stride": options.stride, "fps": options.fps}
+    field, clip = followed(options.clip, source, frames=frames, size=size, **chosen)
+    return field, clip.frames, clip.fps or ENTRY_FPS, field.source.clip
 
 
 def _source(options: argparse.Namespace) -> tuple[Source, VideoSize | None]:
@@ -108,15 +124,16 @@ def _source(options: argparse.Namespace) -> tuple[Source, VideoSize | None]:
 
 def _entry(options: argparse.Namespace) -> tuple[MotionField, Tensor | None, float, str]:
     """The field of a bank's entry, without frames."""
-    from ditflow.bank import FieldEntry, MotionBank
+    from ditflow.bank import MotionBank
 
     entry = MotionBank(options.clip)[options.entry]
-    if not isinstance(entry, FieldEntry):
+    field = entry.field
+    if field is None:
         raise ValueError(
             f"entry {options.entry!r} of {options.clip} holds optimised positions, and no motion "
             "field to draw: give the clip itself, or fit it with --method instant."
         )
-    return entry.field, None, entry.metadata.fps or ENTRY_FPS, options.entry
+    return field, None, entry.metadata.fps or ENTRY_FPS, options.entry
 
 
 def _fitting(path: str, start: int) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from datamodules.frames import FrameBatch
 from datamodules.manifest import WORDS
 from datamodules.queue import inflight
 from ditflow.bank import BankEntry, MotionBank, Provenance
+from ditflow.fields import MotionField, described
 from ditflow.provenance import entries_of
 from ditflow.sampling.control import Control, Prompt
 from ditflow.sampling.loop import denoising_step
@@ -47,10 +48,18 @@ class Work:
         batch = self.batch
         entries = entries_of(self.recipe, batch.size, self.state, sources_of(batch), self.seconds)
         kept = batch.latents.cpu().unbind() if keep_reference else [None] * len(entries)
+        fields = batch.fields or [None] * len(entries)
         return {
-            name: replace(entry, reference_latents=latents)
-            for name, entry, latents in zip(batch.leg.names, entries, kept, strict=True)
+            name: replace(_moving(entry, field), reference_latents=latents)
+            for name, entry, field, latents in zip(
+                batch.leg.names, entries, fields, kept, strict=True
+            )
         }
+
+
+def _moving(entry: BankEntry, field: MotionField | None) -> BankEntry:
+    """The entry with the motion of its clip, by which it is found."""
+    return entry if field is None else entry.with_motion(field, described(field))
 
 
 def begun(
@@ -60,7 +69,8 @@ def begun(
     names = batch.leg.names
     if state is None:
         seeds = [task.seed for task in batch.tasks]
-        state = recipe.guidance.start(recipe.backbone, batch.size, names, seeds, batch.fields)
+        fields = [field for field in batch.fields if field is not None]
+        state = recipe.guidance.start(recipe.backbone, batch.size, names, seeds, fields)
     clips = batch.latents, batch.seen_with, names
     control = recipe.control(*clips, state.noise, batch.words, batch.first)
     return Work(recipe, batch, control, state, seconds)

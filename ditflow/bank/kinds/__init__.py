@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from ditflow.bank.errors import EntryError
 from ditflow.bank.file_format import Header
@@ -11,6 +11,9 @@ from ditflow.bank.kinds.clip_metadata import Provenance
 from ditflow.bank.kinds.entry import BankEntry
 from ditflow.bank.kinds.field_entry import FieldEntry, FieldMetadata
 from ditflow.bank.kinds.metadata import EntryMetadata
+
+if TYPE_CHECKING:
+    from ditflow.fields.field import MotionField
 
 AnyEntry = BankEntry | FieldEntry
 AnyMetadata = EntryMetadata | FieldMetadata
@@ -30,12 +33,20 @@ __all__ = [
     "content_hash",
     "metadata_of",
     "read_entry",
+    "read_field",
 ]
 
 
 def read_entry(file: BinaryIO, header: Header) -> AnyEntry:
     """The entry, of whatever kind, whose file stands behind its header."""
     return _kind(header).read(file, header)
+
+
+def read_field(file: BinaryIO, header: Header) -> MotionField | None:
+    """The clip's motion in an entry of any kind, or None where it keeps none. Raises ValueError
+    for what is no motion.
+    """
+    return _kind(header).read_field(file, header)
 
 
 def check_entry(file: BinaryIO, header: Header) -> None:

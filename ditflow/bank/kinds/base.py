@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Generic, Self, TypeVar, cast
 
@@ -25,6 +26,8 @@ from ditflow.bank.validation import canonical_json
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from ditflow.fields.field import MotionField
 
 VOLATILE = ("ditflow", "seconds", "date")
 Metadata = TypeVar("Metadata", bound=ClipMetadata)
@@ -57,6 +60,13 @@ class Entry(ABC, Generic[Metadata]):
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
         """By their name in the file, which is that of the attribute."""
+
+    @classmethod
+    @abstractmethod
+    def read_field(cls, file: BinaryIO, header: Header) -> MotionField | None:
+        """The clip's motion from a file that stands behind its header, or None where the entry
+        keeps none. Raises ValueError for what is no motion.
+        """
 
     @property
     def content_hash(self) -> str:
@@ -135,6 +145,24 @@ def content_hash(metadata: ClipMetadata, header: Header) -> str:
     return hashlib.sha256(
         canonical_json([lasting, places, header.tensors_sha256]).encode()
     ).hexdigest()
+
+
+def some_tensors(file: BinaryIO, header: Header, names: Iterable[str]) -> dict[str, Tensor]:
+    """Some tensors of a record whose file stands behind its header; the others are not read, so
+    their common sum is not compared. Raises EntryError where the file ends too early.
+    """
+    import torch
+
+    tensors, begin = {}, file.tell()
+    for name in names:
+        slot = header.slots[name]
+        file.seek(begin + slot.start, os.SEEK_SET)
+        data = bytearray(file.read(slot.stop - slot.start))
+        if len(data) < slot.stop - slot.start:
+            raise EntryError(f"{header.subject} is truncated: {name} ends too early.")
+        flat = torch.frombuffer(data, dtype=getattr(torch, TYPES[slot.dtype][1]))
+        tensors[name] = flat.reshape(slot.shape)
+    return tensors
 
 
 def _numbers(file: BinaryIO, header: Header, dtype: str) -> Iterator[tuple[str, Any]]:

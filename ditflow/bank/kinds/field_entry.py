@@ -7,23 +7,23 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ditflow.bank.errors import EntryError
+from ditflow.bank.file_format import Header
+from ditflow.bank.kinds import motion
 from ditflow.bank.kinds.base import Entry
 from ditflow.bank.kinds.clip_metadata import CLIP_FIELDS, ClipMetadata
-from ditflow.bank.validation import Check, many, number, text
+from ditflow.bank.validation import Check, text
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ditflow.fields.field import MotionField
 
-MOST_CELLS = 1 << 16  # rows, and columns
-
 FIELDS: dict[str, Check] = CLIP_FIELDS | {
     "method": text(4096),
-    "times": many(number(0, 1 << 20), 1, 1 << 16),
+    "times": motion.times(1),
     "words": text(1 << 16),
 }
 
@@ -46,36 +46,16 @@ class FieldMetadata(ClipMetadata):
     words: str = ""
 
     def check_fields(self) -> None:
-        rising = all(a < b for a, b in zip(self.times, self.times[1:], strict=False))
-        if not rising or self.times[-1] > self.size[0] - 1:
-            raise EntryError(
-                f"metadata: the times of a field of {self.size[0]} frames rise from 0 to at most "
-                f"{self.size[0] - 1}, not as {str(self.times):.80}."
-            )
+        motion.check_times(self.times, self.size[0])
 
     def check_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """`displacement` (F, 2, H, W) and `confidence` (F, H, W)."""
-        if set(shapes) != {"displacement", "confidence"}:
+        if set(shapes) != motion.TENSORS:
             raise EntryError(
                 "tensors: a motion field holds 'displacement' and 'confidence', not "
                 f"{sorted(shapes)!r:.80}."
             )
-        moved, trusted = shapes["displacement"], shapes["confidence"]
-        if len(trusted) != 3 or moved != (trusted[0], 2, *trusted[1:]):
-            raise EntryError(
-                "tensors: a motion field has displacement (F, 2, H, W) and confidence (F, H, W), "
-                f"not {moved} and {trusted}."
-            )
-        if trusted[0] != len(self.times):
-            raise EntryError(
-                f"tensors: there is a field of {trusted[0]} times, and metadata of "
-                f"{len(self.times)}."
-            )
-        if not all(1 <= length <= MOST_CELLS for length in trusted[1:]):
-            raise EntryError(
-                f"tensors: a motion field has 1 to {MOST_CELLS} rows and columns, not "
-                f"{trusted[1:]}."
-            )
+        motion.check_shapes(shapes, self.times)
 
     def glance(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
         return {"variable": "instant", "grid": shapes["confidence"], "words": self.words}
@@ -94,7 +74,7 @@ class FieldEntry(Entry[FieldMetadata]):
     KIND = "ditflow motion field"
     NUMBERS = "F16"
     METADATA = FieldMetadata
-    LIMITS = {"confidence": (0.0, 1.0)}
+    LIMITS = motion.LIMITS
 
     displacement: Tensor
     confidence: Tensor
@@ -126,17 +106,12 @@ class FieldEntry(Entry[FieldMetadata]):
     @property
     def field(self) -> MotionField:
         """The motion, in float32."""
-        from ditflow.fields.field import FieldSource, MotionField
+        told = self.metadata
+        return motion.field_of(told, told.times, told.method, self.displacement, self.confidence)
 
-        frames, height, width = self.metadata.size
-        return MotionField(
-            displacement=self.displacement.float(),
-            confidence=self.confidence.float(),
-            times=self.metadata.times,
-            frames=frames,
-            aspect=width / height,
-            source=FieldSource(self.metadata.method, self.metadata.clip),
-        )
+    @classmethod
+    def read_field(cls, file: BinaryIO, header: Header) -> MotionField:
+        return cls.read(file, header).field
 
     def tensors(self) -> dict[str, Tensor]:
         return {"displacement": self.displacement, "confidence": self.confidence}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ditflow.bank.errors import EntryError
+from ditflow.bank.kinds import motion
 from ditflow.bank.kinds.clip_metadata import CLIP_FIELDS, SHA256, TRIPLE, ClipMetadata
 from ditflow.bank.validation import (
     Check,
@@ -54,6 +55,9 @@ FIELDS: dict[str, Check] = CLIP_FIELDS | {
     "begin": text(64),
     "noise_share": number(0, 1),
     "loras": many(_lora, 0, 64),
+    "method": text(4096),
+    "times": motion.times(0),
+    "words": text(1 << 16),
 }
 LATER: dict[str, Any] = {
     "update": "adam",
@@ -68,6 +72,9 @@ LATER: dict[str, Any] = {
     "container": "",
     "reader": "",
     "image_sha256": "",
+    "method": "",
+    "times": (),
+    "words": "",
 }
 
 # per variable, the shape of its parameter at one step; None: any length. Variables that are not
@@ -99,6 +106,8 @@ class EntryMetadata(ClipMetadata):
             noise, how much moved along the clip's field. loras: in the backbone's weights, the
             file, sha256 and scale of each.
         losses: per guided step, the loss before each inner update.
+        method, times, words: of the clip's motion, as in a motion field; empty where the entry
+            keeps none.
     """
 
     checks = FIELDS
@@ -125,6 +134,9 @@ class EntryMetadata(ClipMetadata):
     begin: str = "own"
     noise_share: float = 0.0
     loras: tuple[dict[str, Any], ...] = ()
+    method: str = ""
+    times: tuple[float, ...] = ()
+    words: str = ""
 
     def check_fields(self) -> None:
         start, stop = self.window
@@ -137,14 +149,22 @@ class EntryMetadata(ClipMetadata):
             raise EntryError(
                 f"metadata: window {self.window} has {stop - start} steps, but there are {counts}."
             )
+        if self.times:
+            motion.check_times(self.times, self.size[0])
 
     def check_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """`parameters` (guided steps, ...) and perhaps `reference_latents`."""
-        if not {"parameters"} <= set(shapes) <= {"parameters", "reference_latents"}:
+        """`parameters` (guided steps, ...) and perhaps `reference_latents`, and a motion field
+        where there are times of one.
+        """
+        needed = {"parameters"} | (motion.TENSORS if self.times else set())
+        if not needed <= set(shapes) <= needed | {"reference_latents"}:
+            held = ", ".join(map(repr, sorted(needed)))
             raise EntryError(
-                "tensors: an entry holds 'parameters' and perhaps 'reference_latents', not "
+                f"tensors: an entry holds {held} and perhaps 'reference_latents', not "
                 f"{sorted(shapes)!r:.80}."
             )
+        if self.times:
+            motion.check_shapes(shapes, self.times)
         if len(shapes.get("reference_latents", (0,) * 4)) != 4:
             raise EntryError(
                 f"tensors: the reference latents have shape {shapes['reference_latents']}, not "
@@ -174,4 +194,5 @@ class EntryMetadata(ClipMetadata):
             "grid": self.grid,
             "guided": len(self.timesteps),
             "loss": next((curve[-1] for curve in reversed(self.losses) if curve), 0.0),
+            "words": self.words,
         }

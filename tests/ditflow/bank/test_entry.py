@@ -4,7 +4,9 @@ unnoticed.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import io
 import json
 import random
 
@@ -14,10 +16,11 @@ from safetensors import safe_open
 from safetensors.torch import load, save
 
 from ditflow.bank import BankEntry, EntryError
-from ditflow.bank.file_format import MAX_HEADER, Header, Slot, pack, write_header
+from ditflow.bank.file_format import MAX_HEADER, Header, Slot, pack, read_header, write_header
 from ditflow.bank.kinds.entry import KIND
 from ditflow.bank.kinds.metadata import FIELDS
 from ditflow.bank.validation import canonical_json
+from ditflow.fields import FieldSource, MotionField
 from tests.ditflow.bank.entries import SHAPES, assert_same, make_entry, make_metadata, replaced
 
 
@@ -327,3 +330,42 @@ def test_records_hold_every_kind_of_tensor():
     }
     assert all(torch.equal(again[name], tensor) for name, tensor in tensors.items())
     assert canonical_json({}) in data.decode(errors="replace")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"displacement": None}, "an entry holds 'confidence', 'displacement', 'parameters' and"),
+        ({"confidence": torch.zeros(2, 3, 4)}, r"displacement \(F, 2, H, W\) and confidence"),
+        (
+            {"confidence": torch.full((9, 8, 11), 2.0)},
+            "confidence holds numbers below 0 or above 1",
+        ),
+        ({"metadata": make_metadata(seed=0)}, "an entry holds 'parameters' and perhaps"),
+    ],
+)
+def test_a_motion_that_does_not_fit_its_entry_is_refused(change, message):
+    moving = make_entry().with_motion(wandering(), "pans left")
+    with pytest.raises(EntryError, match=message):
+        dataclasses.replace(moving, **change)
+
+
+def test_the_motion_is_read_without_the_parameters():
+    """Which may be large: their bytes are not asked for, so that even damage is not seen."""
+    moving = make_entry().with_motion(wandering(), "pans left")
+    data = bytearray(moving.to_bytes("kite"))
+    data[-1] ^= 1
+    file = io.BytesIO(data)
+    field = BankEntry.read_field(file, read_header(file, len(data), "x"))
+    assert torch.equal(field.displacement, moving.field.displacement)
+    file = io.BytesIO(data)
+    with pytest.raises(EntryError, match="do not have the sha256"):
+        BankEntry.read(file, read_header(file, len(data), "x"))
+
+
+def wandering() -> MotionField:
+    """A motion of a clip of the size that entries here are of."""
+    generator = torch.Generator().manual_seed(0)
+    moved = torch.randn(9, 2, 24, 32, generator=generator) / 10
+    times = tuple(map(float, range(9)))
+    return MotionField(moved, torch.ones(9, 24, 32), times, 9, 32 / 24, FieldSource("dis", "a"))

@@ -75,6 +75,9 @@ WRONG = {
     "subject": [None],
     "caption_subject": [None, "lone \ud800 surrogate"],
     "image_sha256": [None, "zz"],
+    "method": [None, 3],
+    "times": [None, (0.0, float("nan")), (0.0, "1"), ((0.0,),)],
+    "words": [None, 3],
     "schema": [2, "1", 1.0, None],
 }
 

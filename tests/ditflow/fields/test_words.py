@@ -5,9 +5,11 @@ import warnings
 import pytest
 import torch
 
-from datamodules.synthetic import MOTIONS, SPRITE_MOTIONS, World
+from datamodules.synthetic import CAMERA_MOTIONS, MOTIONS, SPRITE_MOTIONS, World
+from ditflow.bank.search.phrases import told
 from ditflow.fields.sources import field_of
 from ditflow.fields.words import described
+from tests.benchmarks.words import is_right
 from tests.ditflow.fields.analytic import field, moving
 
 
@@ -18,13 +20,13 @@ from tests.ditflow.fields.analytic import field, moving
         ((0.01, 0), 1.01, 1, "still"),
         ((-0.2, 0), 1, 0, "pans right"),
         ((0.05, 0), 1, 0, "pans left slowly"),
-        ((0, 0.5), 1, 0, "pans up fast"),
-        ((-0.2, -0.2), 1, 0, "pans down and right"),
+        ((0, 0.5), 1, 0, "tilts up fast"),
+        ((-0.2, -0.2), 1, 0, "pans right, tilts down"),
         ((0, 0), 1.3, 0, "zooms in"),
         ((0, 0), 0.95, 0, "zooms out slowly"),
-        ((0, 0), 1, 30, "the picture turns clockwise"),
-        ((0, 0), 1, -80, "the picture turns counterclockwise fast"),
-        ((0.2, 0), 1.3, 30, "pans left, zooms in, the picture turns clockwise"),
+        ((0, 0), 1, 30, "rolls counterclockwise"),
+        ((0, 0), 1, -80, "rolls clockwise fast"),
+        ((0.2, 0), 1.3, 30, "pans left, zooms in, rolls counterclockwise"),
     ],
 )
 def test_the_camera(shift: tuple[float, float], zoom: float, degrees: float, words: str) -> None:
@@ -63,7 +65,7 @@ def test_a_thing_in_two_parts_that_distrust_joins_is_one() -> None:
 def test_a_drift_of_the_flow_under_a_fast_camera_is_no_thing() -> None:
     moved = moving(degrees=90).displacement
     moved[:, 1, 9:15, 13:19] += 0.1  # where the turn itself moves little
-    assert described(field(moved)) == "the picture turns clockwise fast"
+    assert described(field(moved)) == "rolls counterclockwise fast"
 
 
 def test_a_motion_that_comes_back() -> None:
@@ -85,7 +87,7 @@ def test_too_many_to_count() -> None:
     [
         ("pan", "pans right"),
         ("zoom", "zooms in"),
-        ("rotation", "the picture turns clockwise"),
+        ("rotation", "rolls counterclockwise"),
         ("drift", "the camera is still; one thing moves down"),
         ("bounce", "and comes back"),
     ],
@@ -101,3 +103,19 @@ def test_sprites_are_things_and_cameras_are_not(motion: str) -> None:
         words = [described(field_of(World().clip(seed, motion).frames)) for seed in (20, 22)]
     assert [text.count("one thing moves") for text in words] == 2 * [int(motion in SPRITE_MOTIONS)]
     assert "things" not in "".join(words)
+
+
+@pytest.mark.parametrize("motion", CAMERA_MOTIONS)
+def test_cameras_are_named_as_the_world_moves_them(motion: str) -> None:
+    """The benchmark counts many more."""
+    clips = [World().clip(seed, motion) for seed in (1000, 1001)]
+    with warnings.catch_warnings(action="ignore"):
+        words = [told(described(field_of(clip.frames))) for clip in clips]
+        opposite = [told(described(field_of(clip.frames.flip(0)))) for clip in clips]
+    assert all(map(is_right, clips, words))
+    assert not any(map(is_right, clips, opposite))
+
+
+def test_a_motion_beside_a_much_stronger_one_is_not_named() -> None:
+    assert described(moving((0.02, 0), 1.6)) == "zooms in"
+    assert described(moving((0.08, 0), 1.6)) == "pans left slowly, zooms in"

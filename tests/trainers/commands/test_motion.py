@@ -85,7 +85,7 @@ def test_long_clips_are_cut_short_and_it_says_so(monkeypatch, capsys, tmp_path):
     write_video(tmp_path / "long.mp4", panning(60), 8)
     words = ("motion", str(tmp_path / "long.mp4"), "--out", str(tmp_path / "out"))
     assert ditflow(monkeypatch, *words, "--stride", "1", "--size", "32", "48") == 0
-    assert "The first 49 of 60 frames" in capsys.readouterr().out
+    assert "the first 49 of 60 frames are taken" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from datamodules.synthetic import World
 from ditflow import read_video, transfer_motion
 from ditflow.bank import MotionBank
 from ditflow.core.sizes import VideoSize
-from ditflow.fields.sources import VERSION, field_and_doubts
+from ditflow.fields import described
+from ditflow.fields.sources import VERSION, field_and_doubts, field_of
 from ditflow.motion import AttentionMotionFlow
 from ditflow.sampling.guidance import MotionGuidance
 from ditflow.video import write_video
@@ -92,12 +93,33 @@ def test_stopped_after_each_step_a_run_goes_on_to_the_same_bits_and_follows_each
     assert hashes(tmp_path / "bank") == hashes(followed)
 
 
-def test_no_clip_is_followed_where_nothing_begins_with_its_motion(
-    run, clips, tmp_path, monkeypatch
+OWN = shlex.split("--model.begin own --model.noise_share 0")
+
+
+def test_an_entry_keeps_the_motion_of_its_clip_whatever_optimisation_begins_with(
+    clips, tmp_path, followed
 ):
-    monkeypatch.setattr(FIELD_OF, None)
-    fit = arguments("fit", tmp_path / "bank", manifest=clips)
-    assert run(*fit, "--model.begin", "own", "--model.noise_share", "0")[0] == 0
+    ours = MotionBank(whole_bank(tmp_path / "bank", clips, *OWN))
+    theirs = MotionBank(followed)
+    for name in ("one", "two"):
+        entry, other = ours[name], theirs[name]
+        assert entry.metadata.begin == "own" and entry.metadata.words == other.metadata.words
+        assert entry.field is not None and torch.equal(entry.displacement, other.displacement)
+        size = (SIZE.height, SIZE.width)
+        read = read_video(clips.parent / f"{name}.mp4", frames=SIZE.frames, size=size)
+        assert entry.metadata.words == described(field_of(read.frames))
+        assert name in [match.name for match in ours.search(words=entry.metadata.words).matches]
+
+
+def test_a_clip_that_cannot_be_followed_keeps_none_and_nothing_is_said(run, tmp_path):
+    frames = World(VideoSize(SIZE.frames, SIZE.height, SIZE.width)).clip(0).frames
+    frames[SIZE.frames // 2 :] = 255 - frames[SIZE.frames // 2 :].flip(3)
+    write_video(tmp_path / "cut.mp4", frames, 8)
+    (tmp_path / "clips.csv").write_text("video,prompt\ncut.mp4,a cat\n")
+    words = arguments("fit", tmp_path / "bank", manifest=tmp_path / "clips.csv")
+    code, _, said = run(*words, *OWN)
+    entry = MotionBank(tmp_path / "bank")["cut"]
+    assert code == 0 and entry.field is None and entry.metadata.words == "" and "cut at" not in said
 
 
 def test_a_kept_field_warns_as_a_fresh_one_does(tmp_path):

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ditflow.bank import BankError, MotionBank
+from trainers.commands.bank import search as bank_search
 from trainers.commands.bank import status as bank_status
 from trainers.commands.bank import upkeep as bank_upkeep
 from trainers.commands.bank.list import list_entries
@@ -135,6 +136,8 @@ def _parser() -> argparse.ArgumentParser:
         subparser.set_defaults(command=command)
         if name == "show":
             subparser.add_argument("entry", metavar="ENTRY", help="its name in the list")
+        if name == "search":
+            bank_search.add_arguments(subparser)
         if name == "status":
             bank_status.add_arguments(subparser)
         if command.__module__ == bank_upkeep.__name__:
@@ -144,7 +147,8 @@ def _parser() -> argparse.ArgumentParser:
 
 COMMANDS: dict[str, tuple[Callable[[MotionBank, argparse.Namespace, Console], int], str]] = {
     "list": (list_entries, "a table of all entries"),
-    "show": (show_entry, "one entry's metadata and loss curve, or the words of a motion field"),
+    "show": (show_entry, "one entry's metadata, with its motion in words, and its loss curve"),
+    "search": (bank_search.search, "entries that move like a clip or an entry, or as words say"),
     "status": (bank_status.status, "how far the runs that build it have come"),
     "verify": (verify_bank, "read every entry and compare its sums"),
     "reindex": (bank_upkeep.reindex, "write the index anew from the entries"),

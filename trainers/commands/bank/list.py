@@ -25,7 +25,7 @@ WIDTHS = {
     "size": 9,
     "date": 16,
 }  # cells of a terminal; LAST takes the rest. A motion field is the variable "instant".
-LAST = "prompt, or motion"
+LAST = "motion | prompt"
 
 
 def list_entries(bank: MotionBank, arguments: argparse.Namespace, console: Console) -> int:
@@ -68,7 +68,8 @@ def _facts(row: IndexRow) -> dict[str, str]:
     grid = "x".join(map(str, row.grid))
     known |= {"variable": row.variable, "grid": grid, "clip": row.clip}
     known[LAST] = row.words or row.prompt
-    if row.guided:  # a motion field is guided at no step
+    if row.guided:  # a motion field is guided at no step, and made with no prompt
+        known[LAST] = " | ".join(filter(None, (row.words, row.prompt)))
         known |= {"steps": str(row.guided), "loss": f"{row.loss:.4g}"}
     return known
 

@@ -55,7 +55,7 @@ def test_list_marks_a_motion_field(bank, capsys):
     assert main(["list", bank.path]) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert lines["sail"].split()[1:4] == ["instant", "3x4x5", "kite.mp4"]  # no steps, no loss
-    assert lines["sail"].endswith("pans left slowly") and "prompt, or motion" in lines["entry"]
+    assert lines["sail"].endswith("pans left slowly") and "motion | prompt" in lines["entry"]
     assert "rotary_positions" in lines["kite"]
 
 

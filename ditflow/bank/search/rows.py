@@ -1,0 +1,162 @@
+"""What a bank is searched by: for each entry the descriptor of its motion, and its words.
+
+It is derived from the entries and never trusted over them: a row serves while its entry's file
+keeps size and mark, and what is found is compared with the entry itself. It is kept as a record,
+`search.safetensors`; one that is damaged, old or of another kind is made anew.
+"""
+
+# N entries, D numbers of a descriptor
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ditflow.bank.errors import BankStorageError, EntryError, UnknownEntryError
+from ditflow.bank.file_format import Header, checked_chunks, pack, read_header
+from ditflow.bank.kinds import content_hash, metadata_of, read_field
+from ditflow.bank.records import Records
+from ditflow.bank.search.descriptor import LENGTH, VERSION, descriptor
+from ditflow.bank.storage import Folder
+from ditflow.bank.validation import strict_json
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FILE, KIND = "search.safetensors", "ditflow search index"
+BLOCK = 8192  # rows that are made before they are kept
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Of each row: the entry's name, size and mark of its file, its content hash and its words.
+
+    The words are empty for an entry that keeps no motion or cannot be read.
+    """
+
+    name: list[str] = field(default_factory=list)
+    size: list[int] = field(default_factory=list)
+    mark: list[str] = field(default_factory=list)
+    content: list[str] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Columns, and the descriptors float16 (N, D) beside them: zeros for what does not move."""
+
+    of: Columns
+    vectors: NDArray[Any]
+
+    def at(self, places: Sequence[int]) -> Rows:
+        """Some of the rows."""
+        if len(places) == len(self.of.name):  # all, in their order
+            return self
+        columns = {name: [values[at] for at in places] for name, values in vars(self.of).items()}
+        return Rows(Columns(**columns), self.vectors[list(places)])
+
+    def joined(self, other: Rows) -> Rows:
+        """These rows and others."""
+        import numpy as np
+
+        both = {name: values + vars(other.of)[name] for name, values in vars(self.of).items()}
+        return Rows(Columns(**both), np.concatenate([self.vectors, other.vectors]))
+
+
+def current(folder: Folder, records: Records, doubted: Iterable[str] = ()) -> Rows:
+    """A row for each entry. Those of new and changed entries are made and kept for the next time,
+    and so are those that are doubted.
+    """
+    known, listing, doubted = _kept(folder), records.listing(), set(doubted)
+    files = zip(known.of.name, known.of.size, known.of.mark, strict=True)
+    places = {
+        name: at
+        for at, (name, size, mark) in enumerate(files)
+        if mark and listing.get(name) == (size, mark) and name not in doubted
+    }
+    rows = known.at(list(places.values()))
+    served = set(rows.of.name)
+    fresh = [(name, *file) for name, file in listing.items() if name not in served]
+    for start in range(0, len(fresh), BLOCK):
+        rows = rows.joined(_made(records, fresh[start : start + BLOCK]))
+        with contextlib.suppress(BankStorageError):  # a bank that is only read is searched too
+            folder.write(FILE, packed(rows))
+    return rows
+
+
+def _made(records: Records, files: Iterable[tuple[str, int, str]]) -> Rows:
+    """Rows of entries, read from their files; none for those that are gone."""
+    import numpy as np
+
+    columns, vectors = Columns(), [np.zeros((0, LENGTH), np.float16)]
+    for name, size, mark in files:
+        try:
+            content, words, vector = records.read(name, _row)
+        except UnknownEntryError:  # removed by another process since it was listed
+            continue
+        except BankStorageError:
+            raise
+        except ValueError:  # damaged: `verify` says what is wrong
+            content, words, vector = "", "", np.zeros(LENGTH)
+        row = name, size, mark, content, words
+        for column, value in zip(vars(columns).values(), row, strict=True):
+            column.append(value)
+        vectors.append(vector.astype(np.float16)[None])
+    return Rows(columns, np.concatenate(vectors))
+
+
+def _row(file: Any, header: Header) -> tuple[str, str, NDArray[Any]]:
+    """Content hash, words and descriptor of an entry. Raises ValueError for what is none."""
+    import numpy as np
+
+    moved, words = read_field(file, header), metadata_of(header).words
+    if moved is None:
+        return content_hash(header), "", np.zeros(LENGTH)
+    if not words:
+        from ditflow.fields.words import described
+
+        words = described(moved)
+    return content_hash(header), words, descriptor(moved).numpy()
+
+
+def packed(rows: Rows) -> list[bytes | memoryview]:
+    """The file of rows."""
+    import torch
+
+    told = torch.frombuffer(bytearray(json.dumps(asdict(rows.of)).encode()), dtype=torch.uint8)
+    tensors = {"vectors": torch.from_numpy(rows.vectors), "columns": told}
+    return pack(KIND, "search", {"version": VERSION}, tensors)
+
+
+def _kept(folder: Folder) -> Rows:
+    """The rows of the file; none where there is no file that can be used."""
+    import numpy as np
+
+    try:
+        with folder.open(FILE) as (file, size):
+            header = read_header(file, size, FILE)
+            return _read(header, b"".join(checked_chunks(file, header)))
+    except (FileNotFoundError, BankStorageError, EntryError, ValueError, KeyError, TypeError):
+        return Rows(Columns(), np.zeros((0, LENGTH), np.float16))
+
+
+def _read(header: Header, body: bytes) -> Rows:
+    """Raises EntryError for rows of another kind, or that do not fit each other."""
+    import numpy as np
+
+    if header.kind != KIND or header.metadata != {"version": VERSION}:
+        raise EntryError(f"{FILE} is no search index of this version.")
+    told, vectors = header.slots["columns"], header.slots["vectors"]
+    columns = Columns(**strict_json(body[told.start : told.stop].decode()))
+    count = len(columns.name)
+    for name, values in vars(columns).items():
+        kind = int if name == "size" else str
+        if len(values) != count or not all(type(value) is kind for value in values):
+            raise EntryError(f"{FILE} has a column {name} of something else.")
+    if (vectors.dtype, vectors.shape) != ("F16", (count, LENGTH)):
+        raise EntryError(f"{FILE} has vectors of another length.")
+    numbers = np.frombuffer(body, "<f2", count * LENGTH, vectors.start)
+    return Rows(columns, numbers.reshape(count, LENGTH))
