@@ -73,11 +73,16 @@ def assert_shows(path: Path, frames: Tensor) -> None:
     pixels of a tiny random model's video differ by a level, those that are read again differ by 2.0
     levels on average. With another kind of guidance they differ by 8.4.
     """
+    off = levels_off(path, frames)
+    assert off < 4, f"the pixels of {path.name} are off by {off:.1f} levels"
+
+
+def levels_off(path: Path, frames: Tensor) -> float:
+    """How far the pixels of a file are from those of these frames, written as a file too."""
     with tempfile.TemporaryDirectory() as folder:
         write_video(Path(folder) / "wanted.mp4", frames, 8.0)
         wanted = read_video(Path(folder) / "wanted.mp4").frames
-    off = float((read_video(path).frames.float() - wanted.float()).abs().mean())
-    assert off < 4, f"the pixels of {path.name} are off by {off:.1f} levels"
+    return float((read_video(path).frames.float() - wanted.float()).abs().mean())
 
 
 def ditflow(monkeypatch, *words: str) -> int:

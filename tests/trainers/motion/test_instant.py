@@ -23,7 +23,7 @@ from ditflow.models import load_backbone
 from ditflow.transfer import extract_motion_field, inject_motion
 from ditflow.video import read_video, write_video
 from ditflow.video_provenance import read_provenance
-from tests.clips import QUICK, SMALL, arguments, assert_shows, ditflow, hashes
+from tests.clips import QUICK, SMALL, arguments, assert_shows, ditflow, hashes, levels_off
 from tests.registry import SIZE, tiny_backbone, tiny_folder
 from trainers.commands.methods import METHODS, method_of, with_own_options
 from trainers.motion.instant import InstantMotion
@@ -195,19 +195,18 @@ def test_predict_changes_a_motion_in_words(run, clips, tmp_path):
     words = arguments("predict", tmp_path / "bank", **asked)
     words += [*SMALL, "--model.steps", "4"]
     out = tmp_path / "out"
-    change = ["--model.change", "mirrored, paced 2"]
+    change = ["--model.change", "rotated 90, scaled -3"]
     assert run(*words, "--out", str(out), *change)[0] == 0
     (made,) = out.iterdir()
-    assert read_provenance(made).change == "mirrored, paced 2"
-    entry, how = MotionBank(tmp_path / "bank")["one"], Injection(change="mirrored, paced 2")
+    assert read_provenance(made).change == "rotated 90, scaled -3"
+    entry, how = MotionBank(tmp_path / "bank")["one"], Injection(change="rotated 90, scaled -3")
     told = {"steps": 4, "size": SIZE}
     wanted, plain = (
         inject_motion(tiny_backbone("rotary"), entry, "a dog", how=one, **told)
         for one in (how, Injection())
     )
     assert_shows(made, wanted)
-    with pytest.raises(AssertionError):
-        assert_shows(made, plain)
+    assert levels_off(made, wanted) < 0.5 * levels_off(made, plain)
     code, _, errors = run(*words, "--out", str(tmp_path / "no"), "--model.change", "backwards")
     assert code == 2 and "unknown change 'backwards' of a motion; there are camera" in errors
 
