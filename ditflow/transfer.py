@@ -29,7 +29,7 @@ from ditflow.sampling.control import Prompt
 from ditflow.sampling.guidance import MotionGuidance
 from ditflow.sampling.image import check_given, shown
 from ditflow.sampling.loop import sample
-from ditflow.sampling.recipe import Choices, Recipe, given_or
+from ditflow.sampling.recipe import Choices, given_or
 from ditflow.sampling.reference import reference_motion, reference_prompt, words_of
 from ditflow.sampling.state import clip_generator, initial_noise, start
 from ditflow.video import Clip, Image
@@ -149,15 +149,15 @@ def transfer_motion(
     size = VideoSize(len(clip.frames), *clip.frames.shape[-2:])
     backbone.spec.compression.check_motion(size)
     check_given("transfer_motion", backbone.spec, image)
-    began, advice = time.monotonic(), recommended(backbone.spec)
-    motion_guidance = given_or(motion_guidance, recommended_guidance(backbone))
-    negative_prompt = given_or(negative_prompt, advice.negative_prompt)
-    schedule = backbone.schedule(
-        given_or(steps, advice.steps), given_or(guidance_scale, advice.guidance_scale)
-    )
-    window = motion_guidance.check(backbone, schedule)
-    recipe = Recipe(backbone, motion_guidance, schedule, window, negative_prompt)
-    recipe.check_guided()
+    began = time.monotonic()
+    recipe = Choices(steps=steps, guidance_scale=guidance_scale).on(backbone, motion_guidance)
+    guidance, schedule = recipe.guidance, recipe.schedule
+    if guidance.signal is None:
+        raise ValueError(
+            "motion_guidance has no signal, so there is no motion to take; for a plain video use "
+            "ditflow.sampling.loop.sample."
+        )
+    negative_prompt = given_or(negative_prompt, recipe.negative_prompt)
     source = Provenance(
         clip=clip.path.stem,
         clip_sha256=clip.sha256,
@@ -171,10 +171,10 @@ def transfer_motion(
         caption_subject=caption_subject,
         image_sha256="" if image is None else image.sha256,
     )
-    words = words_of(backbone, motion_guidance.signal, [source])
-    fields = [extract_motion_field(clip)] if motion_guidance.follows else []
-    state = motion_guidance.start(backbone, size, [source.clip], [seed], fields)
-    seen_with = reference_prompt(motion_guidance.signal, source)
+    words = words_of(backbone, guidance.signal, [source])
+    fields = [extract_motion_field(clip)] if guidance.follows else []
+    state = guidance.start(backbone, size, [source.clip], [seed], fields)
+    seen_with = reference_prompt(guidance.signal, source)
     text, negative, seen = backbone.embed([prompt, negative_prompt, seen_with]).split(1)
     latents, own = backbone.encode(clip.frames[None]), backbone.look(clip.frames[:1], size.frames)
     picture = shown(backbone, image, size)

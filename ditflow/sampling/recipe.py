@@ -44,19 +44,6 @@ class Recipe:
         """The steps at which something is optimised."""
         return self.window if self.guidance.signal is not None else GuidanceWindow(0, 0)
 
-    def check_guided(self) -> None:
-        """Raise ValueError where nothing is optimised."""
-        if len(self.guided):
-            return
-        guided = "motion_guidance has no signal"
-        if self.guidance.signal is not None:
-            steps = len(self.schedule)
-            guided = f"window {self.guidance.window} of {steps} steps guides none of them"
-        raise ValueError(
-            f"{guided}, so there is no motion to take; for a plain video use "
-            "ditflow.sampling.loop.sample."
-        )
-
     @property
     def provenance(self) -> dict[str, Any]:
         """Fields of an entry's metadata that do not depend on the clip."""
@@ -152,15 +139,19 @@ class Choices:
     injection_blocks: tuple[int, ...] | None = None
     checkpointing: bool | None = None
 
-    def on(self, backbone: Model) -> Recipe:
-        """The recipe for a model. Raises ValueError where the choices do not fit it."""
+    def on(self, backbone: Model, guidance: MotionGuidance | None = None) -> Recipe:
+        """The recipe for a model; a `guidance` stands for all that is chosen of it here.
+
+        Raises ValueError where the choices do not fit the model, and for a signal that guides no
+        step.
+        """
         advice = recommended(backbone.spec)
         schedule = backbone.schedule(
             given_or(self.steps, advice.steps),
             given_or(self.guidance_scale, advice.guidance_scale),
             self.guidance,
         )
-        guidance = self.motion_guidance(backbone)
+        guidance = self.motion_guidance(backbone) if guidance is None else guidance
         window = guidance.check(backbone, schedule)
         if guidance.signal is not None and not len(window):
             raise ValueError(

@@ -415,15 +415,18 @@ def test_motion_is_not_extracted_from_what_does_not_fit() -> None:
         extract_motion(backbone, frames, AttentionMotionFlow(2, reference_timestep="match"))
 
 
-def test_an_empty_window_is_refused() -> None:
-    with pytest.raises(ValueError, match="window 0 of 4 steps guides none of them"):
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"window": 0}, "window 0 of 4 steps guides none of them, so there is no motion to take"),
+        ({"signal": None}, "motion_guidance has no signal, so there is no motion to take"),
+    ],
+)
+def test_guidance_that_takes_no_motion_is_refused(changed: dict[str, Any], said: str) -> None:
+    guidance = replace(guidance_of("latents"), **changed)
+    with pytest.raises(ValueError, match=said):
         transfer_motion(
-            tiny_backbone("rotary"),
-            clip_of(),
-            "a cat",
-            steps=STEPS,
-            motion_guidance=replace(guidance_of("latents"), window=0),
-            negative_prompt="",
+            tiny_backbone("rotary"), clip_of(), "a cat", steps=STEPS, motion_guidance=guidance
         )
 
 
