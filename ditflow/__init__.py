@@ -19,15 +19,11 @@ if TYPE_CHECKING:
     from ditflow.bank import MotionBank
     from ditflow.citations import cite
     from ditflow.compatibility import Injection
+    from ditflow.extraction import extract_motion, extract_motion_field
     from ditflow.fields import MotionField
     from ditflow.injection_provenance import describe_injection
     from ditflow.models import load_backbone
-    from ditflow.transfer import (
-        extract_motion,
-        extract_motion_field,
-        inject_motion,
-        transfer_motion,
-    )
+    from ditflow.transfer import inject_motion, transfer_motion
     from ditflow.video import read_image, read_video, write_video
     from ditflow.video_provenance import VideoProvenance, read_provenance
 
@@ -40,8 +36,8 @@ _HOMES = {
     "VideoProvenance": "ditflow.video_provenance",
     "cite": "ditflow.citations",
     "describe_injection": "ditflow.injection_provenance",
-    "extract_motion": "ditflow.transfer",
-    "extract_motion_field": "ditflow.transfer",
+    "extract_motion": "ditflow.extraction",
+    "extract_motion_field": "ditflow.extraction",
     "fit_motion": "ditflow.adapters.stock",
     "inject_motion": "ditflow.transfer",
     "load_backbone": "ditflow.models",

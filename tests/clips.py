@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ditflow.bank import MotionBank
-from ditflow.video import read_video, write_video
+from ditflow.video import Clip, read_video, write_video
 from tests.registry import SIZE, tiny_folder
 
 NAMES = ("left", "right", "still.life")
@@ -26,6 +26,15 @@ QUICK = [
     "2",
 ]  # two guided steps of four
 SMALL = ["--data.frames", str(SIZE.frames), "--data.size", f"[{SIZE.height},{SIZE.width}]"]
+
+
+def clip_of(seed: int = 0) -> Clip:
+    """A clip of noise."""
+    shape = (SIZE.frames, 3, SIZE.height, SIZE.width)
+    frames = torch.randint(
+        0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
+    )
+    return Clip(frames, 8.0, Path("clips/car.mp4"), "0" * 64)
 
 
 def write_clips(folder: Path, names: Sequence[str] = NAMES) -> Path:

@@ -22,6 +22,7 @@ FLOORS = {
     0: (
         "ditflow.core",
         "ditflow.files",
+        "ditflow.given",
         "ditflow.resources",
         "ditflow.citations",
         "ditflow.quiet",
@@ -37,7 +38,7 @@ FLOORS = {
         "ditflow.metrics",
         "ditflow.visual",
     ),
-    4: ("ditflow.transfer", "ditflow.injection_provenance"),
+    4: ("ditflow.extraction", "ditflow.transfer", "ditflow.injection_provenance"),
     5: ("ditflow.adapters",),
     6: ("datamodules",),
     7: ("trainers.progress", "trainers.parser_errors", "trainers.extras"),

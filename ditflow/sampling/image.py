@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ditflow.core.picture import Picture
 from ditflow.core.sizes import VideoSize
+from ditflow.given import check_kind
 from ditflow.models.base import Model, ModelError, ModelSpec
 
 if TYPE_CHECKING:
@@ -23,11 +24,7 @@ def check_given(function: str, spec: ModelSpec, image: object) -> None:
     """As `check_image`, of what a function was given. Raises ValueError for what is no image."""
     from ditflow.video import Image
 
-    if not isinstance(image, Image | None):
-        kind = type(image).__name__
-        raise ValueError(
-            f"{function} was given a {kind}; it takes an Image, as read_image gives one."
-        )
+    check_kind(function, image, Image | None, "an Image, as read_image gives one")
     check_image(spec, image is not None, "image=read_image('picture.png')")
 
 

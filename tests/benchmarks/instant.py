@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from datamodules.synthetic import SyntheticClip, World
+from ditflow.extraction import source_of
 from ditflow.fields.field import FieldSource, MotionField
 from ditflow.fields.sources import field_of
 from ditflow.metrics.clip import load_clip
@@ -36,7 +37,7 @@ from ditflow.sampling.optimise import motion_control
 from ditflow.sampling.placement import Placement
 from ditflow.sampling.reference import reference_motion
 from ditflow.sampling.state import start
-from ditflow.transfer import recommended_guidance, source_of
+from ditflow.transfer import recommended_guidance
 from tests.benchmarks.embedded_backbone import other_prompt
 from tests.benchmarks.instant_judged import judged
 from tests.benchmarks.instant_table import table, write_picture

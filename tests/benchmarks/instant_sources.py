@@ -14,10 +14,10 @@ from torch import Tensor
 
 from datamodules.synthetic import MOTIONS, SyntheticClip, World
 from ditflow.core.sizes import Compression
+from ditflow.extraction import source_of
 from ditflow.fields.field import resized
 from ditflow.fields.sources import Source, field_of
 from ditflow.models import load_backbone
-from ditflow.transfer import source_of
 
 SOURCES, SEEDS, TOKENS = ("dis", "lucas-kanade", "amf"), (3, 11, 27), 8
 TIMES = Compression().latent_times(25)

@@ -1,10 +1,9 @@
-"""The three sentences, from frames to frames, on tiny backbones."""
+"""Motion transferred and injected, from frames to frames, on tiny backbones."""
 
 from __future__ import annotations
 
 from dataclasses import astuple, replace
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,12 +22,11 @@ from ditflow.sampling.recipe import Recipe
 from ditflow.sampling.state import clip_generator, initial_noise
 from ditflow.transfer import (
     Transfer,
-    extract_motion,
     inject_motion,
     recommended_guidance,
     transfer_motion,
 )
-from ditflow.video import Clip
+from tests.clips import clip_of
 from tests.families import assert_same_clip
 from tests.guided import sampled
 from tests.registry import (
@@ -43,14 +41,6 @@ from tests.registry import (
 )
 
 STEPS = 4
-
-
-def clip_of(seed: int = 0) -> Clip:
-    shape = (SIZE.frames, 3, SIZE.height, SIZE.width)
-    frames = torch.randint(
-        0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
-    )
-    return Clip(frames, 8.0, Path("clips/car.mp4"), "0" * 64)
 
 
 def guidance_of(variable: str) -> MotionGuidance:
@@ -82,19 +72,6 @@ def plain(
     return backbone.decode(
         sampled(backbone, backbone.schedule(STEPS, scale), noise, text, empty, generators)
     )[0]
-
-
-@pytest.mark.parametrize("kind", ["rotary", "sinusoidal", "wan", "wan-i2v"])
-def test_extract_motion(kind: str) -> None:
-    backbone = tiny_backbone(kind)
-    motion = extract_motion(backbone, clip_of().frames)
-    grid = backbone.spec.compression.grid(SIZE)
-    assert motion.shape == (grid.frames, grid.frames, grid.tokens_per_frame, 2)
-    torch.testing.assert_close(motion, motion.round(), rtol=0, atol=0)  # whole tokens
-    torch.testing.assert_close(
-        extract_motion(backbone, clip_of().frames, AttentionMotionFlow(2)), motion, rtol=0, atol=0
-    )
-    assert not torch.equal(extract_motion(backbone, clip_of(1).frames), motion)
 
 
 @pytest.mark.parametrize(("kind", "variable"), PAIRS)
@@ -402,19 +379,6 @@ def test_clips_that_do_not_fit_are_refused() -> None:
         )
 
 
-def test_motion_is_not_extracted_from_what_does_not_fit() -> None:
-    backbone, frames = tiny_backbone("rotary"), clip_of().frames
-    with pytest.raises(ValueError, match="multiples of 8, such as 32x32"):
-        extract_motion(backbone, frames[..., :33])
-    with pytest.raises(ValueError, match="a video of 7 frames would come back with 8: use 8 or 9"):
-        extract_motion(backbone, frames[:7])
-    with pytest.raises(
-        ValueError,
-        match="reference_timestep='match' is the timestep of each guided step: give a timestep",
-    ):
-        extract_motion(backbone, frames, AttentionMotionFlow(2, reference_timestep="match"))
-
-
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
@@ -449,12 +413,8 @@ def test_recommended_guidance_fits_any_backbone(kind: str) -> None:
     assert kind in VARIABLES[guidance.variable]
 
 
-def test_a_clip_and_its_frames_are_not_the_same() -> None:
+def test_frames_are_not_a_clip() -> None:
     backbone, clip = tiny_backbone("rotary"), clip_of()
-    with pytest.raises(
-        ValueError, match="extract_motion was given a Clip; it takes .* its .frames"
-    ):
-        extract_motion(backbone, clip)  # type: ignore[arg-type]
     with pytest.raises(
         ValueError,
         match="transfer_motion was given a Tensor; it takes a Clip, as read_video gives one",
@@ -464,8 +424,6 @@ def test_a_clip_and_its_frames_are_not_the_same() -> None:
 
 def test_a_video_of_one_latent_frame_is_refused() -> None:
     backbone, clip = tiny_backbone("rotary"), replace(clip_of(), frames=clip_of().frames[:4])
-    with pytest.raises(ValueError, match="4 frames holds no motion.* Use 8 or more"):
-        extract_motion(backbone, clip.frames)
     with pytest.raises(ValueError, match="4 frames holds no motion.* Use 8 or more"):
         transfer_motion(backbone, clip, "a cat")
 

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from datamodules.benchmark import BenchmarkClip, BenchmarkData
 from ditflow.core.sizes import VideoSize
+from ditflow.extraction import extract_motion
 from ditflow.files import StorageError, atomic_file
 from ditflow.metrics import Metric, Row, Sample, Tracks
 from ditflow.metrics.trackers import grid_points
 from ditflow.models import Model, load_backbone
-from ditflow.transfer import extract_motion
 from ditflow.video import read_video, write_video
 from trainers.benchmark.folder import Item, RunFolder
 from trainers.benchmark.methods import Method

@@ -11,10 +11,10 @@ from jsonargparse import ArgumentError, ArgumentParser
 from lightning import Trainer
 
 from datamodules.benchmark import BenchmarkData
+from ditflow.extraction import source_of
 from ditflow.metrics import METRICS, Metric, make_metrics
 from ditflow.models import Model
 from ditflow.models.dtypes import native_dtype
-from ditflow.transfer import source_of
 from trainers.benchmark.methods import FIELD_OPTIONS, Method, setup_options
 from trainers.motion.instant import InstantMotion
 from trainers.motion.optimization import MotionOptimization

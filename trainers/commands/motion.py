@@ -115,8 +115,8 @@ def _source(options: argparse.Namespace) -> tuple[Source, VideoSize | None]:
 
     if options.source == DIS.name:  # which needs no model, and none is imported
         return DIS, None
+    from ditflow.extraction import source_of
     from ditflow.models import load_backbone
-    from ditflow.transfer import source_of
 
     model = load_backbone(options.backbone) if options.backbone is not None else None
     return source_of(options.source, model), None if model is None else model.spec.size

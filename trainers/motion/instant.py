@@ -18,11 +18,11 @@ from datamodules.frames import ClipReader, FrameBatch, FrameBatching
 from datamodules.motion_tasks import MotionTaskModule
 from ditflow.bank import FieldEntry, Provenance
 from ditflow.core.sizes import VideoSize
+from ditflow.extraction import SourceName, source_of
 from ditflow.fields.sources import Source, field_of
 from ditflow.fields.words import described
 from ditflow.models import Model, load_backbone, sketch_backbone
 from ditflow.provenance import told
-from ditflow.transfer import SourceName, source_of
 from ditflow.video import Clip
 from trainers.motion import cores
 from trainers.motion.strategy import check_strategy

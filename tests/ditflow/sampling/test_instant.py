@@ -14,6 +14,7 @@ from ditflow.bank import EntryError, FieldEntry
 from ditflow.compatibility import Injection, check_entry
 from ditflow.core.schedule import GuidanceWindow
 from ditflow.core.sizes import VideoSize
+from ditflow.extraction import extract_motion_field
 from ditflow.fields.field import FieldSource, MotionField
 from ditflow.fields.noise import on_latents
 from ditflow.fields.operations import mirrored
@@ -27,7 +28,7 @@ from ditflow.sampling.loop import sample
 from ditflow.sampling.placement import Placement
 from ditflow.sampling.state import State, start
 from ditflow.sampling.variables import VARIABLES
-from ditflow.transfer import extract_motion_field, inject_motion, transfer_motion
+from ditflow.transfer import inject_motion, transfer_motion
 from ditflow.video import Clip
 from tests.registry import BACKBONES, PAIRS, SIZE, grid_of, image_of, tiny_backbone
 

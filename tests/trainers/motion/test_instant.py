@@ -17,10 +17,11 @@ from datamodules.synthetic import World
 from ditflow.bank import FieldEntry, MotionBank
 from ditflow.compatibility import Injection
 from ditflow.core.sizes import VideoSize
+from ditflow.extraction import extract_motion_field
 from ditflow.fields.sources import field_of
 from ditflow.fields.words import described
 from ditflow.models import load_backbone
-from ditflow.transfer import extract_motion_field, inject_motion
+from ditflow.transfer import inject_motion
 from ditflow.video import read_video, write_video
 from ditflow.video_provenance import read_provenance
 from tests.clips import QUICK, SMALL, arguments, assert_shows, ditflow, hashes, levels_off

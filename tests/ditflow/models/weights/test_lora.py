@@ -20,8 +20,8 @@ from ditflow.compatibility import check_entry
 from ditflow.core.schedule import GuidanceWindow
 from ditflow.models import Model, ModelError, load_backbone, sketch_backbone
 from ditflow.models.registry import MODELS
-from tests.clips import arguments, ditflow, whole_bank, write_clips
-from tests.ditflow.test_transfer import clip_of, guidance_of
+from tests.clips import arguments, clip_of, ditflow, whole_bank, write_clips
+from tests.ditflow.test_transfer import guidance_of
 from tests.families import FAMILIES
 from tests.registry import tiny_backbone, tiny_folder
 
