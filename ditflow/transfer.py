@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from ditflow.bank import BankEntry, FieldEntry, Provenance
+from ditflow.bank import BankEntry, Provenance
 from ditflow.bank.kinds import AnyEntry
 from ditflow.compatibility import Injection, injected
 from ditflow.core.schedule import GuidanceKind, Scale
@@ -23,7 +23,7 @@ from ditflow.sampling.control import Prompt
 from ditflow.sampling.guidance import MotionGuidance
 from ditflow.sampling.image import check_given, shown
 from ditflow.sampling.loop import sample
-from ditflow.sampling.recipe import Choices, given_or
+from ditflow.sampling.recipe import Choices, Recipe, given_or
 from ditflow.sampling.reference import reference_prompt, words_of
 from ditflow.sampling.state import start
 from ditflow.video import Clip, Image
@@ -72,43 +72,26 @@ def transfer_motion(
     size = VideoSize(len(clip.frames), *clip.frames.shape[-2:])
     backbone.spec.compression.check_motion(size)
     check_given("transfer_motion", backbone.spec, image)
-    began = time.monotonic()
     recipe = Choices(steps=steps, guidance_scale=guidance_scale).on(backbone, motion_guidance)
-    guidance, schedule = recipe.guidance, recipe.schedule
-    if guidance.signal is None:
+    if recipe.guidance.signal is None:
         raise ValueError(
             "motion_guidance has no signal, so there is no motion to take; for a plain video use "
             "ditflow.sampling.loop.sample."
         )
-    negative_prompt = given_or(negative_prompt, recipe.negative_prompt)
     source = Provenance(
         clip=clip.path.stem,
         clip_sha256=clip.sha256,
         container=clip.container,
         reader=clip.reader,
         prompt=prompt,
-        negative_prompt=negative_prompt,
+        negative_prompt=given_or(negative_prompt, recipe.negative_prompt),
         seed=seed,
         caption=caption,
         subject=subject,
         caption_subject=caption_subject,
         image_sha256="" if image is None else image.sha256,
     )
-    words = words_of(backbone, guidance.signal, [source])
-    fields = [field_of(clip.frames, clip=source.clip)] if guidance.follows else []
-    state = guidance.start(backbone, size, [source.clip], [seed], fields)
-    seen_with = reference_prompt(guidance.signal, source)
-    text, negative, seen = backbone.embed([prompt, negative_prompt, seen_with]).split(1)
-    latents, own = backbone.encode(clip.frames[None]), backbone.look(clip.frames[:1], size.frames)
-    picture = shown(backbone, image, size)
-    control = recipe.control(latents, seen, [source.clip], state.noise, words, own)
-    backbone.release_encoders()
-    state = sample(backbone, schedule, Prompt(text, negative, picture), state, control)
-    video = backbone.decode(state.latents)[0].cpu()
-    seconds = time.monotonic() - began
-    (entry,) = entries_of(recipe, size, state, [source], seconds)
-    kept = latents[0].cpu() if keep_reference else None
-    return Transfer(video, replace(entry, reference_latents=kept))
+    return _transferred(recipe, size, clip, source, image, keep_reference=keep_reference)
 
 
 def inject_motion(
@@ -137,8 +120,7 @@ def inject_motion(
     VAE and text encoder stay loaded for the next video. Where memory is short, free them between
     two videos with `backbone.release_encoders()`.
     """
-    kinds = (BankEntry, FieldEntry, MotionField)
-    check_kind("inject_motion", motion, kinds, "a bank entry or a MotionField")
+    check_kind("inject_motion", motion, AnyEntry | MotionField, "a bank entry or a MotionField")
     check_given("inject_motion", backbone.spec, image)
     # the entry is checked before anything is loaded for it
     ready = injected(backbone, motion, given_or(how, Injection()), size)
@@ -158,3 +140,31 @@ def inject_motion(
 def recommended_guidance(backbone: Model) -> MotionGuidance:
     """The recommended way to optimise motion on a backbone, as published or measured."""
     return Choices().motion_guidance(backbone)
+
+
+def _transferred(
+    recipe: Recipe,
+    size: VideoSize,
+    clip: Clip,
+    source: Provenance,
+    image: Image | None,
+    *,
+    keep_reference: bool,
+) -> Transfer:
+    """From noise to the video, past the clip: all that is asked is in the recipe and the source."""
+    began, names = time.monotonic(), [source.clip]
+    backbone, guidance = recipe.backbone, recipe.guidance
+    words = words_of(backbone, guidance.signal, [source])
+    fields = [field_of(clip.frames, clip=source.clip)] if guidance.follows else []
+    state = guidance.start(backbone, size, names, [source.seed], fields)
+    said = source.prompt, source.negative_prompt, reference_prompt(guidance.signal, source)
+    text, negative, seen_with = backbone.embed(said).split(1)
+    latents, first = backbone.encode(clip.frames[None]), backbone.look(clip.frames[:1], size.frames)
+    prompt = Prompt(text, negative, shown(backbone, image, size))
+    control = recipe.control(latents, seen_with, names, state.noise, words, first)
+    backbone.release_encoders()
+    state = sample(backbone, recipe.schedule, prompt, state, control)
+    video = backbone.decode(state.latents)[0].cpu()
+    (entry,) = entries_of(recipe, size, state, [source], time.monotonic() - began)
+    kept = latents[0].cpu() if keep_reference else None
+    return Transfer(video, replace(entry, reference_latents=kept))
