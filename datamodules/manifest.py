@@ -72,12 +72,10 @@ def tasks_of(
     return tasks_of_videos(str(videos), prompt, caption=caption, **defaults)
 
 
-def check_images(asked: list[Asked], backbone: str | None) -> list[Asked]:
+def check_images(asked: list[Asked], backbone: str) -> list[Asked]:
     """What is asked for. Raises ModelError where the backbone takes a picture and a clip or a video
-    has none to begin with, or the other way round; None shows nobody a picture.
+    has none to begin with, or the other way round.
     """
-    if backbone is None:
-        return asked
     spec, fix = backbone_spec(backbone), "--data.image FILE, or in a column 'image'"
     for one in asked:
         check_image(spec, bool(one.image), fix, f"the video of {one.name!r}")

@@ -238,10 +238,12 @@ class MotionTaskModule(L.LightningDataModule):
         defaults: Any = dict(negative_prompt=self.negative_prompt, seed=self.seed, fps=self.fps)
         clips = self.manifest, self.videos, self.prompt, self.caption
         tasks = tasks_of(*clips, image=self.image, **defaults)
-        return check_images(tasks, self.trainer.lightning_module.images_for)
+        module = self.trainer.lightning_module
+        return check_images(tasks, module.name) if module.reads_images else tasks
 
     def _read_generations(self) -> list[Generation]:
         chosen: Any = dict(entries=self.entries, seeds=self.seeds, image=self.image)
         chosen |= dict(negative_prompt=self.negative_prompt, folder=self.video_folder)
         asked = generations_of(self.bank, self.prompts, **chosen)
-        return check_images(asked, self.trainer.lightning_module.images_for)
+        module = self.trainer.lightning_module
+        return check_images(asked, module.name) if module.reads_images else asked

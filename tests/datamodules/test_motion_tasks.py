@@ -253,7 +253,7 @@ def module(clips, tmp_path):
             received_sigterm=False,
             callbacks=[],
             lightning_module=SimpleNamespace(
-                images_for=None,
+                reads_images=False,
                 recipe=recipe,
                 batching=batching,
                 finish=False,

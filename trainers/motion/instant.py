@@ -61,7 +61,7 @@ class InstantMotion(L.LightningModule):
 
     iterations = 1
     finish = keep_reference = False  # a field makes no video, and keeps nothing of the clip
-    images_for = None  # nor does it show a picture to a model
+    reads_images = False  # nor does it show a picture to a model
 
     def __init__(self, backbone: str = "tiny-rope", *, source: SourceName = "dis") -> None:
         super().__init__()

@@ -145,7 +145,7 @@ class MotionOptimization(L.LightningModule):
         )
         placed = dict(strength=strength, motion_scale=motion_scale, injection_blocks=blocks or ())
         self.injection = Injection(**both, **placed, change=change)
-        self.name, self.images_for = backbone, backbone
+        self.name, self.reads_images = backbone, True
         self.loaded_as = {"dtype": dtype, "lora": lora or ()}
         self.keep_reference, self.finish, self.fps = keep_reference, finish, fps
         self.work: Work | None = None
