@@ -3,33 +3,19 @@
 python -m tests.benchmarks.instant_sources tiny-rope
 """
 
-# F latent frames, H W rows and columns of tokens
-
 from __future__ import annotations
 
 import argparse
 
 import torch
-from torch import Tensor
 
-from datamodules.synthetic import MOTIONS, SyntheticClip, World
-from ditflow.core.sizes import Compression
+from datamodules.synthetic import MOTIONS, World
 from ditflow.extraction import source_of
-from ditflow.fields.field import resized
-from ditflow.fields.sources import Source, field_of
+from ditflow.fields.sources import field_of
 from ditflow.models import load_backbone
+from tests.ditflow.fields.exact import end_point_error
 
-SOURCES, SEEDS, TOKENS = ("dis", "lucas-kanade", "amf"), (3, 11, 27), 8
-TIMES = Compression().latent_times(25)
-
-
-def error(clip: SyntheticClip, source: Source) -> Tensor:
-    """End-point error in tokens, the mean of all cells, followed or filled, after the first."""
-    cells = TOKENS, TOKENS
-    found = field_of(clip.frames, source).resampled(TIMES, cells, 25).displacement
-    near = [[clip.flow(int(time), 0), clip.flow(int(time + 0.5), 0)] for time in TIMES]
-    exact = torch.stack([torch.stack(pair).mean(0) / clip.size.height for pair in near])
-    return (TOKENS * (found - resized(exact, cells))).norm(dim=1)[1:].mean()
+SOURCES, SEEDS = ("dis", "lucas-kanade", "amf"), (3, 11, 27)
 
 
 def main() -> None:
@@ -41,10 +27,11 @@ def main() -> None:
     print(f"| source | {' | '.join(MOTIONS)} | mean |\n{'|---' * (len(MOTIONS) + 2)}|")
     for name in SOURCES:
         source = source_of(name, model)
-        each = [
-            torch.stack([error(world.clip(seed, motion), source) for seed in SEEDS]).mean()
-            for motion in MOTIONS
-        ]
+        each = []
+        for motion in MOTIONS:
+            clips = [world.clip(seed, motion) for seed in SEEDS]
+            errors = [end_point_error(clip, field_of(clip.frames, source)) for clip in clips]
+            each.append(torch.stack(errors).mean())
         cells = [f"{float(value):.2f}" for value in (*each, torch.stack(each).mean())]
         print(f"| {name} | {' | '.join(cells)} |")
 

@@ -4,28 +4,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from datamodules.synthetic import MOTIONS, SyntheticClip, World
-from ditflow.core.sizes import Compression
-from ditflow.fields.field import FieldSource, MotionField, resized
+from datamodules.synthetic import MOTIONS, World
+from ditflow.fields.field import FieldSource, MotionField
 from ditflow.fields.flow import optical_flow
 from ditflow.fields.following import Flow, agreement, cells_of, chained, measured_times, steps
+from tests.ditflow.fields.exact import end_point_error
 
 WORLD = World()
 TIMES = list(range(0, 25, 2))
-LATENT = Compression().latent_times(25)
-PIXEL = torch.tensor([1 / 64, 1 / 64])[:, None, None]
 
 
 def followed(frames: Tensor, times: list[int], flow: Flow = optical_flow) -> MotionField:
     return chained(frames, times, steps(frames, times, flow), FieldSource("exact"))
-
-
-def error(clip: SyntheticClip) -> Tensor:
-    """End-point error in tokens (F - 1, 8, 8) of a field, in all cells, followed or filled."""
-    found = followed(clip.frames, TIMES).resampled(LATENT, (8, 8), 25).displacement
-    late = [[clip.flow(int(t), 0), clip.flow(int(t + 0.5), 0)] for t in LATENT]  # 2.5 -> 2 and 3
-    exact = torch.stack([torch.stack(pair).mean(0) * PIXEL for pair in late])
-    return (8 * (found - resized(exact, (8, 8)))).norm(dim=1)[1:]
 
 
 # about twice the means of 3 seeds; without filling, zoom has .21, rotation .29 and orbit .43
@@ -34,7 +24,8 @@ def error(clip: SyntheticClip) -> Tensor:
     list(zip(MOTIONS, [0.05, 0.05, 0.18, 0.26, 0.25, 0.3, 0.2], strict=True)),
 )
 def test_the_field_is_the_exact_motion(motion: str, most: float) -> None:
-    errors = [error(WORLD.clip(seed, motion)).mean() for seed in (3, 11, 27)]
+    clips = [WORLD.clip(seed, motion) for seed in (3, 11, 27)]
+    errors = [end_point_error(clip, followed(clip.frames, TIMES)).mean() for clip in clips]
     assert torch.stack(errors).mean() < most
 
 
