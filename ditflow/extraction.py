@@ -13,12 +13,12 @@ from ditflow.core.sizes import VideoSize
 from ditflow.fields.field import FieldError, MotionField
 from ditflow.fields.raft import raft_flow
 from ditflow.fields.sources import DIS, ByAttention, ByFlow, ByTracks, Source, field_of
-from ditflow.given import check_kind
 from ditflow.metrics.base import MetricError
 from ditflow.metrics.trackers import CoTracker3, FrameTracker, LucasKanade
 from ditflow.models import Model
 from ditflow.models.presets import recommended
 from ditflow.motion import AttentionMotionFlow
+from ditflow.sampling.given import check_kind
 from ditflow.sampling.recipe import given_or
 from ditflow.sampling.reference import reference_motion
 from ditflow.sampling.state import clip_generator, initial_noise

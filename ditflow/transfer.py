@@ -9,17 +9,17 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from ditflow.bank import BankEntry, Provenance
+from ditflow.bank import BankEntry, FieldEntry, Provenance
 from ditflow.bank.kinds import AnyEntry
 from ditflow.compatibility import Injection, injected
 from ditflow.core.schedule import GuidanceKind, Scale
 from ditflow.core.sizes import VideoSize
 from ditflow.fields.field import MotionField
 from ditflow.fields.sources import field_of
-from ditflow.given import check_kind
 from ditflow.models import Model
 from ditflow.provenance import entries_of
 from ditflow.sampling.control import Prompt
+from ditflow.sampling.given import check_kind
 from ditflow.sampling.guidance import MotionGuidance
 from ditflow.sampling.image import check_given, shown
 from ditflow.sampling.loop import sample
@@ -120,7 +120,8 @@ def inject_motion(
     VAE and text encoder stay loaded for the next video. Where memory is short, free them between
     two videos with `backbone.release_encoders()`.
     """
-    check_kind("inject_motion", motion, AnyEntry | MotionField, "a bank entry or a MotionField")
+    kinds = (BankEntry, FieldEntry, MotionField)
+    check_kind("inject_motion", motion, kinds, "a bank entry or a MotionField")
     check_given("inject_motion", backbone.spec, image)
     # the entry is checked before anything is loaded for it
     ready = injected(backbone, motion, given_or(how, Injection()), size)

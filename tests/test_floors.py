@@ -22,7 +22,6 @@ FLOORS = {
     0: (
         "ditflow.core",
         "ditflow.files",
-        "ditflow.given",
         "ditflow.resources",
         "ditflow.citations",
         "ditflow.quiet",

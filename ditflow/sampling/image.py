@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from ditflow.core.picture import Picture
 from ditflow.core.sizes import VideoSize
-from ditflow.given import check_kind
 from ditflow.models.base import Model, ModelError, ModelSpec
+from ditflow.sampling.given import check_kind
 
 if TYPE_CHECKING:
     from ditflow.video import Image
@@ -24,7 +24,8 @@ def check_given(function: str, spec: ModelSpec, image: object) -> None:
     """As `check_image`, of what a function was given. Raises ValueError for what is no image."""
     from ditflow.video import Image
 
-    check_kind(function, image, Image | None, "an Image, as read_image gives one")
+    if image is not None:
+        check_kind(function, image, Image, "an Image, as read_image gives one")
     check_image(spec, image is not None, "image=read_image('picture.png')")
 
 
