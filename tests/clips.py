@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from datamodules.synthetic import World
 from ditflow.bank import MotionBank
 from ditflow.video import Clip, read_video, write_video
 from tests.registry import SIZE, tiny_folder
@@ -57,6 +58,13 @@ def write_clips(folder: Path, names: Sequence[str] = NAMES) -> Path:
     manifest = folder / "clips.csv"
     manifest.write_text("video,prompt\n" + "".join(f"{name}.mp4,a {name} cat\n" for name in names))
     return manifest
+
+
+def write_moving(folder: Path, names: Sequence[str]) -> None:
+    """Clips of the synthetic world, which can be followed from frame to frame."""
+    world = World(SIZE)
+    for seed, name in enumerate(names):
+        write_video(folder / f"{name}.mp4", world.clip(seed).frames, 8)
 
 
 def arguments(command: str, bank: Path, kind: str = "rotary", **data: object) -> list[str]:

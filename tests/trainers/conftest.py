@@ -1,5 +1,5 @@
-"""Clips, and the bank that they make: what runs of the command line start from and are compared
-with.
+"""What runs of the command line start from and are compared with, clips and the bank that they
+make; and such a run.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clips import whole_bank, write_clips
+from tests.clips import ditflow, whole_bank, write_clips
 
 
 @pytest.fixture(scope="module")
@@ -21,3 +21,15 @@ def clips(tmp_path_factory) -> Path:
 def whole(clips, tmp_path_factory) -> Path:
     """A bank made without interruption, one clip after the other."""
     return whole_bank(tmp_path_factory.mktemp("whole") / "bank", clips)
+
+
+@pytest.fixture
+def run(monkeypatch, capfd):
+    """Run a command here: its exit code and what it said."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        with monkeypatch.context() as undone:
+            code = ditflow(undone, *map(str, words))
+        return code, *capfd.readouterr()
+
+    return run

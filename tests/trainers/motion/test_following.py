@@ -22,7 +22,7 @@ from ditflow.fields.sources import VERSION, field_and_doubts, field_of
 from ditflow.motion import AttentionMotionFlow
 from ditflow.sampling.guidance import MotionGuidance
 from ditflow.video import write_video
-from tests.clips import SMALL, arguments, ditflow, hashes, whole_bank
+from tests.clips import SMALL, arguments, hashes, whole_bank, write_moving
 from tests.closeness import assert_close_in_norm
 from tests.registry import SIZE, tiny_backbone, tiny_folder
 
@@ -37,9 +37,7 @@ FIELD_OF = "datamodules.encoding_cache.field_and_doubts"
 def clips(tmp_path_factory) -> Path:
     """The manifest of two clips that move."""
     folder = tmp_path_factory.mktemp("clips")
-    world = World(VideoSize(SIZE.frames, SIZE.height, SIZE.width))
-    for seed, name in enumerate(("one", "two")):
-        write_video(folder / f"{name}.mp4", world.clip(seed).frames, 8)
+    write_moving(folder, ("one", "two"))
     (folder / "clips.csv").write_text("video,prompt\none.mp4,a cat\ntwo.mp4,a dog\n")
     return folder / "clips.csv"
 
@@ -48,18 +46,6 @@ def clips(tmp_path_factory) -> Path:
 def followed(clips, tmp_path_factory) -> Path:
     """A bank of these clips, made without interruption from their fields."""
     return whole_bank(tmp_path_factory.mktemp("followed") / "bank", clips, *FOLLOWING)
-
-
-@pytest.fixture
-def run(monkeypatch, capfd):
-    """Run a command here: its exit code and what it said."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        with monkeypatch.context() as undone:
-            code = ditflow(undone, *map(str, words))
-        return code, *capfd.readouterr()
-
-    return run
 
 
 def test_entries_are_those_of_the_library_and_say_how_they_began(followed, clips):
@@ -123,7 +109,7 @@ def test_a_clip_that_cannot_be_followed_keeps_none_and_nothing_is_said(run, tmp_
 
 
 def test_a_kept_field_warns_as_a_fresh_one_does(tmp_path):
-    still = World(VideoSize(SIZE.frames, SIZE.height, SIZE.width)).clip(0).frames[:1]
+    still = World(SIZE).clip(0).frames[:1]
     write_video(tmp_path / "still.mp4", still.expand(SIZE.frames, -1, -1, -1), 8)
     (tmp_path / "clips.csv").write_text("video,prompt\nstill.mp4,a cat\n")
     (task,) = read_manifest(tmp_path / "clips.csv")

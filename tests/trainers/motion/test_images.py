@@ -11,7 +11,7 @@ from PIL import Image as pil
 
 from ditflow.bank import MotionBank
 from ditflow.video import read_video, write_video
-from tests.clips import QUICK, SMALL, arguments, ditflow
+from tests.clips import QUICK, SMALL, arguments
 from tests.registry import SIZE, frames_of, tiny_folder
 
 
@@ -28,18 +28,6 @@ def files(tmp_path_factory) -> Path:
     (folder / "prompts.txt").write_text("a dog\n")
     (folder / "pairs.csv").write_text("entry,prompt,image\ncar,a dog,dog.png\ncar,a dog,\n")
     return folder
-
-
-@pytest.fixture
-def run(monkeypatch, capfd):
-    """Run a command here: its exit code and what it said."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        with monkeypatch.context() as undone:
-            code = ditflow(undone, *map(str, words))
-        return code, *capfd.readouterr()
-
-    return run
 
 
 def predict(bank: Path, kind: str, prompts: Path, out: Path) -> list[str]:

@@ -13,10 +13,8 @@ import pytest
 import torch
 import yaml
 
-from datamodules.synthetic import World
 from ditflow.bank import FieldEntry, MotionBank
 from ditflow.compatibility import Injection
-from ditflow.core.sizes import VideoSize
 from ditflow.extraction import extract_motion_field
 from ditflow.fields.sources import field_of
 from ditflow.fields.words import described
@@ -24,7 +22,15 @@ from ditflow.models import load_backbone
 from ditflow.transfer import inject_motion
 from ditflow.video import read_video, write_video
 from ditflow.video_provenance import read_provenance
-from tests.clips import QUICK, SMALL, arguments, assert_shows, ditflow, hashes, levels_off
+from tests.clips import (
+    QUICK,
+    SMALL,
+    arguments,
+    assert_shows,
+    hashes,
+    levels_off,
+    write_moving,
+)
 from tests.registry import SIZE, tiny_backbone, tiny_folder
 from trainers.commands.methods import METHODS, method_of, with_own_options
 from trainers.motion.instant import InstantMotion
@@ -38,9 +44,7 @@ NAMES = ("one", "three", "two")
 def clips(tmp_path_factory):
     """The folder of three clips that move, with a manifest."""
     folder = tmp_path_factory.mktemp("clips")
-    world = World(VideoSize(SIZE.frames, SIZE.height, SIZE.width))
-    for seed, name in enumerate(NAMES):
-        write_video(folder / f"{name}.mp4", world.clip(seed).frames, 8)
+    write_moving(folder, NAMES)
     rows = [f"{name}.mp4,a cat,red;{name}\n" for name in NAMES]
     (folder / "clips.csv").write_text("video,prompt,tags\n" + "".join(rows))
     return folder
@@ -51,18 +55,6 @@ def instant(bank, clips, *words: object) -> list[str]:
     names = ["--model.backbone", tiny_folder("rotary"), "--bank", bank, *SMALL]
     manifest = ["--data.manifest", clips / "clips.csv"]
     return [str(word) for word in ("fit", "--method", "instant", *names, *manifest, *words)]
-
-
-@pytest.fixture
-def run(monkeypatch, capfd):
-    """Run a command here: its exit code and what it said."""
-
-    def run(*words: str) -> tuple[int, str, str]:
-        with monkeypatch.context() as undone:
-            code = ditflow(undone, *words)
-        return code, *capfd.readouterr()
-
-    return run
 
 
 def test_entries_are_the_fields_of_the_clips_and_no_model_is_loaded(
