@@ -1,4 +1,4 @@
-"""The Markdown pages of the repository, and the blocks of code that they show."""
+"""The Markdown pages of the repository, the blocks of code that they show, and what these read."""
 
 from __future__ import annotations
 
@@ -10,6 +10,18 @@ PAGES = {
     page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8")
     for page in (*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")))
 }
+
+
+def write_files(folder: Path) -> None:
+    """What README's commands and its Python read: two clips, their manifest and prompts."""
+    from datamodules.synthetic import World
+    from ditflow import write_video
+
+    (folder / "clips").mkdir()
+    for name, motion in (("car", "pan"), ("waves", "zoom")):
+        write_video(folder / "clips" / f"{name}.mp4", World().clip(0, motion).frames, 8.0)
+    (folder / "clips.csv").write_text(blocks("README.md", "csv")[0])
+    (folder / "prompts.txt").write_text("red clouds\n")
 
 
 def blocks(page: str, language: str) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.clips import ditflow
-from tests.pages import PAGES, blocks, commands
+from tests.pages import PAGES, blocks, commands, write_files
 
 GUIDES = ["README.md", *(page for page in PAGES if page.startswith("docs/"))]
 COMMANDS = sorted({command for page in GUIDES for command in commands(page)})
@@ -62,15 +62,8 @@ def test_every_command_is_checked():
 @pytest.fixture(scope="module")
 def journey(tmp_path_factory) -> Path:
     """Where the first `fit` of each kind of the README has run, and its Python after them."""
-    from datamodules.synthetic import World
-    from ditflow import write_video
-
     folder = tmp_path_factory.mktemp("journey")
-    (folder / "clips").mkdir()
-    for name, motion in (("car", "pan"), ("waves", "zoom")):
-        write_video(folder / "clips" / f"{name}.mp4", World().clip(0, motion).frames, 8.0)
-    (folder / "clips.csv").write_text(blocks("README.md", "csv")[0])
-    (folder / "prompts.txt").write_text("red clouds\n")
+    write_files(folder)
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(folder)
         for command in starts_of_readme("ditflow fit")[:2]:

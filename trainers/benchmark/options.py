@@ -15,6 +15,7 @@ from ditflow.extraction import source_of
 from ditflow.metrics import METRICS, Metric, make_metrics
 from ditflow.models import Model
 from ditflow.models.dtypes import native_dtype
+from ditflow.sampling.image import check_image
 from trainers.benchmark.methods import FIELD_OPTIONS, Method, setup_options
 from trainers.motion.instant import InstantMotion
 from trainers.motion.optimization import MotionOptimization
@@ -82,7 +83,11 @@ def shared_options(model: Mapping[str, Any], trainer: Mapping[str, Any]) -> dict
 
 
 def check_options(methods: Sequence[Method], settings: Settings, backbone: Model) -> None:
-    """Raises ValueError, which names the method, where `fit` or `predict` would refuse one."""
+    """Raises ValueError, which names the method, where `fit` or `predict` would refuse one, and for
+    a backbone that needs a picture to begin with, which a benchmark does not have.
+    """
+    fix = "--data.image of `fit` and `predict`, or test a text-to-video model"
+    check_image(backbone.spec, False, fix, "a benchmark's video")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(MotionOptimization, "model")
     parser.add_class_arguments(InstantMotion, "field")
