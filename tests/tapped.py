@@ -1,11 +1,12 @@
-"""What the tests of taps look at: one forward pass of two clips."""
+"""What the tests of taps look at: one forward pass of two clips; and offload."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import accelerate
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ditflow.models import Model
 from tests.families import stock_output
@@ -37,3 +38,11 @@ def predicted(backbone: Model, **arguments: Any) -> Tensor:
 
 def stock(backbone: Model) -> Tensor:
     return stock_output(backbone, latents_of(backbone), text_of(backbone))
+
+
+def model_offload(transformer: nn.Module) -> None:
+    accelerate.cpu_offload_with_hook(transformer, torch.device("cpu"))
+
+
+def sequential_offload(transformer: nn.Module) -> None:
+    accelerate.cpu_offload(transformer, torch.device("cpu"))

@@ -180,9 +180,10 @@ class Parts(ABC):
         """
         expert = self.experts[self.expert(timestep if self.seen_as is None else self.seen_as)]
         if expert is not self.transformer:
-            if self.moves_experts:
-                self.transformer.to("cpu")
-                expert.to(self.device)
+            for one, place in ((self.transformer, "cpu"), (expert, self.device)):
+                layerwise = one.device.type == "meta"  # offload brings its weights by itself
+                if self.moves_experts and not layerwise:
+                    one.to(place)
             self.transformer = expert
         return self.transformer
 

@@ -7,7 +7,6 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-import accelerate
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,7 +16,15 @@ from ditflow.models import Model
 from ditflow.models.taps import StopForward, taps
 from tests.families import family_of
 from tests.registry import BACKBONES, grid_of, tiny_backbone, tiny_pipeline
-from tests.tapped import BLOCK, latents_of, predicted, stock, text_of
+from tests.tapped import (
+    BLOCK,
+    latents_of,
+    model_offload,
+    predicted,
+    sequential_offload,
+    stock,
+    text_of,
+)
 
 
 @pytest.fixture(params=BACKBONES)
@@ -61,14 +68,6 @@ def test_nothing_is_left_behind_by_an_exception(backbone: Model, where: str) -> 
     torch.testing.assert_close(stock(backbone), expected, rtol=0, atol=0)
     with backbone.tapped():  # and it can be used again
         torch.testing.assert_close(predicted(backbone), expected, rtol=0, atol=0)
-
-
-def model_offload(transformer: nn.Module) -> None:
-    accelerate.cpu_offload_with_hook(transformer, torch.device("cpu"))
-
-
-def sequential_offload(transformer: nn.Module) -> None:
-    accelerate.cpu_offload(transformer, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("offload", [model_offload, sequential_offload])
