@@ -115,10 +115,10 @@ def ditflow(monkeypatch, *words: str) -> int:
             return int(stop.code or 0)
 
 
-def whole_bank(folder: Path, clips: Path, *words: str) -> Path:
+def whole_bank(folder: Path, clips: Path, *words: str, kind: str = "rotary") -> Path:
     """A bank of these clips in `folder`, made here without interruption."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        assert ditflow(monkeypatch, *arguments("fit", folder, manifest=clips), *words) == 0
+        assert ditflow(monkeypatch, *arguments("fit", folder, kind, manifest=clips), *words) == 0
     return folder
 
 

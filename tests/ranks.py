@@ -118,6 +118,24 @@ class Ranks:
             os._exit(code)
 
 
+def at_step(number: int, act: Callable[[], object]) -> Callable[[int], None]:
+    """In each process, something happens before its n-th denoising step."""
+
+    def first(rank: int) -> None:
+        from trainers.motion import work
+
+        step, count = work.denoising_step, iter(range(1, 10_000))
+
+        def stepped(*arguments, **options):
+            if next(count) == number:
+                act()
+            return step(*arguments, **options)
+
+        work.denoising_step = stepped
+
+    return first
+
+
 def free_port() -> int:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))

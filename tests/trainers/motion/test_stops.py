@@ -21,7 +21,7 @@ import torch
 from ditflow.bank import MotionBank
 from ditflow.sampling.guidance import MotionGuidance
 from tests.clips import NAMES, arguments, ditflow, hashes
-from tests.ranks import Ranks, slurm
+from tests.ranks import Ranks, at_step, slurm
 
 
 @pytest.fixture
@@ -36,24 +36,6 @@ def fit(clips, tmp_path, monkeypatch):
             )
 
     return fit
-
-
-def at_step(number: int, act: Callable[[], object]) -> Callable[[int], None]:
-    """In each process, something happens before its n-th denoising step."""
-
-    def first(rank: int) -> None:
-        from trainers.motion import work
-
-        step, count = work.denoising_step, iter(range(1, 10_000))
-
-        def stepped(*arguments, **options):
-            if next(count) == number:
-                act()
-            return step(*arguments, **options)
-
-        work.denoising_step = stepped
-
-    return first
 
 
 CHECKPOINTS = [
