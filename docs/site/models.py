@@ -12,25 +12,41 @@ from ditflow.models import Model, ModelError
 from ditflow.models.presets import presets
 from ditflow.resources import shipped
 from ditflow.sampling.guidance import MotionGuidance
+from ditflow.sampling.image import check_image
 from ditflow.sampling.variables import VARIABLES
 from tests.registry import BACKBONES, SIGNALS, signal_of, tiny_backbone
 
 TESTS = {  # the test that runs a feature on every tiny model that it names
-    "loading and a plain video": "models.test_model.test_plain_sampling_is_the_stock_pipeline",
-    "instant motion": (
-        "sampling.test_instant.test_a_field_without_motion_leaves_the_model_its_own_places"
+    "loading and a plain video": (
+        "ditflow.models.test_model.test_plain_sampling_is_the_stock_pipeline"
     ),
-    "injection of an entry": "test_transfer.test_inject_motion",
-    "a picture to begin with": "models.test_wan.test_what_is_shown_of_a_picture",
-    "LoRA": "models.weights.test_lora.test_it_is_the_product_of_its_matrices_in_the_weights",
-    "bfloat16": "models.test_taps.test_stock_position_gives_the_stock_output_bit_by_bit",
-    "float16": "models.test_model.test_the_model_runs_in_its_dtype_and_answers_in_float32",
+    "Python of README": "test_readme_models.test_python",
+    "`fit` and `predict` of README": "test_readme_models.test_fit_and_predict",
+    "`test` of README": "test_readme_models.test_benchmark",
+    "instant motion": (
+        "ditflow.sampling.test_instant.test_a_field_without_motion_leaves_the_model_its_own_places"
+    ),
+    "injection of an entry": "ditflow.test_transfer.test_inject_motion",
+    "a picture to begin with": "ditflow.models.test_wan.test_what_is_shown_of_a_picture",
+    "LoRA": (
+        "ditflow.models.weights.test_lora.test_it_is_the_product_of_its_matrices_in_the_weights"
+    ),
+    "bfloat16": "ditflow.models.test_taps.test_stock_position_gives_the_stock_output_bit_by_bit",
+    "float16": "ditflow.models.test_model.test_the_model_runs_in_its_dtype_and_answers_in_float32",
+    "two ranks, one bank": "trainers.motion.test_kinds.test_two_ranks_make_the_bank_of_one",
+    "killed, and gone on": (
+        "trainers.motion.test_kinds.test_killed_in_a_clip_a_fit_goes_on_to_the_same_bank"
+    ),
+    "offload by accelerate": "ditflow.models.test_offload.test_motion_is_transferred_bit_by_bit",
 }
-OPTIMISED = "sampling.test_optimise.test_losses_fall_in_the_window_and_positions_are_stock_after_it"
-FOLLOWED = "motion.test_signals.test_its_loss_falls_and_clips_are_independent"
+OPTIMISED = (
+    "ditflow.sampling.test_optimise.test_losses_fall_in_the_window_and_positions_are_stock_after_it"
+)
+FOLLOWED = "ditflow.motion.test_signals.test_its_loss_falls_and_clips_are_independent"
 LEGEND = """\
 "tiny": a test runs it on a tiny model of the real class with random weights. "no": it is refused,
-with a sentence. "-": no test runs it."""
+with a sentence. "-": no test runs it. Offload is of the transformer, whole and layer by layer, and
+was run on a CPU."""
 RUN = """\
 Settings are those of a paper ("published"), of [BENCHMARKS.md](../BENCHMARKS.md) ("measured here"),
 or of a relative ("never run"). Weights that are not in this repository were never run here."""
@@ -48,6 +64,7 @@ def features() -> str:
     fitting = {
         "LoRA": [not model.spec.boundary for model in models],  # it is of one transformer
         "a picture to begin with": [model.spec.takes_picture for model in models],
+        "`test` of README": [_begins_without_a_picture(model) for model in models],
     }
     rows = [(name, *_status(_kinds(test), fitting.get(name))) for name, test in TESTS.items()]
     for name, variable in VARIABLES.items():
@@ -79,7 +96,7 @@ def _described(model: Model) -> str:
 
 def _kinds(test: str, variable: str | None = None) -> set[str]:
     """The tiny models that a test is run on, from its parameters; with one variable, or any."""
-    module, _, name = f"tests.ditflow.{test}".rpartition(".")
+    module, _, name = f"tests.{test}".rpartition(".")
     for mark in getattr(import_module(module), name).pytestmark:
         names, values = mark.args
         if names == "kind":
@@ -91,6 +108,14 @@ def _kinds(test: str, variable: str | None = None) -> set[str]:
                 if variable is None or variable in value
             }
     raise AssertionError(f"{test} is not run on a kind of model")
+
+
+def _begins_without_a_picture(model: Model) -> bool:
+    try:
+        check_image(model.spec, False, "a benchmark has none")
+    except ModelError:
+        return False
+    return True
 
 
 def _follows(model: Model, signal: str) -> bool:
