@@ -81,17 +81,17 @@ class EncodingCache(ClipReader):
         return EncodedClip(kept["clip"], self.sha256(task), notes["container"])
 
     def image(self, task: MotionTask) -> Picture | None:
-        """What the model is shown of a clip's image at the size of the clip. Raises VideoError for
-        what is no picture.
+        """What the model is shown of a clip's image at the size of the clip; None without an image.
+        Raises VideoError for what is no picture.
         """
-        if not self.backbone.spec.takes_picture:
+        if not task.image:
             return None
         content = hash_of_json([self.image_sha256(task), str(self.size_of(task))])
         return self._looked("image", content, task, lambda: self.fitted(task))
 
     def first(self, task: MotionTask) -> Picture | None:
-        """What the model is shown of a clip's own first frame."""
-        if not self.backbone.spec.takes_picture:
+        """What the model is shown of a clip's own first frame, where its video has an image."""
+        if not task.image:
             return None
         return self._looked(
             "first", self.hash_of(task), task, lambda: self._read_once(task).frames[0]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -139,13 +139,11 @@ class Library:
     def failures(self) -> Mapping[str, Failure]:
         return self.bank.failures()
 
-    def alike(self, name: str) -> VideoSize | None:
-        """The size of a clip's video, or None where it cannot be told. Clips of one size are
-        optimised together.
+    def alike(self, name: str) -> Hashable:
+        """What clips that are optimised together have in common: the size of their videos, and
+        whether these begin with a picture.
         """
-        with suppress(ValueError, OSError):
-            return self.clips.size_of(self.tasks[name])
-        return None
+        return self._size(name), bool(self.tasks[name].image)
 
     def begun(self) -> list[InflightBatch]:
         """Batches that were begun with the settings of now, the furthest first."""
@@ -184,13 +182,19 @@ class Library:
             "fps": task.fps or 0.0,
         }
         wanted |= {word: getattr(task, word) for word in WORDS}
-        if (size := self.alike(name)) is not None:
+        if (size := self._size(name)) is not None:
             wanted["size"] = (size.frames, size.height, size.width)
         if Path(task.video).exists():
             wanted["clip_sha256"] = self.clips.sha256(task)
         if not task.image or Path(task.image).exists():
             wanted["image_sha256"] = self.clips.image_sha256(task)
         return wanted
+
+    def _size(self, name: str) -> VideoSize | None:
+        """The size of a clip's video, or None where it cannot be told."""
+        with suppress(ValueError, OSError):
+            return self.clips.size_of(self.tasks[name])
+        return None
 
     def _has_video(self, name: str) -> bool:
         return self.video_of is None or self.video_of(name).exists()

@@ -73,8 +73,8 @@ def tasks_of(
 
 
 def check_images(asked: list[Asked], backbone: str) -> list[Asked]:
-    """What is asked for. Raises ModelError where the backbone takes a picture and a clip or a video
-    has none to begin with, or the other way round.
+    """What is asked for. Raises ModelError where the backbone needs a picture and a clip or a video
+    has none to begin with, or has one and it takes none.
     """
     spec, fix = backbone_spec(backbone), "--data.image FILE, or in a column 'image'"
     for one in asked:

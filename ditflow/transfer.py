@@ -62,8 +62,8 @@ def transfer_motion(
     the prompt, and of `caption_subject` in the caption, replace the signal's own. Raises ValueError
     where the clip's size, the window or a block does not fit the backbone.
 
-    An image-to-video model begins the video with `image`, and looks at the clip with the clip's own
-    first frame.
+    The video begins with `image`, where the model takes one, and then the model looks at the clip
+    with the clip's own first frame.
 
     VAE and text encoder are freed while the motion is optimised, which takes most of the memory.
     They are loaded again when they are needed.
@@ -160,8 +160,9 @@ def _transferred(
     state = guidance.start(backbone, size, names, [source.seed], fields)
     said = source.prompt, source.negative_prompt, reference_prompt(guidance.signal, source)
     text, negative, seen_with = backbone.embed(said).split(1)
-    latents, first = backbone.encode(clip.frames[None]), backbone.look(clip.frames[:1], size.frames)
+    latents = backbone.encode(clip.frames[None])
     prompt = Prompt(text, negative, shown(backbone, image, size))
+    first = None if image is None else backbone.look(clip.frames[:1], size.frames)
     control = recipe.control(latents, seen_with, names, state.noise, words, first)
     backbone.release_encoders()
     state = sample(backbone, recipe.schedule, prompt, state, control)

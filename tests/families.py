@@ -54,7 +54,13 @@ def _wan(model: Model, latents: Tensor, text: Tensor, timestep: float) -> Tensor
     told, tokens = torch.tensor([timestep]), None
     if model.spec.token_timesteps:
         told = told.expand(1, model.spec.compression.grid_of(latents).tokens)
-    if (picture := picture_for(model, latents)) is not None:
+    picture = picture_for(model, latents)
+    if picture is not None and picture.first is not None:
+        grid = model.spec.compression.grid_of(latents)
+        frame = torch.arange(latents.shape[1]).view(1, -1, 1, 1, 1)
+        latents = torch.where(frame == 0, picture.first.to(latents), latents)
+        told = torch.where(torch.arange(grid.tokens) < grid.tokens_per_frame, 0, told)
+    elif picture is not None:
         shown = picture.latents.to(latents).expand(len(latents), -1, -1, -1, -1)
         latents = torch.cat([latents, shown], dim=2)
         if picture.tokens is not None:  # which are told from 512 text tokens

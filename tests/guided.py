@@ -14,6 +14,7 @@ from ditflow.sampling.loop import denoising_step, sample
 from ditflow.sampling.optimise import motion_control
 from ditflow.sampling.reference import Reference
 from ditflow.sampling.state import State
+from tests.registry import picture_for
 
 
 def guided_step(
@@ -27,7 +28,8 @@ def guided_step(
     negative: Tensor,
 ) -> State:
     control = motion_control(model, guidance, schedule, reference)
-    return denoising_step(model, schedule[state.step], Prompt(text, negative), state, control)
+    prompt = Prompt(text, negative, picture_for(model, state.latents))
+    return denoising_step(model, schedule[state.step], prompt, state, control)
 
 
 def sampled(

@@ -79,6 +79,14 @@ COGVIDEOX = {
 }
 # options of the pipeline and of the VAE, and the scheduler: the published ones have UniPC
 UNIPC: dict[str, Any] = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
+TI2V: dict[str, Any] = {
+    "is_residual": True,
+    "in_channels": 12,
+    "out_channels": 12,
+    "patch_size": 2,
+    "scale_factor_spatial": 8,
+    "decoder_base_dim": 4,
+}
 WAN: dict[str, tuple[dict[str, Any], dict[str, Any], SchedulerMixin]] = {
     "wan": ({}, {}, FlowMatchEulerDiscreteScheduler(shift=3.0)),
     # one of four steps is the second expert's, as is a timestep below 500
@@ -89,14 +97,13 @@ WAN: dict[str, tuple[dict[str, Any], dict[str, Any], SchedulerMixin]] = {
     ),
     "wan22-5b": (
         {"expand_timesteps": True},
-        {
-            "is_residual": True,
-            "in_channels": 12,
-            "out_channels": 12,
-            "patch_size": 2,
-            "scale_factor_spatial": 8,
-            "decoder_base_dim": 4,
-        },
+        TI2V,
+        UniPCMultistepScheduler(flow_shift=5.0, **UNIPC),
+    ),
+    # the same with a picture
+    "wan22-5b-i2v": (
+        {"expand_timesteps": True},
+        TI2V,
         UniPCMultistepScheduler(flow_shift=5.0, **UNIPC),
     ),
     "wan-i2v": ({}, {}, FlowMatchEulerDiscreteScheduler(shift=3.0)),
@@ -106,17 +113,18 @@ WAN: dict[str, tuple[dict[str, Any], dict[str, Any], SchedulerMixin]] = {
         UniPCMultistepScheduler(flow_shift=2.0, **UNIPC),
     ),
 }
-# options of transformers that take a picture: with CLIP as of 2.1, and without as of 2.2
+# options of transformers that are shown a picture: in the place of the first frame as of the 5B of
+# 2.2, and beside the video with CLIP as of 2.1, and without as of the others of 2.2
 PICTURED: dict[str, dict[str, Any]] = {
+    "wan22-5b-i2v": {},
     "wan-i2v": {"in_channels": 12, "image_dim": 24, "added_kv_proj_dim": 32},
     "wan-i2v-plain": {"in_channels": 12},
 }
 BACKBONES = (*COGVIDEOX, *WAN)
 ROTARY = ("rotary", "rotary-ddim", *WAN)
 VARIABLES = {
-    # pictures meet positions in every model, and latents in the one whose text is longer too
-    "latents": tuple(kind for kind in BACKBONES if kind != "wan-i2v-plain"),
-    "rotary_tables": tuple(kind for kind in ROTARY if kind not in PICTURED),
+    "latents": BACKBONES,
+    "rotary_tables": ROTARY,
     "rotary_positions": ROTARY,
     "sinusoidal": ("sinusoidal",),
 }
@@ -156,7 +164,7 @@ def tiny_backbone(kind: str, dtype: torch.dtype = torch.float32) -> Model:
     Where a test does not say which picture it sees, it sees that of `picture_for`.
     """
     model = load_backbone(str(tiny_folder(kind)), device="cpu", dtype=dtype)
-    if model.spec.takes_picture:
+    if kind in PICTURED:
         predict = model.predict
 
         def shown(
@@ -180,8 +188,9 @@ def image_of(kind: str, seed: int = 0) -> Image | None:
 
 
 def picture_for(model: Model, latents: Tensor) -> Picture | None:
-    """A picture of noise, the same for all clips; None for a model that takes none."""
-    if (blank := model.blank(latents[:1])) is None:
+    """A picture of noise, the same for all clips; None for a model that is shown none."""
+    blank = model.blank(latents[:1])
+    if blank is None or KINDS.get(model.spec.name) not in PICTURED:
         return None
     draw = torch.Generator().manual_seed(5)
     return Picture(*(x if x is None else torch.randn(x.shape, generator=draw) for x in blank))
@@ -193,7 +202,11 @@ def tiny_folder(kind: str) -> Path:
     folder = Path(mkdtemp(prefix=f"ditflow-{kind}-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     tiny_pipeline(kind).save_pretrained(folder)
+    KINDS[str(folder)] = kind
     return folder
+
+
+KINDS: dict[str, str] = {}  # by folder
 
 
 def frames_of(batch: int = 2, size: VideoSize = SIZE) -> Tensor:

@@ -68,3 +68,9 @@ def separate(
     determinant = w * signal - noise * u
     clean = (w * latents - noise * output) / determinant
     return clean, (signal * output - u * latents) / determinant
+
+
+def leading(latents: Tensor, clean: Tensor, level: NoiseLevel, prediction: Prediction) -> Tensor:
+    """The output that says that latents at this level come of these clean ones."""
+    u, w = OUTPUT[prediction](level)
+    return u * clean + w * (latents - level.signal * clean) / level.noise

@@ -127,7 +127,8 @@ class Model(Parts):
         """The output of a step after classifier-free guidance (Ho and Salimans, 2207.12598).
 
         It takes as many passes as the spec says, here two, and one more for a motion scale. At a
-        scale of 1 the negative prompt has no weight and takes none. All of them see the picture.
+        scale of 1 the negative prompt has no weight and takes none. All of them see the picture;
+        where it stands in the place of the first frame, the output leads that frame to it.
         """
         scale = step.guidance_scale
 
@@ -145,9 +146,13 @@ class Model(Parts):
 
         conditional = passed(text, positions.conditional)
         if positions.motion_scale is None:
-            return prompted(conditional)
-        still = passed(text, positions.unconditional)
-        return prompted(still) + positions.motion_scale * (conditional - still)
+            output = prompted(conditional)
+        else:
+            still = passed(text, positions.unconditional)
+            output = prompted(still) + positions.motion_scale * (conditional - still)
+        if picture is None:
+            return output
+        return picture.led(output, latents, step.level, self.spec.prediction)
 
     def advance(
         self,
@@ -227,14 +232,13 @@ class Model(Parts):
         )
 
     def check_picture(self, picture: Picture | None) -> None:
-        """Raise ModelError unless a picture is given where one is taken, and only there."""
-        if (picture is not None) != self.spec.takes_picture:
-            given, fix = (
-                ("takes no picture, and one was given", "Leave it out")
-                if picture is not None
-                else ("makes a picture move, and none was given", "Make it with look()")
-            )
-            raise ModelError(f"{self.spec.name!r} {given}. {fix}.")
+        """Raise ModelError where a picture is given and none is taken, or one is missing."""
+        given = picture is not None
+        if self.spec.picture == ("none" if given else "required"):
+            said = "makes a picture move, and none was given. Make it with look()."
+            if given:
+                said = "takes no picture, and one was given. Leave it out."
+            raise ModelError(f"{self.spec.name!r} {said}")
 
     def check_tapped(self) -> None:
         """Raise ModelError outside of `tapped`, where nothing applies a rotary position."""

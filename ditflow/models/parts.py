@@ -102,6 +102,20 @@ class Parts(ABC):
         return cls(spec, experts[0], scheduler, encoders, *experts[1:])
 
     @classmethod
+    def classes(cls) -> dict[str, Any]:
+        """The classes of the parts that have weights, of diffusers and of transformers."""
+        import transformers
+
+        encoders = cls.encoders_class
+        return {
+            "transformer": cls.transformer_class,
+            "transformer_2": cls.transformer_class,
+            "vae": getattr(diffusers, encoders.vae_class),
+            "text_encoder": getattr(transformers, encoders.text_class),
+            "image_encoder": transformers.CLIPVisionModel,
+        }
+
+    @classmethod
     def spec_in(cls, folder: str, name: str) -> ModelSpec:
         """Of a folder or hub id, by its configurations alone.
 
@@ -122,7 +136,7 @@ class Parts(ABC):
                 "when. Save its pipeline with a boundary_ratio, if it is of a family that has "
                 "experts, or use a single transformer."
             )
-        tokens = spec.takes_picture and transformer.get("image_dim") is not None
+        tokens = spec.picture == "required" and transformer.get("image_dim") is not None
         check_named(name, pipeline, ("image_encoder", "image_processor") if tokens else ())
         if spec.boundary:
             check_named(name, pipeline, ["transformer_2"])
@@ -201,7 +215,7 @@ class Parts(ABC):
 
     def look(self, images: Tensor, frames: int) -> Picture | None:
         """What the model is shown of images uint8 (B, C, Y, X) that videos of so many frames begin
-        with; None for a text-to-video model.
+        with; None for a model that takes no picture.
         """
         return None
 

@@ -1,14 +1,12 @@
 """Wan 2.1 and 2.2, from text or a picture: flow matching, cross-attention, rotary positions.
 
 Wan Team, 2025 (2503.20314). Of 2.2, the A14B has an expert for much noise and one for little, and
-the TI2V-5B is told a timestep for each token, which are all equal where no picture is given. The
-stock diffusers classes run unchanged. Steps are those of the scheduler that a checkpoint was saved
-with, UniPC or Euler; after a change of its latents a clip goes on with a step of Euler, because the
-corrector of UniPC would undo the change.
+the TI2V-5B is told a timestep for each token. The stock diffusers classes run unchanged.
 
 An image-to-video model denoises the same latents. Beside them it sees a mask, which is 1 in the
 first frame, and the latents of a video that begins with the picture and then is grey. Wan 2.1 also
-sees the picture's CLIP tokens beside the text.
+sees the picture's CLIP tokens beside the text. The TI2V-5B may be given a picture: its latents take
+the place of the first latent frame, and their tokens are told that there is no noise in them.
 """
 
 # B batch (b: 1 or B), F latent frames, C channels, Hl Wl latent rows and columns, N video tokens,
@@ -16,31 +14,27 @@ sees the picture's CLIP tokens beside the text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
-from diffusers import UniPCMultistepScheduler, WanTransformer3DModel
+from diffusers import WanTransformer3DModel
 from torch import Tensor
 
-from ditflow.core.noise import NoiseLevel, level_of, separate
 from ditflow.core.picture import Picture
 from ditflow.core.positions import rotary_frequencies, rotary_tables
-from ditflow.core.schedule import DenoisingSchedule, GuidanceKind, Scale, Step
-from ditflow.core.sizes import Compression, TokenGrid, VideoSize
-from ditflow.core.unipc import OPTIONS, unipc
-from ditflow.models.base import Model, ModelError, ModelSpec
+from ditflow.core.sizes import Compression, TokenGrid
+from ditflow.models.base import ModelError, ModelSpec
 from ditflow.models.encoders import Encoders
+from ditflow.models.flow import SCHEDULERS, FlowModel
 from ditflow.models.placing import placed_at
+from ditflow.models.presets import trained_size
 from ditflow.models.spec import Kept, fingerprint
 from ditflow.models.taps import Layout, StopForward
 
 TEXT_TOKENS = 512
 CLIP_TOKENS = 257  # of a picture
-# no configuration says what a model was trained for; the embedded one is known by its 8 channels
-TRAINED, TRAINED_TINY = VideoSize(81, 480, 832), VideoSize(25, 64, 64)
-TRAINED_5B = VideoSize(121, 704, 1280)
 
 
 class WanEncoders(Encoders):
@@ -58,7 +52,7 @@ class WanEncoders(Encoders):
         return latents * deviation + mean
 
 
-class Wan(Model):
+class Wan(FlowModel):
     """See `load` for a saved pipeline, and `spec_of` for what is refused."""
 
     transformer_class, encoders_class = WanTransformer3DModel, WanEncoders
@@ -98,14 +92,17 @@ class Wan(Model):
         if scheduler not in cls.schedulers:
             raise ModelError(f"{name!r} has a {scheduler}; supported: {', '.join(cls.schedulers)}.")
         patch_time, patch, _ = transformer["patch_size"]
+        told: dict[str, Any] = {
+            "transformer": cls.transformer_class.__name__,
+            "position": "rotary",
+            "blocks": transformer["num_layers"],
+            "heads": transformer["num_attention_heads"],
+            "head_dim": transformer["attention_head_dim"],
+        }
         return ModelSpec(
+            **told,
             name=name,
             fingerprint=fingerprint(transformer),
-            transformer=cls.transformer_class.__name__,
-            position="rotary",
-            blocks=transformer["num_layers"],
-            heads=transformer["num_attention_heads"],
-            head_dim=transformer["attention_head_dim"],
             hidden=transformer["num_attention_heads"] * transformer["attention_head_dim"],
             text_tokens=TEXT_TOKENS,
             text_channels=transformer["text_dim"],
@@ -117,11 +114,11 @@ class Wan(Model):
                 patch_time=patch_time,
                 first_alone=True,
             ),
-            size=TRAINED_TINY if transformer["out_channels"] == 8 else TRAINED,
+            size=trained_size(**told),
             prediction="flow",
             guidance="constant",
             scheduler=scheduler,
-            takes_picture=beside > 0,
+            picture="required" if beside else "none",
         )
 
     @classmethod
@@ -133,50 +130,11 @@ class Wan(Model):
                 "such as 0.875. Save or download the backbone again."
             )
         if pipeline.get("expand_timesteps"):
-            spec = replace(spec, token_timesteps=True, size=TRAINED_5B)
+            spec = replace(spec, token_timesteps=True, picture="optional")
         if boundary:  # both experts are configured as the transformer of a Wan 2.1
             whole = fingerprint({"transformer": spec.fingerprint, "boundary_ratio": boundary})
             spec = replace(spec, boundary=boundary, fingerprint=whole)
         return spec
-
-    def schedule(
-        self, steps: int, guidance_scale: Scale = 5.0, guidance: GuidanceKind | None = None
-    ) -> DenoisingSchedule:
-        self.check_steps(steps)
-        for option, wanted in OPTIONS.items():
-            if (given := self.scheduler.config.get(option, wanted)) != wanted:
-                raise ModelError(
-                    f"the scheduler of {self.spec.name!r} has {option} {given!r}, and a Wan is "
-                    f"sampled with {wanted!r}. Save it with {option}={wanted!r}."
-                )
-        self.scheduler.set_timesteps(steps)
-        timesteps = tuple(self.scheduler.timesteps.tolist())
-        levels = tuple(_level(sigma) for sigma in self.scheduler.sigmas[:-1].tolist())
-        kind, boundary = guidance or self.spec.guidance, self.boundary
-        return DenoisingSchedule(timesteps, levels, guidance_scale, kind, boundary)
-
-    def level(self, timestep: float) -> NoiseLevel:
-        trained = self.scheduler.config.num_train_timesteps
-        if not 0 <= timestep <= trained:
-            raise self.no_timestep(timestep, trained)
-        return _level(timestep / trained)
-
-    def timestep_of(self, share: float) -> float:
-        noise = level_of(share, self.spec.prediction).noise
-        return float(noise * self.scheduler.config.num_train_timesteps)
-
-    def advance(
-        self,
-        output: Tensor,
-        step: Step,
-        latents: Tensor,
-        memory: Tensor | None,
-        generators: Sequence[torch.Generator],
-    ) -> tuple[Tensor, Tensor]:
-        if not isinstance(self.scheduler, UniPCMultistepScheduler):
-            return super().advance(output, step, latents, memory, generators)
-        clean, _ = separate(latents, output, step.level, self.spec.prediction)
-        return unipc(latents, clean, self.schedule(step.steps).levels, step.index, memory)
 
     def positions(self, grid: TokenGrid) -> Tensor:
         """A token's place in the grid, whatever its size."""
@@ -193,16 +151,20 @@ class Wan(Model):
         return rotary_tables(positions, [rotary_frequencies(n, **options) for n in channels])
 
     def look(self, images: Tensor, frames: int) -> Picture | None:
-        if not self.spec.takes_picture:
+        if self.spec.picture == "none":
             return None
+        if self.spec.picture == "optional":
+            return Picture(first=self.encode(images[:, None]))
         sees = self.transformer.config.image_dim is not None
         tokens = self.encoders.image_tokens(images) if sees else None
         latents = self.encoders.encode_first(images, frames)
-        return Picture.first_frame(latents, tokens, self.spec.compression.time)
+        return Picture.masked(latents, tokens, self.spec.compression.time)
 
     def blank(self, latents: Tensor) -> Picture | None:
-        if not self.spec.takes_picture:
+        if self.spec.picture == "none":
             return None
+        if self.spec.picture == "optional":
+            return Picture(first=torch.zeros_like(latents[:, :1]))
         config = self.transformer.config
         tokens = None if config.image_dim is None else (CLIP_TOKENS, config.image_dim)
         return Picture.blank(latents, config.in_channels - config.out_channels, tokens)
@@ -221,10 +183,12 @@ class Wan(Model):
         transformer = self.transformer_at(timestep)
         told = torch.tensor([timestep], device=latents.device)  # one, so no clip sees its batch
         if self.spec.token_timesteps:
-            told = told.expand(1, self.spec.compression.grid_of(latents).tokens)
+            grid = self.spec.compression.grid_of(latents)
+            told = told.repeat(1, grid.tokens)
+            told[:, : grid.tokens_per_frame if picture is not None else 0] = 0
         text, tokens = text.to(self.dtype), None
         if picture is not None:
-            latents, text, tokens = picture.beside(latents, text, TEXT_TOKENS)
+            latents, text, tokens = picture.joined(latents, text, TEXT_TOKENS)
         try:
             with placed_at(position, transformer, self.layout, self.spec.position):
                 output: Tensor = transformer(
@@ -237,10 +201,6 @@ class Wan(Model):
         except StopForward:
             return None
         return output.float().transpose(1, 2)
-
-
-def _level(sigma: float) -> NoiseLevel:
-    return NoiseLevel(1 - sigma, sigma)
 
 
 def _statistics(config: Any, latents: Tensor) -> tuple[Tensor, Tensor]:

@@ -30,16 +30,16 @@ def check_given(function: str, spec: ModelSpec, image: object) -> None:
 
 
 def check_image(spec: ModelSpec, given: bool, fix: str, whose: str = "the video") -> None:
-    """Raise ModelError unless there is a picture where the model takes one, and only there.
+    """Raise ModelError for a picture where the model takes none, and for none where it needs one.
 
     `fix` says how one is given.
     """
-    if given and not spec.takes_picture:
+    if given and spec.picture == "none":
         raise ModelError(
             f"{spec.name!r} makes videos from text alone here, and {whose} has a picture to begin "
             "with: leave it out, or use an image-to-video model."
         )
-    if spec.takes_picture and not given:
+    if spec.picture == "required" and not given:
         raise ModelError(
             f"{spec.name!r} makes a picture move, and {whose} has none to begin with: give one by "
             f"{fix}."

@@ -27,7 +27,7 @@ class ReferenceKeyValue(Control):
     """In the guided steps, keys and values of some blocks come from the reference.
 
     `reference` (B or 1, F, C, Hl, Wl) are the clip's clean latents, and `picture` is its own first
-    frame.
+    frame. Without it that of the latents is shown, where the video has a picture in its place.
     """
 
     reference: Tensor
@@ -40,17 +40,17 @@ class ReferenceKeyValue(Control):
     ) -> tuple[State, Inputs]:
         if not self.blocks or self.guided.index(step) is None:
             return state, inputs
-        latents, noise = self.reference.to(state.noise), state.noise
-        found = reference_key_value(
-            model, latents, noise, step, prompt.text, self.blocks, self.picture
-        )
+        latents, noise, own = self.reference.to(state.noise), state.noise, self.picture
+        if own is None and prompt.picture is not None:
+            own = prompt.picture.of_clip(latents)
+        found = reference_key_value(model, latents, noise, step, prompt.text, self.blocks, own)
         return state, replace(inputs, key_value={**inputs.key_value, **found})
 
 
 def check_kept(model: Model, blocks: Collection[int]) -> None:
     """Raise ModelError where blocks cannot take keys and values from the latents of an entry."""
     model.check_blocks(blocks)
-    if blocks and model.spec.takes_picture:
+    if blocks and model.spec.picture == "required":
         raise ModelError(
             f"{model.spec.name!r} must be shown a clip's first frame to give its keys and values, "
             "and an entry keeps its latents alone. Leave injection_blocks out."

@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import yaml
 
 from ditflow.core.schedule import Scale
+from ditflow.core.sizes import VideoSize
 from ditflow.models.base import ModelSpec
 
 T = TypeVar("T")
@@ -86,6 +87,7 @@ class Preset:
         licence: of the weights.
         frames, size: of the videos that the recommendation is for; size is (height, width).
         memory, time: what taking the motion of one clip needs, and who says so; None is unknown.
+        trained: (frames, height, width) that the model was trained for, where these are others.
     """
 
     checkpoint: str
@@ -98,10 +100,13 @@ class Preset:
     recommended: Recommendation
     memory: str | None = None
     time: str | None = None
+    trained: tuple[int, int, int] | None = None
 
-    def describes(self, spec: ModelSpec) -> bool:
-        """Whether a model is this checkpoint, a copy of it, or a fine-tuned one."""
-        return all(getattr(spec, name) == value for name, value in self.model.items())
+    def describes(self, model: Mapping[str, Any]) -> bool:
+        """Whether a model is this checkpoint, a copy of it, or a fine-tuned one, by those fields of
+        its `ModelSpec` that are known.
+        """
+        return all(model.get(name, value) == value for name, value in self.model.items())
 
 
 def recommended(spec: ModelSpec) -> Recommendation:
@@ -110,16 +115,33 @@ def recommended(spec: ModelSpec) -> Recommendation:
     A model that no preset describes gets the published values of its family, at its middle block.
     A family without a preset gets those of the same kind of position.
     """
-    for preset in presets():
-        if preset.describes(spec):
-            return preset.recommended
+    preset = _nearest(vars(spec))
+    if preset.describes(vars(spec)):
+        return preset.recommended
+    return replace(preset.recommended, block=spec.blocks // 2)
+
+
+def trained_size(**model: str | int) -> VideoSize:
+    """What a model with such fields of `ModelSpec` was trained for, where its own files do not say.
+
+    Of a model that no preset describes it is taken to be that of the published one of its family.
+    """
+    preset = _nearest(model)
+    return VideoSize(*(preset.trained or (preset.frames, *preset.size)))
+
+
+def _nearest(model: Mapping[str, Any]) -> Preset:
+    """The preset that describes a model, or else a published one: of its family, or at least of the
+    same kind of position.
+    """
+    known = [preset for preset in presets() if preset.describes(model)]
     alike = [
         preset
         for preset in presets()
-        if preset.status == "published" and preset.model["position"] == spec.position
+        if preset.status == "published" and preset.model["position"] == model["position"]
     ]
-    nearest = max(alike, key=lambda preset: preset.model["transformer"] == spec.transformer)
-    return replace(nearest.recommended, block=spec.blocks // 2)
+    alike.sort(key=lambda preset: preset.model["transformer"] != model["transformer"])
+    return [*known, *alike][0]
 
 
 @cache

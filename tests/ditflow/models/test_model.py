@@ -30,7 +30,7 @@ from tests.registry import (
 )
 
 EXPERTS = ("wan22-experts", "wan-i2v-plain")
-WAN_SIZES = VideoSize(81, 480, 832), VideoSize(121, 704, 1280)
+TI2V = ("wan22-5b", "wan22-5b-i2v")
 
 
 @pytest.mark.parametrize("kind", BACKBONES)
@@ -39,11 +39,12 @@ def test_spec(kind: str) -> None:
     assert spec.position == ("sinusoidal" if kind == "sinusoidal" else "rotary")
     assert (spec.blocks, spec.heads, spec.head_dim, spec.hidden) == (4, 2, 16, 32)
     assert spec.guidance == ("dynamic_timestep" if kind == "rotary" else "constant")
-    wan, large = kind in WAN, kind == "wan22-5b"
-    assert spec.takes_picture == (kind in PICTURED)
+    wan, large = kind in WAN, kind in TI2V
+    needs = "required" if kind in PICTURED else "none"
+    assert spec.picture == ("optional" if large else needs)
     assert spec.text_tokens == (512 if wan else 16)
     assert spec.compression == Compression(4, 8 if large else 4, 2, 4, first_alone=wan)
-    assert spec.size == (WAN_SIZES[large] if wan else SIZE)
+    assert spec.size == (VideoSize(81, 480, 832) if wan else SIZE)
     assert spec.boundary == (0.5 if kind in EXPERTS else 0)
     assert spec.token_timesteps is large
     scheduler = type(WAN[kind][2]) if wan else COGVIDEOX[kind][1]
@@ -156,7 +157,7 @@ def test_plain_sampling_is_the_stock_pipeline(kind: str) -> None:
         text,
         negative,
         [torch.Generator().manual_seed(1)],
-        picture=backbone.look(image[None], SIZE.frames),
+        picture=backbone.look(image[None], SIZE.frames) if kind in PICTURED else None,
     )
     assert_close_in_norm(latents, expected, largest=4 * 6 * 6e-7 * 7)
 

@@ -8,8 +8,9 @@ from typing import get_args
 
 import pytest
 
+from ditflow.core.sizes import VideoSize
 from ditflow.models import MODELS, sketch_backbone
-from ditflow.models.presets import presets, read_preset, recommended
+from ditflow.models.presets import presets, read_preset, recommended, trained_size
 from ditflow.models.presets.table import table
 from ditflow.sampling.guidance import Update
 from ditflow.sampling.variables import VARIABLES
@@ -37,7 +38,7 @@ def test_a_preset_is_complete(checkpoint: str) -> None:
 @pytest.mark.parametrize("name", ["tiny-rope", "tiny-sincos", "tiny-wan"])
 def test_an_embedded_model_finds_its_own(name: str) -> None:
     spec = sketch_backbone(name).spec
-    assert PRESETS[name].describes(spec)
+    assert PRESETS[name].describes(vars(spec))
     assert (PRESETS[name].frames, PRESETS[name].size) == (
         spec.size.frames,
         (spec.size.height, spec.size.width),
@@ -51,6 +52,23 @@ def test_a_copy_under_another_name_has_the_same_values(checkpoint: str) -> None:
     tiny = tiny_backbone("rotary").spec
     spec = replace(tiny, name="my/fine-tune", **preset.model)  # type: ignore[arg-type]
     assert recommended(spec) == preset.recommended
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "size"),
+    [
+        ("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", (81, 480, 832)),  # its settings are for fewer frames
+        ("Wan-AI/Wan2.2-TI2V-5B-Diffusers", (121, 704, 1280)),
+        ("tiny-wan", (25, 64, 64)),
+    ],
+)
+def test_a_preset_says_what_a_model_was_trained_for(
+    checkpoint: str, size: tuple[int, int, int]
+) -> None:
+    model = PRESETS[checkpoint].model
+    assert trained_size(**model) == VideoSize(*size)  # type: ignore[arg-type]
+    unknown = {**model, "blocks": 7}
+    assert trained_size(**unknown) == VideoSize(81, 480, 832)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,17 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import UniPCMultistepScheduler, WanPipeline
+from diffusers import UniPCMultistepScheduler, WanImageToVideoPipeline, WanPipeline
+from PIL import Image
+from torch import Tensor
 
 from ditflow.core.sizes import Compression, TokenGrid, VideoSize
 from ditflow.models import ModelError, load_backbone
 from ditflow.models.presets import recommended
 from ditflow.models.wan import Wan
+from ditflow.sampling.state import clip_generator, initial_noise
+from tests.closeness import assert_close_in_norm
+from tests.guided import sampled
 from tests.registry import (
     PICTURED,
     PROMPTS,
@@ -34,6 +39,7 @@ TRANSFORMER: dict[str, Any] = {  # of Wan 2.1 T2V 1.3B
 }
 VAE = {"dim_mult": [1, 2, 4, 4], "temperal_downsample": [False, True, True]}
 EULER = "FlowMatchEulerDiscreteScheduler"
+TI2V = ("wan22-5b", "wan22-5b-i2v")  # which may be shown a picture
 
 
 def test_the_published_backbone() -> None:
@@ -67,22 +73,28 @@ def test_the_published_image_to_video_backbones(tokens: dict[str, Any]) -> None:
     """The picture's channels are no latents."""
     text = Wan.spec_of("Wan", TRANSFORMER, VAE, EULER)
     spec = Wan.spec_of("Wan", {**TRANSFORMER, **tokens, "in_channels": 36}, VAE, EULER)
-    assert (text.takes_picture, spec.takes_picture) == (False, True)
+    assert (text.picture, spec.picture) == ("none", "required")
     assert spec.compression == text.compression
 
 
-@pytest.mark.parametrize("kind", PICTURED)
+@pytest.mark.parametrize("kind", [*PICTURED, "wan22-5b"])
 def test_what_is_shown_of_a_picture(kind: str) -> None:
-    """It is of the picture alone: known in the first frame, and grey after it."""
+    """It is of the picture alone: known in the first frame, and grey or nothing after it."""
     backbone, image = tiny_backbone(kind), frames_of(1)[0, :1]
-    picture = backbone.look(image, SIZE.frames)
-    mask, latents = picture.latents.split([4, 4], dim=2)
-    assert (mask[:, 0] == 1).all() and not mask[:, 1:].any()
+    picture, first = backbone.look(image, SIZE.frames), backbone.encode(image[None])
+    if picture.first is None:
+        mask, latents = picture.latents.split([4, 4], dim=2)
+        assert (mask[:, 0] == 1).all() and not mask[:, 1:].any()
+    else:
+        assert picture.latents is None and kind in TI2V
+        latents = picture.first
     # a causal VAE knows nothing of later frames in the first
-    torch.testing.assert_close(latents[:, :1], backbone.encode(image[None]))
-    blank = backbone.blank(latents)
-    assert [None if x is None else x.shape for x in picture][0] == blank.latents.shape
-    assert (picture.tokens is None) == (blank.tokens is None) == (kind == "wan-i2v-plain")
+    torch.testing.assert_close(latents[:, :1], first)
+    torch.testing.assert_close(latents[:, :1], backbone.encode(frames_of(1))[:, :1])
+    blank = backbone.blank(latents_of(backbone, 1))
+    for one, none in zip(picture[::2], blank[::2], strict=True):
+        assert one is none is None or (one.shape == none.shape and not none.any())
+    assert (picture.tokens is None) == (blank.tokens is None) == (kind != "wan-i2v")
     assert picture.tokens is None or picture.tokens.shape == (1, 5, 24)
     two = backbone.look(torch.cat([image, 255 - image]), SIZE.frames)
     for one, both in zip(picture, two, strict=True):
@@ -101,14 +113,61 @@ def test_a_picture_is_seen_and_has_no_gradient_of_its_own(kind: str) -> None:
     own = backbone.predict(latents, 500, text, picture=picture)
     assert own.shape == latents.shape
     (gradient,) = torch.autograd.grad(own.square().sum(), latents)
-    assert gradient.abs().flatten(2).sum(2).gt(0).all()
-    for part in ("latents", "tokens")[: 1 + (kind == "wan-i2v")]:
+    moved = gradient.abs().flatten(2).sum(2).gt(0)
+    assert moved[:, 1:].all() and (moved[:, 0] == (picture.first is None)).all()
+    for part in (name for name, value in picture._asdict().items() if value is not None):
         other = picture._replace(**{part: -getattr(picture, part)})
         assert not torch.allclose(backbone.predict(latents, 500, text, picture=other), own)
-    with pytest.raises(ModelError, match="makes a picture move, and none was given"):
-        backbone.predict(latents, 500, text)
+    if kind not in TI2V:
+        with pytest.raises(ModelError, match="makes a picture move, and none was given"):
+            backbone.predict(latents, 500, text)
     with pytest.raises(ModelError, match="takes no picture, and one was given"):
         tiny_backbone("wan").predict(latents, 500, text, picture=picture)
+
+
+@pytest.mark.parametrize("pictured", [False, True])
+@pytest.mark.parametrize("kind", TI2V)
+def test_the_5b_with_and_without_a_picture_is_the_stock_pipeline(kind: str, pictured: bool) -> None:
+    """From the same folder, which either pipeline may have saved. The video ends at the picture,
+    whose tokens are told at each step that there is no noise in them.
+    """
+    folder, image = str(tiny_folder(kind)), frames_of(1)[0, 0]
+    backbone, stock = load_backbone(folder, device="cpu"), WanPipeline
+    own: dict[str, Any] = {}
+    if pictured:
+        stock = WanImageToVideoPipeline
+        own = {"image": Image.fromarray(image.permute(1, 2, 0).numpy())}
+    pipeline = stock.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    text, negative = backbone.embed(PROMPTS).split(1)
+    generators = [clip_generator("x", 0)]
+    noise = initial_noise(backbone.spec.compression.latent_shape(SIZE), generators)
+    expected = pipeline(
+        prompt_embeds=text,
+        negative_prompt_embeds=negative,
+        height=SIZE.height,
+        width=SIZE.width,
+        num_frames=SIZE.frames,
+        num_inference_steps=5,
+        guidance_scale=3.0,
+        latents=noise.transpose(1, 2),
+        output_type="latent",
+        **own,
+    ).frames.transpose(1, 2)
+    told: list[Tensor] = []
+    backbone.transformer.register_forward_pre_hook(
+        lambda _, __, given: told.append(given["timestep"]), with_kwargs=True
+    )
+    picture = backbone.look(image[None], SIZE.frames) if pictured else None
+    schedule = backbone.schedule(5, 3.0)
+    latents = sampled(backbone, schedule, noise, text, negative, generators, picture=picture)
+    assert_close_in_norm(latents, expected, relative=1e-5, largest=1e-4)
+    tokens = backbone.spec.compression.grid(SIZE).tokens_per_frame
+    for timestep, given in zip(schedule.timesteps, told[::2], strict=True):
+        assert (given[0, tokens:] == timestep).all()
+        assert (given[0, :tokens] == (0 if pictured else timestep)).all()
+    if picture is not None:  # as many roundings of float32 as there are steps
+        torch.testing.assert_close(latents[:, :1], picture.first, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from ditflow.sampling.optimise import score_scale
 from ditflow.sampling.reference import Reference, reference_motion
 from ditflow.sampling.state import State, clip_generator
 from tests.guided import guided_step
-from tests.registry import BACKBONES, SIZE, tiny_backbone
+from tests.registry import BACKBONES, SIZE, picture_for, tiny_backbone
 
 STEPS = 4
 SCORE = MotionGuidance(MotionClone(2), "latents", (1, 3), (3.0, 3.0), inner_steps=1, update="score")
@@ -167,7 +167,7 @@ def test_without_signal_and_injection_it_is_plain_sampling(kind: str) -> None:
         sample(
             backbone,
             backbone.schedule(STEPS),
-            Prompt(TEXT, NEGATIVE),
+            Prompt(TEXT, NEGATIVE, picture_for(backbone, noise)),
             State.begin(noise, generators),
         ).latents,
         rtol=0,

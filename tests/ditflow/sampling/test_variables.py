@@ -173,7 +173,8 @@ def test_the_gradient_is_the_finite_difference(
 @pytest.mark.parametrize(("kind", "name"), PAIRS)
 def test_every_part_of_a_variable_has_a_gradient(kind: str, name: str) -> None:
     """Of rotary positions and tables: query and key, cos and sin, and every token and axis. Of
-    queries only those that move in the reference.
+    queries only those that move in the reference. Latents in whose place a picture stands have
+    none.
     """
     backbone = tiny_backbone(kind)
     latents, grid = noise_of(backbone), backbone.spec.compression.grid(SIZE)
@@ -181,6 +182,9 @@ def test_every_part_of_a_variable_has_a_gradient(kind: str, name: str) -> None:
     _, gradient = motion_loss(
         backbone, VARIABLES[name].start(backbone, latents), latents, reference, False
     )
+    if (kind, name) == ("wan22-5b-i2v", "latents"):
+        assert not gradient[:, 0].any()
+        gradient = gradient[:, 1:]
     assert gradient.dtype == torch.float32 and gradient.ne(0).float().mean() > 0.99
 
 
