@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,10 @@ from ditflow.models.weights.files import (
     check_parts,
     check_text_encoder,
     check_weights,
+    check_whole,
     parts_of,
 )
-from ditflow.models.weights.memory import check_fits
+from ditflow.models.weights.memory import check_fits, numbers_of
 from ditflow.resources import shipped
 
 MODELS: dict[str, type[Model]] = {  # by the class of their transformer
@@ -47,7 +49,9 @@ def load_backbone(
     takes the first GPU if there is one. `dtype` None takes float32 on a CPU, and on a GPU bfloat16
     if it has instructions for that, else float32; a dtype can be given by name. Warns of one that
     the device emulates. `lora` names files of LoRAs, "PATH" or "PATH:SCALE", which are merged into
-    the transformer. Raises ModelError where nothing usable is found, or too little memory is free.
+    the transformer; where there are two, into both, or after "high=" or "low=" into the one for
+    much or for little noise. Raises ModelError where nothing usable is found, or too little memory
+    is free.
     """
     device = torch.device(
         device if device is not None else "cuda" if torch.cuda.is_available() else "cpu"
@@ -55,15 +59,16 @@ def load_backbone(
     folder, wanted = str(shipped("checkpoints", name) or name), _dtype(dtype, device)
     index = _model_index(folder, name)
     family, given, parts = _family(index, name), loras.named(lora), parts_of(index)
+    if not Path(folder).is_dir():
+        check_whole(name, index)
     warn_if_emulated(name, wanted, device)
     spec = family.spec_in(folder, name)  # what configurations say comes before files
     _check(folder, family, spec, given, parts)
-    if Path(folder).is_dir():
-        check_fits(name, check_weights(Path(folder), parts), device, wanted)
+    check_fits(name, _numbers(folder, family, index, parts), device, wanted)
     model = family.load(folder, spec, device=device, dtype=wanted)
-    for file, one in given.items():
-        loras.merge(model.transformer, file, one.scale, family.pipelines[0])
-    model.spec = replace(model.spec, loras=tuple(given.values()))
+    for file, one in given:
+        loras.merge(model.experts, file, one, family.pipelines[0])
+    model.spec = replace(model.spec, loras=tuple(one for _, one in given))
     return model
 
 
@@ -88,7 +93,7 @@ def sketch_backbone(
     )
     parts = parts_of(index, [part for part in NEEDED if part in index])
     _check(folder, family, model.spec, given, parts)
-    model.spec = replace(model.spec, loras=tuple(given.values()))
+    model.spec = replace(model.spec, loras=tuple(one for _, one in given))
     return model
 
 
@@ -102,19 +107,27 @@ def _check(
     folder: str,
     family: type[Model],
     spec: ModelSpec,
-    given: Mapping[Path, Lora],
+    given: Iterable[tuple[Path, Lora]],
     parts: Collection[str],
 ) -> None:
     """Raise ModelError for what neither is loaded nor planned, whatever its weights are."""
-    if given and spec.boundary:
-        raise ModelError(
-            f"backbone {spec.name!r} has two transformers, and a LoRA is of one of them: not "
-            "supported yet. Leave the LoRA out."
-        )
+    loras.check_experts_of(spec, (one for _, one in given))
     if Path(folder).is_dir():
         check_parts(Path(folder), parts)
     if "text_encoder" in parts:
         check_text_encoder(folder, family.encoders_class.text_class)
+
+
+def _numbers(
+    folder: str, family: type[Model], index: Mapping[str, Any], parts: Collection[str]
+) -> dict[str, Counter[str]]:
+    """How many numbers the parts have: of a folder by its files, of a hub id by its configurations,
+    before anything is downloaded.
+    """
+    if Path(folder).is_dir():
+        return check_weights(Path(folder), parts)
+    classes = family.classes().items()
+    return numbers_of(folder, {part: kind for part, kind in classes if part in parts})
 
 
 def _family(index: Mapping[str, Any], name: str) -> type[Model]:

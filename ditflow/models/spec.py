@@ -10,17 +10,26 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from ditflow.core.noise import Prediction
+from ditflow.core.picture import Use
 from ditflow.core.schedule import GuidanceKind, Step
 from ditflow.core.sizes import Compression, VideoSize
+
+EXPERTS = ("high", "low")  # two transformers, by the noise that they denoise
 
 
 @dataclass(frozen=True)
 class Lora:
     """A LoRA in the weights of a transformer, and how strongly."""
 
-    file: str  # its name alone
+    file: str  # its name alone, or "high=NAME" or "low=NAME" of one that is for an expert
     sha256: str
     scale: float = 1.0
+
+    @property
+    def expert(self) -> str:
+        """Which of two transformers it is for; empty for all that there are."""
+        expert, _, name = self.file.partition("=")
+        return expert if name and expert in EXPERTS else ""
 
     def __str__(self) -> str:
         return f"{self.file} at {self.scale:g}"
@@ -58,7 +67,7 @@ class ModelSpec:
     passes: int = 2  # of the transformer in a step with classifier-free guidance
     boundary: float = 0.0  # the share of the trained timesteps that a second transformer denoises
     token_timesteps: bool = False  # the transformer is told a timestep for each token
-    takes_picture: bool = False  # that the video begins with
+    picture: Use = "none"  # that the video begins with
     loras: tuple[Lora, ...] = ()  # that are merged into the weights
     saved_fingerprint: str = ""  # of the configuration as it was saved, which older entries have
 

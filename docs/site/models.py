@@ -62,8 +62,7 @@ def features() -> str:
     models = [tiny_backbone(kind) for kind in BACKBONES]
     head = ("", *(f"`{kind}`: {_described(m)}" for kind, m in zip(BACKBONES, models, strict=True)))
     fitting = {
-        "LoRA": [not model.spec.boundary for model in models],  # it is of one transformer
-        "a picture to begin with": [model.spec.takes_picture for model in models],
+        "a picture to begin with": [model.spec.picture != "none" for model in models],
         "`test` of README": [_begins_without_a_picture(model) for model in models],
     }
     rows = [(name, *_status(_kinds(test), fitting.get(name))) for name, test in TESTS.items()]

@@ -65,6 +65,16 @@ def parts_of(index: Mapping[str, Any], needed: Collection[str] = NEEDED) -> list
     return [part for part in READ if part in needed or _names(index, part)]
 
 
+def check_whole(name: str, index: Mapping[str, Any]) -> None:
+    """Raise ModelError where a model index does not name a part that every pipeline has."""
+    for part in NEEDED:
+        if not _names(index, part):
+            raise ModelError(
+                f"the model_index.json of backbone {name!r} names no {PARTS.get(part, part)} "
+                f"({part}): it is no whole pipeline. Use one that is, or a copy with that part."
+            )
+
+
 def check_named(name: str, index: Mapping[str, Any], needed: Iterable[str]) -> None:
     """Raise ModelError where a model index does not name a part that an option asks for."""
     for part in needed:

@@ -1,41 +1,63 @@
 """LoRAs (Hu et al., 2106.09685): a transformer's weights W become W + scale * B A.
 
 diffusers reads the file and knows the layouts in which trainers write it; PEFT merges. Afterwards
-the transformer is the stock one again, with other weights, and costs no more.
+the transformer is the stock one again, with other weights, and costs no more. Of two experts each
+may have LoRAs of its own.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ditflow.models.loading import ModelError
-from ditflow.models.spec import Lora
+from ditflow.models.spec import EXPERTS, Lora, ModelSpec
 from ditflow.warning import warn
 
 ADAPTER = "ditflow"
 
 
-def named(given: str | Sequence[str]) -> dict[Path, Lora]:
-    """The LoRAs of files "PATH" or "PATH:SCALE". Raises ModelError, before anything is loaded, for
-    what is no LoRA file, and ModuleNotFoundError without PEFT.
+def named(given: str | Sequence[str]) -> list[tuple[Path, Lora]]:
+    """The LoRAs of files "PATH" or "PATH:SCALE", each perhaps after "high=" or "low=". Raises
+    ModelError, before anything is loaded, for what is no LoRA file, and ModuleNotFoundError without
+    PEFT.
     """
     files = [_split(one) for one in ([given] if isinstance(given, str) else given)]
     if files:
         import peft  # noqa: F401  a missing one is said now, not after the transformer is loaded
-    if len({path for path, _ in files}) < len(files):
+    where = [(path, one) for expert, path, _ in files for one in ([expert] if expert else EXPERTS)]
+    if len(set(where)) < len(where):
         raise ModelError("a LoRA is named twice: name it once, with the sum of both scales.")
-    return {path: Lora(path.name, _checked(path), scale) for path, scale in files}
+    return [
+        (path, Lora(f"{expert}={path.name}" if expert else path.name, _checked(path), scale))
+        for expert, path, scale in files
+    ]
 
 
-def merge(transformer: Any, file: Path, scale: float, pipeline: str) -> None:
-    """Merge a LoRA into a transformer, as the diffusers pipeline of that name reads it.
+def check_experts_of(spec: ModelSpec, loras: Iterable[Lora]) -> None:
+    """Raise ModelError for a LoRA that is for one of two experts, of a model that has none."""
+    for lora in loras:
+        if lora.expert and not spec.boundary:
+            raise ModelError(
+                f"LoRA {lora.file!r} is for an expert, and {spec.name!r} has a single transformer: "
+                f"leave {lora.expert + '='!r} out."
+            )
+
+
+def merge(experts: Sequence[Any], file: Path, lora: Lora, pipeline: str) -> None:
+    """Merge a LoRA into the transformers that it is for, as the diffusers pipeline of that name
+    reads it.
 
     Raises ModelError where it is of another model.
     """
+    for expert in experts if not lora.expert else [experts[EXPERTS.index(lora.expert)]]:
+        _merge(expert, file, lora.scale, pipeline)
+
+
+def _merge(transformer: Any, file: Path, scale: float, pipeline: str) -> None:
     import diffusers
 
     what, kind = f"LoRA {str(file)!r}", getattr(diffusers, pipeline)
@@ -59,7 +81,8 @@ def merge(transformer: Any, file: Path, scale: float, pipeline: str) -> None:
 
 def warn_of_others(clip: str, made: Sequence[Lora], loaded: Sequence[Lora]) -> None:
     """Warn where the entry of a clip was made with other LoRAs than the model has."""
-    if {(one.sha256, one.scale) for one in made} != {(one.sha256, one.scale) for one in loaded}:
+    theirs, ours = ({(x.expert, x.sha256, x.scale) for x in some} for some in (made, loaded))
+    if theirs != ours:
         with_, has = (", ".join(map(str, one)) or "no LoRA" for one in (made, loaded))
         warn(
             f"the entry of {clip!r:.80} was optimised with {with_}, and the model has {has}: its "
@@ -67,15 +90,18 @@ def warn_of_others(clip: str, made: Sequence[Lora], loaded: Sequence[Lora]) -> N
         )
 
 
-def _split(given: str) -> tuple[Path, float]:
-    path, _, scale = given.rpartition(":")
+def _split(given: str) -> tuple[str, Path, float]:
+    """The expert that a LoRA is for, its file and its scale."""
+    expert, _, rest = given.partition("=")
+    expert, rest = (expert, rest) if expert in EXPERTS else ("", given)
+    path, _, scale = rest.rpartition(":")
     try:
         number = float(scale)
     except ValueError:
-        path, number = given, 1.0
+        path, number = rest, 1.0
     if not path or not math.isfinite(number):
         raise ModelError(f"LoRA {given!r} has no finite scale: give PATH, or PATH:SCALE.")
-    return Path(path), number
+    return expert, Path(path), number
 
 
 def _checked(path: Path) -> str:

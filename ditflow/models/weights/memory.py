@@ -1,14 +1,44 @@
-"""Do the weights of a model fit a device? Asked before they are read."""
+"""Do the weights of a model fit a device? Asked before they are read, or even downloaded."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
-from ditflow.models.loading import PARTS, ModelError
-from ditflow.models.weights.files import FLOATS, WIDTHS
+from ditflow.models.loading import PARTS, ModelError, loading
+from ditflow.models.weights.files import FLOATS, WIDTHS, check_configuration
+
+
+def numbers_of(folder: str, parts: Mapping[str, Any]) -> dict[str, Counter[str]]:
+    """How many numbers parts have, by their configurations alone: of a hub id, whose weights are
+    not here yet. `parts` are classes of diffusers or transformers.
+
+    Raises ModelError for a part without a configuration, of another class, or quantised.
+    """
+    found = {}
+    for part, kind in parts.items():
+        with loading(folder, part), torch.device("meta"):
+            empty = _empty(folder, part, kind)
+        found[part] = Counter(F32=sum(parameter.numel() for parameter in empty.parameters()))
+    return found
+
+
+def _empty(folder: str, part: str, kind: Any) -> torch.nn.Module:
+    """A part that has no numbers yet."""
+    from diffusers import ModelMixin
+
+    made: torch.nn.Module
+    if issubclass(kind, ModelMixin):
+        config = kind.load_config(folder, subfolder=part)
+        made = kind.from_config(config)
+    else:
+        config = kind.config_class.from_pretrained(folder, subfolder=part).to_dict()
+        made = kind(kind.config_class(**config))
+    check_configuration(folder, part, config, kind.__name__)
+    return made
 
 
 def check_fits(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import WanPipeline
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -26,7 +27,8 @@ from tests.families import FAMILIES
 from tests.registry import tiny_backbone, tiny_folder
 
 RANK = 3
-KINDS = ["wan", "wan22-5b", "rotary", "rotary-ddim", "sinusoidal"]
+KINDS = ["wan", "wan22-experts", "wan22-5b", "rotary", "rotary-ddim", "sinusoidal"]
+EXPERTS = "wan22-experts"
 
 
 def lora_of(kind: str, folder: Path, seed: int = 0, *, channels: int | None = None) -> Path:
@@ -54,21 +56,26 @@ def lora_of(kind: str, folder: Path, seed: int = 0, *, channels: int | None = No
 def by_hand(kind: str, *loras: tuple[Path, float]) -> Model:
     """A model whose weights are changed by two products of matrices."""
     model = tiny_backbone(kind)
+    for expert in model.experts:
+        add(expert, *loras)
+    return model
+
+
+def add(transformer: Any, *loras: tuple[Path, float]) -> None:
     for file, scale in loras:
         matrices = load_file(file)
         for key in (key for key in matrices if ".lora_A." in key):
             layer = key.removeprefix("transformer.").partition(".lora_A")[0]
             product = matrices[key.replace("lora_A", "lora_B")] @ matrices[key]
-            model.transformer.get_submodule(layer).weight.data += scale * product
-    return model
+            transformer.get_submodule(layer).weight.data += scale * product
 
 
 @torch.no_grad()
-def output(model: Model) -> Tensor:
+def output(model: Model, timestep: float = 500) -> Tensor:
     draw = torch.Generator().manual_seed(1)
     latents = torch.randn(1, 3, 4, 8, 12, generator=draw)
     text = torch.randn(1, 16, 32, generator=draw)
-    predicted = model.predict(latents, 500, text)
+    predicted = model.predict(latents, timestep, text)
     assert predicted is not None
     return predicted
 
@@ -174,17 +181,63 @@ def test_what_is_no_lora_of_the_model_is_said_in_one_sentence(
     assert "\n" not in str(caught.value)
 
 
-def test_which_of_two_experts_it_is_of_is_not_guessed(tmp_path: Path) -> None:
-    file = str(lora_of("wan", tmp_path))
-    for load in (load_backbone, sketch_backbone):
-        with pytest.raises(ModelError, match="has two transformers, and a LoRA is of one of them"):
-            load(str(tiny_folder("wan22-experts")), lora=file)
+def test_each_of_two_experts_has_its_own(tmp_path: Path) -> None:
+    """By hand, and as the stock pipeline loads a pair. One without a name is for both."""
+    high, low, both = (lora_of(EXPERTS, tmp_path / str(seed), seed) for seed in range(3))
+    folder = str(tiny_folder(EXPERTS))
+    given = [f"high={high}:0.5", f"low={low}", f"{both}:-1"]
+    model, wanted = load_backbone(folder, lora=given), tiny_backbone(EXPERTS)
+    for expert, own in zip(wanted.experts, ((high, 0.5), (low, 1.0)), strict=True):
+        add(expert, own, (both, -1.0))
+    for timestep in (900, 100):
+        torch.testing.assert_close(output(model, timestep), output(wanted, timestep))
+    named = ["high=style.safetensors at 0.5", "low=style.safetensors at 1"]
+    assert [str(one) for one in model.spec.loras] == [*named, "style.safetensors at -1"]
+    assert sketch_backbone(folder, lora=given).spec == model.spec
+
+    pipeline = WanPipeline.from_pretrained(folder)
+    pipeline.load_lora_weights(str(high), adapter_name="high")
+    pipeline.load_lora_weights(str(low), adapter_name="low", load_into_transformer_2=True)
+    model, wanted = load_backbone(folder, lora=given[:2]), tiny_backbone(EXPERTS)
+    pipeline.transformer.set_adapters("high", 0.5)
+    wanted.experts[:] = pipeline.transformer, pipeline.transformer_2
+    wanted.transformer = wanted.experts[0]
+    for timestep in (900, 100):
+        torch.testing.assert_close(output(model, timestep), output(wanted, timestep))
 
 
-def test_a_lora_named_twice(tmp_path: Path) -> None:
-    file = str(lora_of("wan", tmp_path))
+@pytest.mark.parametrize("load", [load_backbone, sketch_backbone])
+def test_a_single_transformer_is_no_expert(load: Any, tmp_path: Path) -> None:
+    file = lora_of("wan", tmp_path)
+    said = "'low=style.safetensors' is for an expert, and .* has a single .*: leave 'low=' out"
+    with pytest.raises(ModelError, match=said):
+        load(str(tiny_folder("wan")), lora=f"low={file}:0.5")
+    with pytest.raises(ModelError, match="there is no LoRA 'mid=.*style.safetensors'"):
+        load(str(tiny_folder("wan")), lora=f"mid={file}")
+
+
+@pytest.mark.parametrize(("first", "second"), [("", ""), ("high=", ""), ("low=", "low=")])
+def test_a_lora_named_twice(first: str, second: str, tmp_path: Path) -> None:
+    file = lora_of("wan", tmp_path)
     with pytest.raises(ModelError, match="is named twice: name it once"):
-        load_backbone(str(tiny_folder("wan")), lora=[file, f"{file}:0.5"])
+        load_backbone(str(tiny_folder(EXPERTS)), lora=[f"{first}{file}", f"{second}{file}:0.5"])
+    load_backbone(str(tiny_folder(EXPERTS)), lora=[f"high={file}", f"low={file}:0.5"])
+
+
+def test_an_entry_says_which_expert_has_which(tmp_path: Path) -> None:
+    """A pair the wrong way round is another pair."""
+    one, other = (lora_of(EXPERTS, tmp_path / str(seed), seed) for seed in range(2))
+    folder = str(tiny_folder(EXPERTS))
+    model = load_backbone(folder, lora=[f"high={one}", f"low={other}"])
+    how: dict[str, Any] = {"steps": 4, "motion_guidance": guidance_of("rotary_positions")}
+    entry = library.transfer_motion(model, clip_of(), "a cat", **how).entry
+    again = BankEntry.from_bytes(entry.to_bytes())
+    named = ["high=style.safetensors", "low=style.safetensors"]
+    assert [lora["file"] for lora in again.metadata.loras] == named
+    check_entry(model, again)  # without a warning, which would be an error here
+    turned = load_backbone(folder, lora=[f"high={other}", f"low={one}"])
+    with pytest.warns(UserWarning, match="with high=style.safetensors at 1, low=style.saf"):
+        check_entry(turned, again)
 
 
 def test_an_entry_says_its_lora_and_warns_of_another(tmp_path: Path) -> None:
