@@ -47,8 +47,7 @@ def extract_motion(
     signal = given_or(signal, AttentionMotionFlow()).placed(recommended(backbone.spec).block)
     latents = backbone.encode(frames[None])
     noise = initial_noise(latents.shape[1:], [clip_generator("video", 0)], backbone.device)
-    text, alone = backbone.embed([""]), backbone.spec.picture != "required"
-    own = None if alone else backbone.look(frames[:1], len(frames))
+    text, own = backbone.embed([""]), backbone.look(frames[:1], len(frames))
     seen = reference_motion(backbone, signal, latents, text, ["video"], noise=noise, picture=own)
     displacement: Tensor = seen.motion[0]
     return displacement

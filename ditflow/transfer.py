@@ -15,6 +15,7 @@ from ditflow.compatibility import Injection, injected
 from ditflow.core.schedule import GuidanceKind, Scale
 from ditflow.core.sizes import VideoSize
 from ditflow.fields.field import MotionField
+from ditflow.fields.operations import anchored
 from ditflow.fields.sources import field_of
 from ditflow.models import Model
 from ditflow.provenance import entries_of
@@ -114,8 +115,9 @@ def inject_motion(
     Arguments that are None take the entry's values, or for a field those recommended for the
     backbone. With another number of steps, each step uses an optimised entry's nearest one. A field
     is spread over the frames of the `size`. `how` the motion acts, and how strongly, is an
-    `Injection`. The video begins with `image`, where the model takes one. Raises EntryError where
-    the entry does not fit the backbone.
+    `Injection`. The video begins with `image`, where the model takes one, and a field says how its
+    content moves: it is told from the first frame. Raises EntryError where the entry does not fit
+    the backbone.
 
     VAE and text encoder stay loaded for the next video. Where memory is short, free them between
     two videos with `backbone.release_encoders()`.
@@ -123,6 +125,8 @@ def inject_motion(
     kinds = (BankEntry, FieldEntry, MotionField)
     check_kind("inject_motion", motion, kinds, "a bank entry or a MotionField")
     check_given("inject_motion", backbone.spec, image)
+    if image is not None and not isinstance(motion, BankEntry):
+        motion = anchored(motion if isinstance(motion, MotionField) else motion.field, 0)
     # the entry is checked before anything is loaded for it
     ready = injected(backbone, motion, given_or(how, Injection()), size)
     schedule = backbone.schedule(

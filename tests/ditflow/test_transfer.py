@@ -14,7 +14,7 @@ from ditflow.bank import BankEntry, EntryError, Provenance
 from ditflow.compatibility import Injection, check_entry, entry_control
 from ditflow.core.picture import Picture
 from ditflow.core.schedule import GuidanceWindow
-from ditflow.models import ModelError, load_backbone
+from ditflow.models import Model, ModelError, load_backbone
 from ditflow.motion import AttentionMotionFlow
 from ditflow.provenance import entries_of
 from ditflow.sampling.guidance import MotionGuidance
@@ -154,7 +154,8 @@ def test_injection_in_a_batch_is_injection_one_by_one(kind: str, variable: str) 
         backbone.spec.compression.latent_shape(SIZE),
         *backbone.embed(["a cat", ""]).split(1),
     )
-    blocks = () if kind in PICTURED else (0,)  # an entry does not hold the clip's first frame
+    needs = backbone.spec.picture == "required"
+    blocks = () if needs else (0,)  # an entry does not hold the clip's first frame
     generators = [clip_generator("a", 0), clip_generator("b", 0)]
     together = sampled(
         backbone,
@@ -428,21 +429,37 @@ def test_a_video_of_one_latent_frame_is_refused() -> None:
         transfer_motion(backbone, clip, "a cat")
 
 
-def test_the_reference_is_seen_with_its_own_first_frame_and_the_video_with_the_picture(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    model, clip, image = tiny_backbone("wan-i2v"), clip_of(), image_of("wan-i2v", 1)
-    own, given = (
-        model.look(pixels[None], SIZE.frames).latents for pixels in (clip.frames[0], image.pixels)
-    )
-    seen, predict = [], model.predict
+def watched(model: Model, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """What the model is shown of a picture in each pass from here on."""
+    seen: list[Tensor] = []
+    predict = model.predict
 
-    def watched(*rest: Any, picture: Picture | None = None) -> Tensor | None:
+    def watch(*rest: Any, picture: Picture | None = None) -> Tensor | None:
         picture = rest[4] if len(rest) == 5 else picture
-        seen.append(picture.latents)
+        seen.append(of_picture(picture))
         return predict(*rest[:4], picture=picture)
 
-    monkeypatch.setattr(model, "predict", watched)
+    monkeypatch.setattr(model, "predict", watch)
+    return seen
+
+
+def of_picture(picture: Picture | None) -> Tensor:
+    assert picture is not None
+    shown = picture.latents if picture.first is None else picture.first
+    assert shown is not None
+    return shown
+
+
+@pytest.mark.parametrize("kind", PICTURED)
+def test_the_reference_is_seen_with_its_own_first_frame_and_the_video_with_the_picture(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, clip, image = tiny_backbone(kind), clip_of(), image_of(kind, 1)
+    own, given = (
+        of_picture(model.look(pixels[None], SIZE.frames))
+        for pixels in (clip.frames[0], image.pixels)
+    )
+    seen = watched(model, monkeypatch)
     options = {"steps": STEPS, "motion_guidance": guidance_of("latents")}
     entry = transfer_motion(model, clip, "a cat", image=image, **options).entry
     # its motion once, its keys and values at each guided step
@@ -450,6 +467,42 @@ def test_the_reference_is_seen_with_its_own_first_frame_and_the_video_with_the_p
     assert looks.count(True) == 1 + STEPS // 2 and looks[0]
     assert all(torch.equal(x, given) for x, look in zip(seen, looks, strict=True) if not look)
     assert entry.metadata.image_sha256 == image.sha256
+
+
+def test_an_entry_brings_keys_and_values_with_the_first_frame_of_its_clip(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where a picture stands in the place of the first frame, the clip's latents hold its own."""
+    kind, how = "wan22-5b-i2v", Injection(injection_blocks=[0])
+    model, entry, image = tiny_backbone(kind), transferred(kind, "latents", True).entry, image_of
+    given = of_picture(model.look(image(kind, 1).pixels[None], SIZE.frames))
+    seen = watched(model, monkeypatch)
+    inject_motion(model, entry, "a dog", image=image(kind, 1), how=how)
+    kept = entry.reference_latents[None, :1]
+    looks = [torch.equal(latents, kept) for latents in seen]
+    assert looks.count(True) == STEPS // 2  # at each guided step
+    assert all(torch.equal(x, given) for x, look in zip(seen, looks, strict=True) if not look)
+
+
+def test_the_same_model_makes_videos_from_text_and_from_a_picture() -> None:
+    """An entry of either is for both; the first frame is that of the picture."""
+    model, image = load_backbone(str(tiny_folder("wan22-5b"))), image_of("wan22-5b-i2v", 1)
+    options = {"steps": STEPS, "motion_guidance": guidance_of("rotary_positions")}
+    text, pictured = (
+        transfer_motion(model, clip_of(), "a cat", image=given, **options)
+        for given in (None, image)
+    )
+    assert (text.entry.metadata.image_sha256, pictured.entry.metadata.image_sha256) == (
+        "",
+        image.sha256,
+    )
+    shown = model.decode(model.encode(image.pixels[None, None]))[0, 0].float()
+    for entry in (text.entry, pictured.entry):
+        plain, begun = (
+            inject_motion(model, entry, "a dog", image=given)[0].float() for given in (None, image)
+        )
+        # a causal decoder knows the first frame alone; a level of rounding
+        assert (begun - shown).abs().max() <= 1 < (plain - shown).abs().mean()
 
 
 @pytest.mark.parametrize(

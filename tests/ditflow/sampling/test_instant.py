@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,13 +13,13 @@ from torch import Tensor
 
 from datamodules.synthetic import World
 from ditflow.bank import EntryError, FieldEntry
-from ditflow.compatibility import Injection, check_entry
+from ditflow.compatibility import Injected, Injection, check_entry, injected
 from ditflow.core.schedule import GuidanceWindow
 from ditflow.core.sizes import VideoSize
 from ditflow.extraction import extract_motion_field
-from ditflow.fields.field import FieldSource, MotionField
+from ditflow.fields.field import FieldSource, MotionField, cell_places
 from ditflow.fields.noise import on_latents
-from ditflow.fields.operations import mirrored
+from ditflow.fields.operations import anchored, mirrored
 from ditflow.fields.positions import displaced, on_tokens
 from ditflow.models import Model
 from ditflow.motion import AttentionMotionFlow
@@ -30,7 +32,7 @@ from ditflow.sampling.state import State, start
 from ditflow.sampling.variables import VARIABLES
 from ditflow.transfer import inject_motion, transfer_motion
 from ditflow.video import Clip
-from tests.registry import BACKBONES, PAIRS, SIZE, grid_of, image_of, tiny_backbone
+from tests.registry import BACKBONES, PAIRS, PICTURED, SIZE, grid_of, image_of, tiny_backbone
 
 STEPS = 4
 PROMPT = Prompt(*torch.randn(2, 1, 16, 32, generator=torch.Generator().manual_seed(1)))
@@ -43,6 +45,15 @@ def pan(x: float = 0.25, frames: int = SIZE.frames) -> MotionField:
     moved[:, 0] = (x * times / (frames - 1))[:, None, None]
     sure, aspect = torch.ones(len(times), 4, 6), SIZE.width / SIZE.height
     return MotionField(moved, sure, tuple(times.tolist()), frames, aspect, FieldSource("test", "p"))
+
+
+def zoomed(frames: int = SIZE.frames) -> MotionField:
+    """Content that grows about the middle of the frame, by a half over the video."""
+    times = torch.arange(0, frames, 2).float()
+    shrunk = 1 / (1 + 0.5 * times / (frames - 1)) - 1
+    moved = shrunk[:, None, None, None] * (cell_places(16, 24) - 0.5)
+    sure, aspect = torch.ones(len(times), 16, 24), SIZE.width / SIZE.height
+    return MotionField(moved, sure, tuple(times.tolist()), frames, aspect, FieldSource("test", "z"))
 
 
 def begun(model: Model, seed: int = 0) -> State:
@@ -153,6 +164,39 @@ def test_inject_motion_takes_a_field_and_its_entry(kind: str) -> None:
     check_entry(model, entry)
     with pytest.raises(ValueError, match=r"window \(0, 9\) does not fit 8 steps"):
         check_entry(model, entry, Injection(window=(0, 9)), 8)
+
+
+@pytest.mark.parametrize("kind", PICTURED)
+def test_a_picture_is_the_first_frame_of_a_field(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A field that is told from another frame moves what the picture shows, and so is told from the
+    first frame again: there its tokens are at the model's own places. What two inversions leave of
+    the first frame is a rounding between cells. Without a picture a field is taken as it is told.
+    """
+    model, there, seen = tiny_backbone(kind), anchored(zoomed(), -1), list[MotionField]()
+
+    def noted(backbone: Model, motion: MotionField, *rest: Any) -> Injected:
+        seen.append(motion)
+        return injected(backbone, motion, *rest)
+
+    monkeypatch.setattr("ditflow.transfer.injected", noted)
+    options = {"seed": 3, "steps": 2, "size": SIZE}
+    for motion in (there, entry_of(there), zoomed()):
+        inject_motion(model, motion, "a dog", image=image_of(kind), **options)
+    back, kept, own = seen
+    assert torch.equal(back.displacement, anchored(there, 0).displacement)
+    assert torch.equal(kept.displacement, anchored(entry_of(there).field, 0).displacement)
+    assert torch.equal(own.displacement, zoomed().displacement)
+    first = on_tokens([back, there], model.spec.compression, SIZE)[:, 0]
+    assert first[0].abs().max() < 2e-3 < 2e-2 < first[1].abs().max()
+    torch.testing.assert_close(back.displacement, zoomed().displacement, rtol=0, atol=2e-3)
+
+
+def test_a_field_without_a_picture_is_taken_as_it_is_told() -> None:
+    model, there = tiny_backbone("wan22-5b"), anchored(zoomed(), -1)
+    inject = partial(inject_motion, model, prompt="a dog", seed=3, steps=STEPS, size=SIZE)
+    assert not torch.equal(inject(motion=there), inject(motion=anchored(there, 0)))
 
 
 def test_a_field_fits_any_size() -> None:
