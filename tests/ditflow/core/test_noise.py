@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers import CogVideoXDDIMScheduler, FlowMatchEulerDiscreteScheduler
 
-from ditflow.core.noise import CLEAN, OUTPUT, NoiseLevel, Prediction, level_of, separate
+from ditflow.core.noise import CLEAN, OUTPUT, NoiseLevel, Prediction, leading, level_of, separate
 
 CLEAN_LATENTS, NOISE = torch.randn(
     2, 1000, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
@@ -26,6 +26,19 @@ def test_separate_inverts_the_mix(prediction: Prediction, share: float) -> None:
     clean, noise = separate(level.mix(CLEAN_LATENTS, NOISE), output, level, prediction)
     torch.testing.assert_close(clean, CLEAN_LATENTS, rtol=0, atol=1e-13)
     torch.testing.assert_close(noise, NOISE, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("prediction", get_args(Prediction))
+def test_an_output_that_leads_to_clean_latents_has_these(
+    prediction: Prediction, share: float
+) -> None:
+    """Up to float64's rounding, enlarged by at most 1 / noise = 10 and then 1 / signal = 10."""
+    level = level_of(share, prediction)
+    latents = level.mix(CLEAN_LATENTS, NOISE)
+    output = leading(latents, CLEAN_LATENTS, level, prediction)
+    found = separate(latents, output, level, prediction)
+    torch.testing.assert_close(found, (CLEAN_LATENTS, NOISE), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("prediction", ["v", "flow"])

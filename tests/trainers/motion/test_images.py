@@ -12,6 +12,7 @@ from PIL import Image as pil
 from ditflow.bank import MotionBank
 from ditflow.video import read_video, write_video
 from tests.clips import QUICK, SMALL, arguments
+from tests.closeness import assert_close_in_norm
 from tests.registry import SIZE, frames_of, tiny_folder
 
 
@@ -57,6 +58,36 @@ def test_from_a_picture_and_a_clip_to_a_video(run, files, tmp_path) -> None:
         f"car-a-dog-{hashlib.sha256(b'a dog').hexdigest()[:6]}-{image}-seed0.mp4"
         for image in ("cat", "dog")
     }
+
+
+def test_one_model_begins_some_videos_with_a_picture(run, files, tmp_path) -> None:
+    """Clips with and without one are fitted by one command, in batches of their own, and come out
+    as they do alone. What was fitted with a picture makes videos without one, and the reverse.
+    """
+    rows = [("car", "cat.png"), ("bus", ""), ("van", "dog.png"), ("cab", "")]
+    listed = "".join(f"car.mp4,a cat,{name},{image}\n" for name, image in rows)
+    for count, text in (("all", listed), ("one", listed.splitlines()[2] + "\n")):
+        (files / f"{count}.csv").write_text(f"video,prompt,name,image\n{text}")
+    fit = arguments("fit", tmp_path / "bank", "wan22-5b", manifest=files / "all.csv")
+    fit += ["--data.batch_size", "4", "--model.finish", "true"]
+    code, said, errors = run(*fit, "--dry_run")
+    assert (code, "2 of at most 4 clips" in said) == (0, True), said
+    code, said, errors = run(*fit)
+    assert (code, "4 of 4 done" in said) == (0, True), errors
+    bank = MotionBank(tmp_path / "bank")
+    assert [bool(bank[name].metadata.image_sha256) for name, _ in rows] == [True, False] * 2
+    alone = arguments("fit", tmp_path / "alone", "wan22-5b", manifest=files / "one.csv")
+    assert run(*alone)[0] == 0
+    van = MotionBank(tmp_path / "alone")["van"]
+    # a batch of two adds products in another order than one clip
+    assert_close_in_norm(bank["van"].parameters, van.parameters, largest=1e-2, relative=1e-4)
+    first = read_video(tmp_path / "bank/videos/car.mp4").frames[0].float()
+    other = read_video(tmp_path / "bank/videos/bus.mp4").frames[0].float()
+    assert (first - other).abs().mean() > 4
+    (files / "both.csv").write_text("entry,prompt,image\ncar,a dog,\nbus,a dog,dog.png\n")
+    words = predict(tmp_path / "bank", "wan22-5b", files / "both.csv", tmp_path / "videos")
+    code, said, errors = run(*words)
+    assert (code, "2 of 2 done" in said) == (0, True), errors
 
 
 def test_a_field_moves_a_picture(run, files, tmp_path) -> None:
