@@ -56,15 +56,12 @@ def load_backbone(
     device = torch.device(
         device if device is not None else "cuda" if torch.cuda.is_available() else "cpu"
     )
-    folder, wanted = str(shipped("checkpoints", name) or name), _dtype(dtype, device)
-    index = _model_index(folder, name)
-    family, given, parts = _family(index, name), loras.named(lora), parts_of(index)
-    if not Path(folder).is_dir():
-        check_whole(name, index)
+    folder, index, family = _found(name)
+    wanted, given, parts = _dtype(dtype, device), loras.named(lora), parts_of(index)
     warn_if_emulated(name, wanted, device)
     spec = family.spec_in(folder, name)  # what configurations say comes before files
     _check(folder, family, spec, given, parts)
-    check_fits(name, _numbers(folder, family, index, parts), device, wanted)
+    check_fits(name, _numbers(folder, family, parts), device, wanted)
     model = family.load(folder, spec, device=device, dtype=wanted)
     for file, one in given:
         loras.merge(model.experts, file, one, family.pipelines[0])
@@ -85,9 +82,8 @@ def sketch_backbone(
 
     Raises ModelError as `load_backbone` does, except about weights.
     """
-    folder, place = str(shipped("checkpoints", name) or name), torch.device(device)
-    index = _model_index(folder, name)
-    family, given = _family(index, name), loras.named(lora)
+    folder, index, family = _found(name)
+    place, given = torch.device(device), loras.named(lora)
     model = family.sketch(
         folder, name=name, device=place, dtype=_dtype(dtype, place), blocks=blocks
     )
@@ -99,8 +95,20 @@ def sketch_backbone(
 
 def backbone_spec(name: str) -> ModelSpec:
     """What a backbone is, by its configurations alone. Raises ModelError where there is none."""
+    folder, _, family = _found(name)
+    return family.spec_in(folder, name)
+
+
+def _found(name: str) -> tuple[str, dict[str, Any], type[Model]]:
+    """The folder or hub id of that name, its index and its family. Raises ModelError where there is
+    none, and for a hub id that is no whole pipeline.
+    """
     folder = str(shipped("checkpoints", name) or name)
-    return _family(_model_index(folder, name), name).spec_in(folder, name)
+    index = _model_index(folder, name)
+    family = _family(index, name)
+    if not Path(folder).is_dir():
+        check_whole(name, index)
+    return folder, index, family
 
 
 def _check(
@@ -118,9 +126,7 @@ def _check(
         check_text_encoder(folder, family.encoders_class.text_class)
 
 
-def _numbers(
-    folder: str, family: type[Model], index: Mapping[str, Any], parts: Collection[str]
-) -> dict[str, Counter[str]]:
+def _numbers(folder: str, family: type[Model], parts: Collection[str]) -> dict[str, Counter[str]]:
     """How many numbers the parts have: of a folder by its files, of a hub id by its configurations,
     before anything is downloaded.
     """

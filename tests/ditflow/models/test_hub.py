@@ -24,7 +24,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
-from ditflow.models import ModelError, load_backbone, sketch_backbone
+from ditflow.models import ModelError, backbone_spec, load_backbone, sketch_backbone
 from ditflow.models.weights import memory
 from tests.registry import tiny_folder
 
@@ -153,8 +153,9 @@ def test_a_hub_id_that_names_too_few_parts_is_no_whole_pipeline(
     there = hub("wan")
     there.change("model_index.json", **{part: [None, None]})
     said = f"'tiny/wan' names no .*{part}.*: it is no whole pipeline"
-    with pytest.raises(ModelError, match=said):
-        load_backbone(there.name)
+    for load in (load_backbone, sketch_backbone, backbone_spec):
+        with pytest.raises(ModelError, match=said):
+            load(there.name)
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,9 @@ from ditflow.models.registry import MODELS
 from tests.clips import arguments, clip_of, ditflow, whole_bank, write_clips
 from tests.ditflow.test_transfer import guidance_of
 from tests.families import FAMILIES
-from tests.registry import tiny_backbone, tiny_folder
+from tests.registry import BACKBONES, picture_for, tiny_backbone, tiny_folder
 
 RANK = 3
-KINDS = ["wan", "wan22-experts", "wan22-5b", "rotary", "rotary-ddim", "sinusoidal"]
 EXPERTS = "wan22-experts"
 
 
@@ -75,12 +74,12 @@ def output(model: Model, timestep: float = 500) -> Tensor:
     draw = torch.Generator().manual_seed(1)
     latents = torch.randn(1, 3, 4, 8, 12, generator=draw)
     text = torch.randn(1, 16, 32, generator=draw)
-    predicted = model.predict(latents, timestep, text)
+    predicted = model.predict(latents, timestep, text, picture=picture_for(model, latents))
     assert predicted is not None
     return predicted
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", BACKBONES)
 @pytest.mark.parametrize("scale", [1.0, 0.5, -2.0])
 def test_it_is_the_product_of_its_matrices_in_the_weights(
     kind: str, scale: float, tmp_path: Path
@@ -96,7 +95,7 @@ def test_it_is_the_product_of_its_matrices_in_the_weights(
     assert not any(module.training for module in model.transformer.modules())
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", BACKBONES)
 def test_a_scale_of_0_is_no_lora(kind: str, tmp_path: Path) -> None:
     model = load_backbone(str(tiny_folder(kind)), lora=f"{lora_of(kind, tmp_path)}:0")
     torch.testing.assert_close(output(model), output(tiny_backbone(kind)), rtol=0, atol=0)
@@ -312,3 +311,15 @@ def test_a_command_without_its_lora_exits_with_2(
     assert ditflow(monkeypatch, *words, "--model.lora", str(fitted / given)) == 2
     (sentence,) = capfd.readouterr().err.strip().splitlines()
     assert said in sentence
+
+
+def test_a_command_takes_a_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    high, low = (lora_of(EXPERTS, tmp_path / str(seed), seed) for seed in range(2))
+    words = arguments("fit", tmp_path / "bank", EXPERTS, manifest=write_clips(tmp_path, ["left"]))
+    given = ["--model.lora", f"[high={high}:0.5,low={low}]", "--model.variable", "rotary_positions"]
+    assert ditflow(monkeypatch, *words, *given) == 0
+    loras = MotionBank(tmp_path / "bank")["left"].metadata.loras
+    assert [(one["file"], one["scale"]) for one in loras] == [
+        ("high=style.safetensors", 0.5),
+        ("low=style.safetensors", 1.0),
+    ]
