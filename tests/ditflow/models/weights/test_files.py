@@ -159,7 +159,7 @@ def test_a_sketch_asks_for_no_weights(tmp_path: Path) -> None:
     for file in folder.glob("*/*.safetensors"):
         file.unlink()
     for options in ({}, {"device": "cpu", "blocks": 1}):
-        assert sketch_backbone(str(folder), **options).spec.takes_picture
+        assert sketch_backbone(str(folder), **options).spec.picture == "required"
     with pytest.raises(ModelError, match="files of weights are missing"):
         load_backbone(str(folder))
 
