@@ -14,7 +14,6 @@ import torch
 from ditflow.models.base import Model, ModelError, ModelSpec
 from ditflow.models.cogvideox import CogVideoX
 from ditflow.models.dtypes import default_dtype, warn_if_emulated
-from ditflow.models.hub import INDEX, hub_index
 from ditflow.models.spec import Lora
 from ditflow.models.wan import Wan
 from ditflow.models.weights import lora as loras
@@ -27,6 +26,7 @@ from ditflow.models.weights.files import (
     check_whole,
     parts_of,
 )
+from ditflow.models.weights.hub import INDEX, hub_index
 from ditflow.models.weights.memory import check_fits, numbers_of
 from ditflow.resources import shipped
 

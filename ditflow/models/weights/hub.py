@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ditflow.models.base import ModelError
+from ditflow.models.loading import ModelError
 
 INDEX = "model_index.json"
 PATIENCE = 5.0  # seconds until the hub counts as unreachable
