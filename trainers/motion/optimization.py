@@ -51,8 +51,7 @@ class MotionOptimization(L.LightningModule):
     Args:
         backbone: The video model: the name of a shipped one, a folder in diffusers format, or a
             hub id.
-        lora: LoRAs that are merged into the model: PATH or PATH:SCALE, or a list. Of two experts,
-            high=PATH is for much noise, and low=PATH for little. Needs PEFT.
+        lora: LoRAs to merge in: PATH[:SCALE], before it high= or low= for an expert. Needs PEFT.
         variable: What is optimised: latents, rotary_positions, rotary_tables or sinusoidal.
         signal: The representation of motion: amf, smm, moft, motionclone, motionflow, or a class
             with its options. With null the clip only gives its keys and values.
