@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import time
+import warnings
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -14,9 +16,10 @@ from ditflow.bank.kinds import AnyEntry
 from ditflow.compatibility import Injection, injected
 from ditflow.core.schedule import GuidanceKind, Scale
 from ditflow.core.sizes import VideoSize
-from ditflow.fields.field import MotionField
+from ditflow.fields.field import FieldError, MotionField
 from ditflow.fields.operations import anchored
 from ditflow.fields.sources import field_of
+from ditflow.fields.words import described
 from ditflow.models import Model
 from ditflow.provenance import entries_of
 from ditflow.sampling.control import Prompt
@@ -160,8 +163,9 @@ def _transferred(
     began, names = time.monotonic(), [source.clip]
     backbone, guidance = recipe.backbone, recipe.guidance
     words = words_of(backbone, guidance.signal, [source])
-    fields = [field_of(clip.frames, clip=source.clip)] if guidance.follows else []
-    state = guidance.start(backbone, size, names, [source.seed], fields)
+    field = _motion_of(clip, needed=guidance.follows)
+    followed = [field] if guidance.follows and field is not None else []
+    state = guidance.start(backbone, size, names, [source.seed], followed)
     said = source.prompt, source.negative_prompt, reference_prompt(guidance.signal, source)
     text, negative, seen_with = backbone.embed(said).split(1)
     latents = backbone.encode(clip.frames[None])
@@ -172,5 +176,18 @@ def _transferred(
     state = sample(backbone, recipe.schedule, prompt, state, control)
     video = backbone.decode(state.latents)[0].cpu()
     (entry,) = entries_of(recipe, size, state, [source], time.monotonic() - began)
+    if field is not None:
+        entry = entry.with_motion(field, described(field))
     kept = latents[0].cpu() if keep_reference else None
     return Transfer(video, replace(entry, reference_latents=kept))
+
+
+def _motion_of(clip: Clip, *, needed: bool) -> MotionField | None:
+    """What an entry keeps of its clip, so that it can be found; None for a clip that cannot be
+    followed and need not be.
+    """
+    if needed:
+        return field_of(clip.frames, clip=clip.path.stem)
+    with suppress(FieldError), warnings.catch_warnings(action="ignore"):
+        return field_of(clip.frames, clip=clip.path.stem)
+    return None

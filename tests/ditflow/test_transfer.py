@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import astuple, replace
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from ditflow.bank import BankEntry, EntryError, Provenance
+from datamodules.synthetic import World
+from ditflow.bank import BankEntry, EntryError, MotionBank, Provenance
 from ditflow.compatibility import Injection, check_entry, entry_control
 from ditflow.core.picture import Picture
 from ditflow.core.schedule import GuidanceWindow
@@ -335,6 +337,26 @@ def test_encoders_are_free_while_motion_is_optimised_and_stay_between_videos(
     loaded.clear()
     inject_motion(backbone, entry, "a dog")
     assert all(loaded) and backbone.encoders._text is not None
+
+
+def test_an_entry_keeps_the_motion_of_its_clip_and_is_found_by_it(tmp_path: Path) -> None:
+    clip = World(SIZE).clip(3, "pan")
+    read = replace(clip_of(), frames=clip.frames)
+    entry = transfer_motion(
+        tiny_backbone("rotary"), read, "a cat", steps=STEPS, motion_guidance=guidance_of("latents")
+    ).entry
+    assert entry.field is not None and "pans" in entry.metadata.words
+    bank = MotionBank(tmp_path / "bank", create=True)
+    bank["pan"] = entry
+    (match,) = bank.search(words=entry.metadata.words).matches
+    assert match.name == "pan"
+
+
+def test_of_a_still_clip_an_entry_says_so() -> None:
+    still = replace(clip_of(), frames=clip_of().frames[:1].expand(SIZE.frames, -1, -1, -1))
+    options = {"steps": STEPS, "motion_guidance": guidance_of("latents")}
+    entry = transfer_motion(tiny_backbone("rotary"), still, "a cat", **options).entry
+    assert entry.metadata.words == "still"
 
 
 def test_seconds_of_a_batch_are_shared_by_its_entries() -> None:
