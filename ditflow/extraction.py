@@ -39,10 +39,10 @@ def extract_motion(
     words = "a video's frames, uint8 (T, C, Y, X): of a Clip, its .frames"
     check_kind("extract_motion", frames, Tensor, words)
     backbone.spec.compression.check_motion(VideoSize(len(frames), *frames.shape[-2:]))
-    if signal is not None and signal.looks.timestep == "match":
+    if signal is not None and signal.looks.anew:
         raise ValueError(
-            "extract_motion looks at a video once, and reference_timestep='match' is the timestep "
-            "of each guided step: give a timestep."
+            "extract_motion looks at a video once, and reference_timestep="
+            f"{signal.looks.timestep!r} is the timestep of each guided step: give a timestep."
         )
     signal = given_or(signal, AttentionMotionFlow()).placed(recommended(backbone.spec).block)
     latents = backbone.encode(frames[None])

@@ -149,6 +149,7 @@ SIGNALS: dict[str, tuple[str, dict[str, Any]]] = {
         "motionflow",
         {"over": "frames", "subject": "dog", "caption_subject": -1},
     ),
+    "motionflow-inverted": ("motionflow", {"reference_timestep": "inverted"}),
 }
 
 

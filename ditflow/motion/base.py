@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass, fields, replace
-from typing import Any, ClassVar, Generic, Literal, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, Self, TypeVar, get_args
 
 from torch import Tensor
 
@@ -19,7 +19,8 @@ from ditflow.core.tokens import Recording
 Motion = TypeVar(
     "Motion"
 )  # what a signal keeps of its reference: a tensor (B, ...), or a tuple of such
-Timestep = int | Literal["match"]
+Anew = Literal["match", "inverted"]  # looks that are taken at each guided step
+Timestep = int | Anew
 Subject = (
     str | int
 )  # words of a prompt, or the place of one of them, counted from 0, negative from the end
@@ -40,11 +41,16 @@ class View(NamedTuple):
 
     A timestep None is the scheduler's for that noise, a noise None the scheduler's for that
     timestep. At the timestep "match" the reference is looked at anew in each guided step, noised to
-    that step.
+    that step; at "inverted" too, as the sampler's steps run backwards from it have it there.
     """
 
     timestep: Timestep | None
     noise: float | None
+
+    @property
+    def anew(self) -> bool:
+        """Whether each guided step has a look of its own."""
+        return isinstance(self.timestep, str)
 
 
 @dataclass(frozen=True)
@@ -58,8 +64,8 @@ class MotionSignal(ABC, Generic[Motion]):
     Attributes:
         block: where it is read, counted from 0; None is the block recommended for the model.
         reference_timestep: the scheduler's timestep at which the reference is shown, or match for
-            that of each guided step; None is as published. Timestep 0 is clean, any other brings
-            its own noise.
+            that of each guided step, or inverted for that and the reference's own noise there; None
+            is as published. Timestep 0 is clean, any other brings its own noise.
         reference_noise: the share of noise in the variance of the reference, 0 clean to 1 noise;
             None follows from the timestep. Without a timestep, the timestep follows from it.
     """
@@ -73,24 +79,23 @@ class MotionSignal(ABC, Generic[Motion]):
     reference_noise: float | None = None
 
     def __post_init__(self) -> None:
-        if (
-            self.reference_timestep is not None
-            and self.reference_timestep != "match"
-            and not _at_least_0(self.reference_timestep)
+        if not (
+            self.reference_timestep in (None, *get_args(Anew))
+            or _at_least_0(self.reference_timestep)
         ):
             raise ValueError(
                 f"reference_timestep={self.reference_timestep!r}: it is a timestep of the "
-                "scheduler, counted from 0, or 'match'."
+                "scheduler, counted from 0, or 'match' or 'inverted'."
             )
         if self.reference_noise is not None and not 0 <= self.reference_noise <= 1:
             raise ValueError(
                 f"reference_noise={self.reference_noise}: it is the share of noise in the "
                 "variance, from 0 (clean) to 1."
             )
-        if self.reference_timestep == "match" and self.reference_noise is not None:
+        if isinstance(self.reference_timestep, str) and self.reference_noise is not None:
             raise ValueError(
-                "reference_timestep 'match' takes the noise of each guided step: leave "
-                "reference_noise out."
+                f"reference_timestep {self.reference_timestep!r} takes the noise of each guided "
+                "step: leave reference_noise out."
             )
 
     @property

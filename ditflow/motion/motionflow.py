@@ -5,13 +5,13 @@ is a reconstruction from its figures and abstracts.
 From the reference, seen with its caption: cross attention A (a softmax over the words of the
 caption at each video token, averaged over heads and over the subject's tokens), and in each frame
 the mask M of tokens where A > tau * max A. Three losses keep attention inside the masks, each
-averaged over
-frames or over the masked tokens: cross attention of the generated prompt's subject, 1 - sum(M A) /
-sum(A); self attention of masked tokens, 1 - the attention that stays in M; and temporal attention
-of masked tokens, 1 - the attention to frames that have the token in M too. Departures: one
-block of a transformer, whose attention to text is its cross attention where it has one and its
-joint attention where not; the reference is not inverted but seen clean, once. A mask
-says where the subject is, not how its parts move.
+averaged over frames or over the masked tokens: cross attention of the generated prompt's subject,
+1 - sum(M A) / sum(A); self attention of masked tokens, 1 - the attention that stays in M; and
+temporal attention of masked tokens, 1 - the attention to frames that have the token in M too.
+Departures: one block of a transformer, whose attention to text is its cross attention where it has
+one and its joint attention where not; the reference is seen clean, once. The paper inverts it, and
+has masks of each step: `reference_timestep="inverted"`. There a video also begins at the inverted
+noise, here at its own. A mask says where the subject is, not how its parts move.
 """
 
 # B batch, F latent frames, S = H*W tokens per frame, N = F*S video tokens, L text tokens, A heads,

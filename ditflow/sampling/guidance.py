@@ -147,9 +147,10 @@ class MotionGuidance:
         if signal is None or not guided:
             return plain
         depth = _depth(signal.capture, signal.features) / spec.blocks
-        looks = signal.clips_shown * (guided if signal.looks.timestep == "match" else 1)
+        looks = signal.clips_shown * (guided if signal.looks.anew else 1)
         updates = guided * self.inner_steps * (4 if self.checkpointing else 3)
-        return plain + depth * (looks + updates)
+        back = signal.clips_shown * len(schedule) * (signal.looks.timestep == "inverted")
+        return plain + back + depth * (looks + updates)
 
 
 def _depth(capture: Collection[int] = (), features: Collection[int] = ()) -> float:

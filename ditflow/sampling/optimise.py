@@ -24,7 +24,7 @@ from ditflow.sampling.control import Control, Controls, GuidedSteps, Inputs, Pro
 from ditflow.sampling.guidance import MotionGuidance
 from ditflow.sampling.key_value import ReferenceKeyValue
 from ditflow.sampling.placement import Placement, placed
-from ditflow.sampling.reference import Reference, motion_of
+from ditflow.sampling.reference import Reference, motion_of, run_back
 from ditflow.sampling.state import State
 from ditflow.sampling.variables import Variable
 
@@ -44,6 +44,8 @@ def motion_control(
     keys = ReferenceKeyValue(reference.latents, blocks, guided, reference.picture)
     if guidance.signal is None:
         return keys
+    if guidance.signal.looks.timestep == "inverted":
+        reference = run_back(model, guidance.signal, schedule, guided.window, reference)
     return Controls((keys, Optimise(guidance, reference, guided)))
 
 

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -15,9 +15,10 @@ from torch import Tensor
 
 from ditflow.core.noise import CLEAN, NoiseLevel, level_of
 from ditflow.core.picture import Picture
-from ditflow.core.schedule import Step
+from ditflow.core.schedule import DenoisingSchedule, GuidanceWindow, Step
 from ditflow.models.base import Model
 from ditflow.motion.base import MotionSignal, Subject, View, Words
+from ditflow.sampling.inversion import inverted
 from ditflow.warning import warn
 
 
@@ -28,7 +29,8 @@ class Reference:
     `latents` (B, F, C, Hl, Wl) are clean; `text` (b, L, .) is the embedding of the prompt that they
     are seen with: the caption for a signal that reads words, and then `words` are there too, else
     the empty prompt. `motion` is what the signal keeps; None where it looks anew at each guided
-    step. `picture` are the clips' own first frames, for a model that takes a picture.
+    step. `picture` are the clips' own first frames, for a model that takes a picture. `inverted` is
+    what a signal that looks at an inverted reference is shown (R*B, ...), by the step's index.
     """
 
     latents: Tensor
@@ -36,6 +38,7 @@ class Reference:
     words: Words | None = None
     motion: Any = None
     picture: Picture | None = None
+    inverted: Mapping[int, Tensor] = field(default_factory=dict)
 
 
 class Told(Protocol):
@@ -104,7 +107,7 @@ def reference_motion(
     published. Warns of a clip that holds no motion.
     """
     reference = Reference(latents, text, words, picture=picture)
-    if signal is None or signal.looks.timestep == "match":
+    if signal is None or signal.looks.anew:
         return reference
     motion = motion_of(backbone, signal, reference, noise)
     for name, static in zip(names, signal.is_static(motion).tolist(), strict=True):
@@ -135,16 +138,40 @@ def motion_of(
     if reference.motion is not None and not model.expert(guided):
         return reference.motion
     timestep, level = seen_at(model, signal.looks, step)
-    grid = model.spec.compression.grid_of(reference.latents)
-    shown = signal.shown(reference.latents, grid)
-    copies, text = len(shown) // len(noise), reference.text
-    picture = None if reference.picture is None else reference.picture.repeated(copies)
-    noised = level.mix(shown, noise.repeat(copies, 1, 1, 1, 1))
-    text = text if len(text) == 1 else text.repeat(copies, 1, 1)
+    shown, text, picture = _shown(model, signal, reference)
+    if step is not None and reference.inverted:
+        seen = reference.inverted[step.index]
+    else:
+        seen = level.mix(shown, noise.repeat(len(shown) // len(noise), 1, 1, 1, 1))
     read = signal.capture, signal.features, signal.text
     with model.tapped(*read, stop_early=True, seen_as=guided) as recording:
-        model.predict(noised, timestep, text, picture=picture)
+        model.predict(seen, timestep, text, picture=picture)
+    grid = model.spec.compression.grid_of(reference.latents)
     return signal.reference(recording, grid, reference.words)
+
+
+def run_back(
+    model: Model,
+    signal: MotionSignal[Any],
+    schedule: DenoisingSchedule,
+    window: GuidanceWindow,
+    reference: Reference,
+) -> Reference:
+    """The reference with what it is before each guided step, by the steps run backwards."""
+    shown, text, picture = _shown(model, signal, reference)
+    path = inverted(model, schedule, shown, text, picture)
+    kept = {step.index: latents for step, latents in path if window.covers(step)}
+    return replace(reference, inverted=kept)
+
+
+def _shown(
+    model: Model, signal: MotionSignal[Any], reference: Reference
+) -> tuple[Tensor, Tensor, Picture | None]:
+    """The clips that a signal must see (R*B, F, C, Hl, Wl), with prompt and picture for each."""
+    shown = signal.shown(reference.latents, model.spec.compression.grid_of(reference.latents))
+    copies, text = len(shown) // len(reference.latents), reference.text
+    picture = None if reference.picture is None else reference.picture.repeated(copies)
+    return shown, text if len(text) == 1 else text.repeat(copies, 1, 1), picture
 
 
 def seen_at(model: Model, view: View, step: Step | None = None) -> tuple[float, NoiseLevel]:
@@ -152,7 +179,7 @@ def seen_at(model: Model, view: View, step: Step | None = None) -> tuple[float, 
 
     Raises ModelError for a timestep that the scheduler does not have.
     """
-    if view.timestep == "match":
+    if isinstance(view.timestep, str):
         return (step.timestep, step.level) if step is not None else (0, CLEAN)
     timestep = view.timestep if view.timestep is not None else model.timestep_of(view.noise or 0.0)
     level = model.level(timestep)

@@ -162,8 +162,8 @@ def test_checkpointing_changes_nothing(name: str) -> None:
 def test_the_reference_is_looked_at_as_seldom_as_can_be_and_no_deeper_than_it_must(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Forward passes to the signal's block: once for the reference, or once a guided step to match;
-    and none enters the block after it.
+    """Forward passes to the signal's block: once for the reference, or once a guided step to look
+    anew; and none enters the block after it.
     """
     backbone, signal, entered = tiny_backbone("rotary"), signal_of(name), []
     deepest = max([*signal.capture, *signal.features])
@@ -183,8 +183,11 @@ def test_the_reference_is_looked_at_as_seldom_as_can_be_and_no_deeper_than_it_mu
         ["a"],
         steps=2,
     )
-    assert len(reads) == (2 if name in MATCHING else 1)
-    assert max(reads[0]) == (deepest + 0.5 if signal.features else deepest), (
+    assert len(reads) == (2 if signal.looks.anew else 1)
+    back = 4 if signal.looks.timestep == "inverted" else 0  # whole passes, one for each step
+    assert reads[0].count(0) == back + 1
+    look = reads[0][-1 - reads[0][::-1].index(0) :]
+    assert max(look) == (deepest + 0.5 if signal.features else deepest), (
         "what is captured is there before the block's attention and feed-forward"
     )
 
@@ -323,7 +326,7 @@ def test_every_signal_of_the_table_is_here() -> None:
             {"reference_timestep": -1},
             "reference_timestep=-1: it is a timestep of the scheduler, counted from 0, or 'match'",
         ),
-        ("amf", {"reference_timestep": "later"}, "or 'match'"),
+        ("amf", {"reference_timestep": "later"}, "or 'match' or 'inverted'"),
         ("smm", {"reference_noise": 1.5}, "reference_noise=1.5: it is the share of noise"),
         (
             "smm",

@@ -242,6 +242,9 @@ def test_costs_in_forward_passes() -> None:
     assert MotionGuidance(
         SpatialMarginalMean(19, reference_timestep="match"), **guided
     ).forward_equivalents(schedule, spec) == pytest.approx(100 + injection + 160 / 2)
+    assert MotionGuidance(
+        SpatialMarginalMean(19, reference_timestep="inverted"), **guided
+    ).forward_equivalents(schedule, spec) == pytest.approx(100 + injection + 50 + 160 / 2)
     assert MotionGuidance(MotionFeature(19, channels="pans"), **guided).forward_equivalents(
         schedule, spec
     ) == pytest.approx(100 + injection + 155 / 2)
