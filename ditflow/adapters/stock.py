@@ -9,7 +9,7 @@ from typing import Any
 
 from ditflow.adapters.motion import LoadedMotion, check_free, checked_strength
 from ditflow.adapters.pipeline import as_it_was, model_of, transformers_of
-from ditflow.bank import BankEntry, FieldEntry, MotionBank
+from ditflow.bank import BankEntry, FieldEntry, MotionBank, hub
 from ditflow.bank.kinds import AnyEntry
 from ditflow.compatibility import Injection
 from ditflow.fields.field import MotionField
@@ -35,9 +35,9 @@ def load_motion(
         motion.remove()  # or `with load_motion(...):`
 
     `motion` is a bank entry, a motion field, or the place of an entry: "bank/car", or a bank's
-    folder or URL together with the name of an `entry`. `how` it acts is an `Injection`, whose
-    strength `strength` replaces. Any scheduler of diffusers may be in the pipeline: the steps of an
-    entry are found by their noise.
+    folder, URL or hub id "user/name" together with the name of an `entry`. `how` it acts is an
+    `Injection`, whose strength `strength` replaces. Any scheduler of diffusers may be in the
+    pipeline: the steps of an entry are found by their noise.
 
     Raises ModelError for a pipeline of another kind, BankError where no entry is, EntryError for
     one that does not fit, and ValueError for a pipeline that has a motion already. Nothing is left
@@ -77,4 +77,6 @@ def _found(place: str | os.PathLike[str], entry: str | None) -> AnyEntry:
     if entry is None:
         path = PurePosixPath(bank)
         bank, entry = bank[: -len(path.name)].rstrip("/") or ".", path.name
+    elif hub.is_hub_id(bank) and not os.path.exists(bank):
+        bank = hub.hub_url(bank)
     return MotionBank(bank)[entry]

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from ditflow.bank import hub
 from ditflow.bank.errors import BankError, BankStorageError
 from ditflow.bank.storage import Buffers, Folder, LocalFolder
 
@@ -25,7 +26,7 @@ SPEAKERS = (
     "google",
     "azure",
     "paramiko",
-    "requests",
+    *hub.NETWORK,
 )
 
 
@@ -43,6 +44,9 @@ def open_folder(url: str) -> Folder:
     from fsspec.core import url_to_fs
     from fsspec.implementations.local import LocalFileSystem
 
+    on_hub = url.startswith(hub.PROTOCOL)
+    if on_hub:
+        url = hub.place_at(url).url
     try:
         files, root = url_to_fs(url)
     except (
@@ -50,21 +54,25 @@ def open_folder(url: str) -> Folder:
         ImportError,
     ) as error:  # an unknown protocol, or its package is not installed
         raise BankError(f"Cannot reach {url}: {str(error).rstrip('.')}.") from error
-    return LocalFolder(root) if isinstance(files, LocalFileSystem) else RemoteFolder(files, root)
+    if isinstance(files, LocalFileSystem):
+        return LocalFolder(root)
+    return RemoteFolder(files, root, fixed=hub.READ_ONLY if on_hub else "")
 
 
 class RemoteFolder(Folder):
     """By fsspec. A file is written by one put of the whole object, which object storages make
-    atomic; no bucket is ever made.
+    atomic; no bucket is ever made. `fixed` says why nothing is written there, nor changes.
     """
 
-    def __init__(self, files: Any, root: str) -> None:
-        self.files, self.root = files, root.rstrip("/")
+    def __init__(self, files: Any, root: str, *, fixed: str = "") -> None:
+        self.files, self.root, self.fixed = files, root.rstrip("/"), fixed
 
     def exists(self, path: str = "") -> bool:
-        with self._told("look at", path):
-            self.files.invalidate_cache()
-            return bool(self.files.exists(self._at(path)))
+        with self._told("look at", path), contextlib.suppress(FileNotFoundError):
+            self._refresh()
+            self.files.info(self._at(path))
+            return True
+        return False
 
     def listing(self, under: str) -> dict[str, tuple[int, str]]:
         return {
@@ -97,11 +105,12 @@ class RemoteFolder(Folder):
 
     def remove(self, path: str) -> None:
         with self._told("remove", path):
+            self._check_writable(path)
             self.files.rm_file(self._at(path))
 
     def _rows(self, under: str) -> dict[str, dict[str, Any]]:
         with self._told("list", under), contextlib.suppress(FileNotFoundError):
-            self.files.invalidate_cache()
+            self._refresh()
             return {
                 row["name"].rsplit("/", 1)[-1]: row
                 for row in self.files.ls(self._at(under), detail=True)
@@ -111,6 +120,7 @@ class RemoteFolder(Folder):
 
     def _write(self, path: str, data: bytes, mode: str) -> None:
         with self._told("write", path):
+            self._check_writable(path)
             try:
                 self.files.pipe_file(self._at(path), data, mode=mode)
             except FileNotFoundError:
@@ -128,8 +138,19 @@ class RemoteFolder(Folder):
             if not self.files.isdir(path):
                 self.files.mkdir(path, create_parents=False)
 
+    def _refresh(self) -> None:
+        if not self.fixed:
+            self.files.invalidate_cache()
+
+    def _check_writable(self, path: str) -> None:
+        if self.fixed:
+            raise BankStorageError(f"Cannot change {self._url(path)}: {self.fixed}.")
+
     def _at(self, path: str) -> str:
         return f"{self.root}/{path}" if path else self.root
+
+    def _url(self, path: str) -> str:
+        return str(self.files.unstrip_protocol(self._at(path)))
 
     @contextlib.contextmanager
     def _told(self, doing: str, path: str) -> Iterator[None]:
@@ -146,9 +167,8 @@ class RemoteFolder(Folder):
                 and type(error).__module__.partition(".")[0] not in SPEAKERS
             ):
                 raise
-            told = BankStorageError(
-                f"Cannot {doing} {self.files.unstrip_protocol(self._at(path))}: {_reason(error)}."
-            )
+            said = (self.fixed and hub.reason(error)) or _reason(error)
+            told = BankStorageError(f"Cannot {doing} {self._url(path)}: {said}.")
             told.errno = getattr(error, "errno", None)
             raise told from error
 
@@ -171,16 +191,10 @@ def _reason(error: Exception) -> str:
 
 
 def _mark(row: dict[str, Any]) -> str:
-    return str(
-        next(
-            (
-                row[key]
-                for key in ("ETag", "etag", "mtime", "LastModified", "created")
-                if row.get(key) is not None
-            ),
-            "",
-        )
-    )
+    """On the hub it is the sum of a large file, or git's of a small one."""
+    told = {**row, **(row.get("lfs") or {})}
+    keys = "sha256", "ETag", "etag", "mtime", "LastModified", "created", "blob_id"
+    return str(next((told[key] for key in keys if told.get(key) is not None), ""))
 
 
 def _age(row: dict[str, Any]) -> float:

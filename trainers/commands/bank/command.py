@@ -18,6 +18,7 @@ from rich.text import Text
 
 from ditflow.bank import BankError, MotionBank
 from trainers.commands.bank import search as bank_search
+from trainers.commands.bank import share as bank_share
 from trainers.commands.bank import status as bank_status
 from trainers.commands.bank import upkeep as bank_upkeep
 from trainers.commands.bank.list import list_entries
@@ -38,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = _parser().parse_args(argv)
     try:
-        return int(arguments.command(MotionBank(arguments.bank), arguments, console_of(sys.stdout)))
+        bank = MotionBank(arguments.bank, create=arguments.command is bank_share.pull)
+        return int(arguments.command(bank, arguments, console_of(sys.stdout)))
     except BankError as error:
         print(f"ditflow bank: {error}", file=sys.stderr)
         return 2
@@ -130,6 +132,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar=f"{{{','.join(COMMANDS)}}}")
     for name, (command, about) in COMMANDS.items():
         subparser = commands.add_parser(name, help=about, description=about)
+        if command is bank_share.pull:  # from the hub into the bank
+            subparser.add_argument("repo", metavar="USER/NAME", help="a dataset of the hub")
         subparser.add_argument(
             "bank", metavar="BANK", help="the folder or URL that `fit` was given as its bank"
         )
@@ -140,6 +144,8 @@ def _parser() -> argparse.ArgumentParser:
             bank_search.add_arguments(subparser)
         if name == "status":
             bank_status.add_arguments(subparser)
+        if command.__module__ == bank_share.__name__:
+            bank_share.add_arguments(subparser, name)
         if command.__module__ == bank_upkeep.__name__:
             bank_upkeep.add_arguments(subparser, name)
     return parser
@@ -154,6 +160,8 @@ COMMANDS: dict[str, tuple[Callable[[MotionBank, argparse.Namespace, Console], in
     "reindex": (bank_upkeep.reindex, "write the index anew from the entries"),
     "merge": (bank_upkeep.merge, "copy all entries into another bank"),
     "export": (bank_upkeep.export, "copy some entries, or all, into a new bank"),
+    "push": (bank_share.push, "add its entries to a dataset of the Hugging Face Hub, with a card"),
+    "pull": (bank_share.pull, "copy the entries of a dataset of the Hugging Face Hub into a bank"),
     "rm": (bank_upkeep.remove, "remove entries by name"),
     "gc": (bank_upkeep.collect, "remove what killed runs left and nothing will use"),
 }

@@ -24,7 +24,8 @@ def merge(bank: MotionBank, arguments: argparse.Namespace, console: Console) -> 
     """Copy all entries into another bank. What it holds stays; entries that differ under one name
     are named.
     """
-    return _copy(bank, MotionBank(arguments.into, create=True), list(bank), arguments, console)
+    target = MotionBank(arguments.into, create=True)
+    return copy_entries(bank, target, list(bank), console, dry_run=arguments.dry_run)
 
 
 def export(bank: MotionBank, arguments: argparse.Namespace, console: Console) -> int:
@@ -35,7 +36,8 @@ def export(bank: MotionBank, arguments: argparse.Namespace, console: Console) ->
             f"{arguments.out} is a bank already, and `export` makes a new one: name another place, "
             "or add to it with `ditflow bank merge`."
         )
-    return _copy(bank, target, _known(bank, arguments.entries) or list(bank), arguments, console)
+    names = _known(bank, arguments.entries) or list(bank)
+    return copy_entries(bank, target, names, console, dry_run=arguments.dry_run)
 
 
 def remove(bank: MotionBank, arguments: argparse.Namespace, console: Console) -> int:
@@ -61,6 +63,31 @@ def collect(bank: MotionBank, arguments: argparse.Namespace, console: Console) -
         )
     console.print(f"{count(len(found), 'file', 'files')} of garbage")
     return 0
+
+
+def copy_entries(
+    bank: MotionBank, target: MotionBank, names: Iterable[str], console: Console, *, dry_run: bool
+) -> int:
+    """Copy entries that the target lacks, and print how many. Returns 1, having said which, where
+    some are damaged or differ from those of their name there; else 0.
+    """
+    done, same, problems = 0, 0, []
+    for name in names:
+        try:
+            copied = bank.copy_to(name, target, dry_run=dry_run)
+        except BankStorageError:
+            raise
+        except BankError as error:
+            problems.append(f"not copied: {error}")
+            continue
+        done, same = done + copied, same + (not copied)
+    if done and not dry_run:
+        target.reindex()
+    console.print(
+        f"{count(done, 'entry', 'entries')} {'would be ' if dry_run else ''}copied, "
+        f"{same} there already, {len(problems)} refused"
+    )
+    return reported(problems)
 
 
 def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
@@ -91,32 +118,6 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
         parser.add_argument(
             "--dry_run", action="store_true", help="say what would be done, and do nothing"
         )
-
-
-def _copy(
-    bank: MotionBank,
-    target: MotionBank,
-    names: Iterable[str],
-    arguments: argparse.Namespace,
-    console: Console,
-) -> int:
-    done, same, problems = 0, 0, []
-    for name in names:
-        try:
-            copied = bank.copy_to(name, target, dry_run=arguments.dry_run)
-        except BankStorageError:
-            raise
-        except BankError as error:
-            problems.append(f"not copied: {error}")
-            continue
-        done, same = done + copied, same + (not copied)
-    if done and not arguments.dry_run:
-        target.reindex()
-    console.print(
-        f"{count(done, 'entry', 'entries')} {'would be ' if arguments.dry_run else ''}copied, "
-        f"{same} there already, {len(problems)} refused"
-    )
-    return reported(problems)
 
 
 def _known(bank: MotionBank, names: Iterable[str]) -> list[str]:
