@@ -108,6 +108,7 @@ HOMES = {
     "jsonargparse": ("trainers",),
     "rich": ("trainers",),
     "fsspec": ("ditflow.bank",),
+    "huggingface_hub": ("ditflow.bank", "ditflow.models", "ditflow.quiet"),
 }
 
 

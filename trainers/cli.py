@@ -26,8 +26,8 @@ commands:
               ditflow predict --config configs/tiny-rope.yaml --bank bank/ --data.prompts new.txt
   motion    draw the motion of a clip, in words, as a picture and as a page
               ditflow motion clip.mp4
-  bank      look into a bank (list, show, search, status, verify) and keep it in order (reindex,
-            merge, export, rm, gc)
+  bank      look into a bank (list, show, search, status, verify), keep it in order (reindex,
+            merge, export, rm, gc) and share it (push, pull)
               ditflow bank search bank/ --words "slow pan left, subject moves up"
   video     how a video was made: prompt, seed, motion, model, settings and versions
               ditflow video show videos/car-red-clouds-848782-seed0.mp4

@@ -5,6 +5,7 @@ the Hugging Face Hub, and from there. Only sound entries go either way.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -34,6 +35,9 @@ def push(bank: MotionBank, arguments: argparse.Namespace, console: Console) -> i
         there = None if place is None else MotionBank(place.url, create=True)
         known = {} if there is None else _rows_of(there)
         added = new_rows(staged, there, known, overwrite=arguments.overwrite)
+        for name in filter(staged.keeps_reference, added):
+            said = "keeps the latents of its clip, from which its pictures can be decoded"
+            print(f"ditflow bank: {name} {said}", file=sys.stderr)
         files = {f"entries/{name}.safetensors": entry_file(staged, name) for name in added}
         files |= _written(_made(about, staged, there, {**known, **added}), Path(folder))
         number = count(len(added), "entry", "entries")
