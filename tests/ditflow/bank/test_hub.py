@@ -47,6 +47,8 @@ def test_a_bank_is_read_like_any_other(there, revision, capsys):
     assert main(["list", URL + revision]) == 0
     assert "2 entries, 0 batches in flight, 0 clips failed" in capsys.readouterr().out
     assert main(["show", URL, "kite"]) == 0 and "a red kite" in capsys.readouterr().out
+    found = bank.search(words="pan left")  # which keeps nothing there for the next time
+    assert (found.searched, found.left_out) == (1, 1)
 
 
 def test_a_bank_in_a_folder_of_a_dataset(there):

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
-from ditflow.bank import BankError, FieldEntry, IndexRow, MotionBank
+from ditflow.bank import BankError, IndexRow, MotionBank
 from trainers.commands.bank.words import count
 from trainers.progress.view import plain
 
@@ -113,10 +113,9 @@ def picture_of(bank: MotionBank, name: str) -> bytes | None:
     from ditflow.visual import flow_colours, png
     from ditflow.visual.fields import arrows_on, enlarged, movement, reach_of
 
-    entry = bank[name]
-    if not isinstance(entry, FieldEntry):
+    field = bank[name].field
+    if field is None:
         return None
-    field = entry.field
     shape = ROWS, max(1, min(4 * ROWS, round(ROWS * field.aspect)))
     moved, reach = movement(field)[-1], reach_of(field)
     colours = flow_colours(enlarged(moved, shape), reach)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,30 +26,23 @@ PUSH = 'ditflow bank push bank/ user/name --licence cc-by-4.0 --source "my own c
 def push(bank: MotionBank, arguments: argparse.Namespace, console: Console) -> int:
     """Add the bank's entries to a dataset of the hub in one commit, with an index and a card."""
     about = Card(arguments.repo, arguments.licence, arguments.source)
-    place = hub.dataset_at(about.repo)
-    if place is not None and arguments.private and not place.private:
-        raise BankError(
-            f"{about.repo} is public already: make it private on its page, or push to another name."
-        )
+    place = _place(about.repo, private=arguments.private)
     with TemporaryDirectory(prefix="ditflow-push-") as folder:
         staged = stage(bank, folder)
         there = None if place is None else MotionBank(place.url, create=True)
         known = {} if there is None else _rows_of(there)
         added = new_rows(staged, there, known, overwrite=arguments.overwrite)
-        for name in filter(staged.keeps_reference, added):
-            said = "keeps the latents of its clip, from which its pictures can be decoded"
-            print(f"ditflow bank: {name} {said}", file=sys.stderr)
         files = {f"entries/{name}.safetensors": entry_file(staged, name) for name in added}
         files |= _written(_made(about, staged, there, {**known, **added}), Path(folder))
-        number = count(len(added), "entry", "entries")
+        _tell_of_latents(staged, added)
+        number, same = count(len(added), "entry", "entries"), len(staged) - len(added)
         if arguments.dry_run:
             print("\n".join(files), file=console.file)
-            address = hub.hub_url(about.repo)
+            done, address = "would be pushed", hub.hub_url(about.repo)
         else:
-            title = f"Add {number} with ditflow"
-            address = hub.upload(about.repo, files, title, onto=place, private=arguments.private)
-        would, same = "would be " if arguments.dry_run else "", len(staged) - len(added)
-    print(f"{number} {would}pushed, {same} there already: {address}", file=console.file)
+            new = {"onto": place, "private": arguments.private}
+            done, address = "pushed", hub.upload(about.repo, files, f"Add {number}", **new)
+    print(f"{number} {done}, {same} there already: {address}", file=console.file)
     return 0
 
 
@@ -90,6 +84,22 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument(
         "--dry_run", action="store_true", help="say what would be done, and do nothing"
     )
+
+
+def _place(repo: str, *, private: bool) -> hub.HubPlace | None:
+    """The dataset, or None where it is to be made."""
+    place = hub.dataset_at(repo)
+    if place is not None and private and not place.private:
+        raise BankError(
+            f"{repo} is public already: make it private on its page, or push to another name."
+        )
+    return place
+
+
+def _tell_of_latents(staged: MotionBank, names: Iterable[str]) -> None:
+    for name in filter(staged.keeps_reference, names):
+        said = "keeps the latents of its clip, from which its pictures can be decoded"
+        print(f"ditflow bank: {name} {said}", file=sys.stderr)
 
 
 def _rows_of(there: MotionBank) -> dict[str, IndexRow]:
