@@ -103,13 +103,12 @@ def _tell_of_latents(staged: MotionBank, names: Iterable[str]) -> None:
 
 
 def _rows_of(there: MotionBank) -> dict[str, IndexRow]:
-    """What a dataset holds, by name. Raises BankError for one that holds something else."""
-    rows = {row.name: row for row in there.index() if not row.problem}
-    if not rows and (other := sorted(open_folder(there.path).listing(""))):
+    """The sound entries of a dataset, by name. Raises BankError for one that is no bank."""
+    if not len(there) and (other := sorted(open_folder(there.path).listing(""))):
         raise BankError(
             f"{there.path} is no bank: it holds {other[0]}. Push to a name that is new."
         )
-    return rows
+    return {row.name: row for row in there.index() if not row.problem}
 
 
 def _made(

@@ -127,6 +127,12 @@ def test_another_entry_of_one_name_is_not_replaced_unasked(there, bank, run):
     assert_same(MotionBank(URL)["kite"], fresh)
 
 
+def test_a_damaged_entry_there_is_mended(there, bank, run):
+    there.add(REPO, {"README.md": b"#", "entries/kite.safetensors": make_entry(1).to_bytes()[:-9]})
+    assert run("push", bank.path, REPO, *ASKED)[1].startswith("2 entries pushed, 0 there already")
+    assert MotionBank(URL).verify() == []
+
+
 def test_a_dry_run_says_which_files_and_pushes_nothing(there, bank, run):
     code, printed, _ = run("push", bank.path, REPO, *ASKED, "--dry_run")
     *files, line = printed.splitlines()
