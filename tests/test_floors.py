@@ -80,7 +80,13 @@ WITHIN = {
     "ditflow.motion.amf": ATTENTION,
     "ditflow.motion.motionclone": ATTENTION,
     "ditflow.motion.motionflow": ATTENTION,
-    "ditflow.visual.page": ("ditflow.visual.curves",),
+    "ditflow.visual.gallery": (
+        "ditflow.visual.curves",
+        "ditflow.visual.page",
+        "ditflow.visual.rendering",
+    ),
+    "ditflow.visual.page": ("ditflow.visual.curves", "ditflow.visual.rendering"),
+    "ditflow.visual.rendering": ("ditflow.visual.curves",),
     # a report shows the folder of a benchmark
     "trainers.report.numbers": ("trainers.benchmark.statistics",),
     "trainers.report.page": ("trainers.benchmark.text",),

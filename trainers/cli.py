@@ -26,9 +26,10 @@ commands:
               ditflow predict --config configs/tiny-rope.yaml --bank bank/ --data.prompts new.txt
   motion    draw the motion of a clip, in words, as a picture and as a page
               ditflow motion clip.mp4
-  bank      look into a bank (list, show, search, status, verify), keep it in order (reindex,
-            merge, export, rm, gc) and share it (push, pull)
+  bank      look into a bank (list, show, search, gallery, status, verify), keep it in order
+            (reindex, merge, export, rm, gc) and share it (push, pull)
               ditflow bank search bank/ --words "slow pan left, subject moves up"
+              ditflow bank gallery bank/ --out gallery/
   video     how a video was made: prompt, seed, motion, model, settings and versions
               ditflow video show videos/car-red-clouds-848782-seed0.mp4
   test      make and measure the videos of several methods on the same clips and prompts

@@ -17,11 +17,11 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, MutableMapping
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from ditflow.bank.errors import BankError, BankStorageError, EntryError, UnknownEntryError
 from ditflow.bank.failures import Failure, Failures
-from ditflow.bank.file_format import Header, checked_chunks, read_tensors
+from ditflow.bank.file_format import read_tensors
 from ditflow.bank.index import FILE, IndexRow, current, index_lines, parse_index
 from ditflow.bank.kinds import (
     KINDS,
@@ -31,8 +31,9 @@ from ditflow.bank.kinds import (
     content_hash,
     metadata_of,
     read_entry,
+    read_field,
 )
-from ditflow.bank.records import Records
+from ditflow.bank.records import Records, read_all
 from ditflow.bank.remote_storage import open_folder
 from ditflow.bank.requests import Requests
 from ditflow.bank.search.find import Found, find
@@ -132,6 +133,10 @@ class MotionBank(MutableMapping[str, AnyEntry]):
         """Provenance of an entry, by its header alone."""
         return self._entries.read(name, lambda _, header: metadata_of(header))
 
+    def motion(self, name: str) -> MotionField | None:
+        """The clip's motion in an entry of any kind, or None where it keeps none."""
+        return self._entries.read(name, read_field)
+
     def keeps_reference(self, name: str) -> bool:
         """Whether an entry has the clip's latents, for key and value injection."""
         return self._entries.read(name, lambda _, header: "reference_latents" in header.slots)
@@ -151,7 +156,7 @@ class MotionBank(MutableMapping[str, AnyEntry]):
         ]
         return [
             *self._entries.problems(check_entry),
-            *self._inflight.problems(_read_all),
+            *self._inflight.problems(read_all),
             *strangers,
         ]
 
@@ -242,8 +247,3 @@ class MotionBank(MutableMapping[str, AnyEntry]):
             self._folder.open(FILE) as (file, _),
         ):
             yield from parse_index(file)
-
-
-def _read_all(file: BinaryIO, header: Header) -> None:
-    for _ in checked_chunks(file, header):
-        pass

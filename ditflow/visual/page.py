@@ -1,30 +1,17 @@
 """One self-contained page: videos side by side that play together, their motion as colours, tables
 that sort, and curves.
 
-The markup is in `templates/`. A page holds text, numbers and the bytes of files. The templates
-escape all of it, and no data goes into a script. The page's policy allows our script only, and
-no request to anywhere.
+A page holds text, numbers and the bytes of files. `rendering.py` writes it.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
-from typing import TYPE_CHECKING
 
-from ditflow.files import atomic_file
 from ditflow.visual.curves import Chart, Curve, Mark
-
-if TYPE_CHECKING:
-    from jinja2 import Template
-
-COLOURS = 16  # colours of marks in page.css; further marks begin again
+from ditflow.visual.rendering import write_rendered
 
 
 @dataclass(frozen=True)
@@ -132,45 +119,4 @@ def write_page(path: str | os.PathLike[str], page: Page) -> int:
 
     Raises ModuleNotFoundError where jinja2 is not installed.
     """
-    with atomic_file(path) as file:
-        return sum(file.write(chunk.encode()) for chunk in _template().generate(page=page))
-
-
-@cache
-def _template() -> Template:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-
-    folder = files("ditflow.visual") / "templates"
-    script, style = (
-        (folder / name).read_text(encoding="utf-8") for name in ("page.js", "page.css")
-    )
-    environment = Environment(
-        loader=PackageLoader("ditflow.visual"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        enable_async=False,
-    )
-    environment.filters |= {"data": _data, "mark": _mark, "number": _number}
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    environment.globals |= {
-        "script": Markup(script),
-        "style": Markup(style),
-        "script_sha256": digest,
-    }
-    return environment.get_template("page.html")
-
-
-def _data(content: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-def _mark(mark: Mark | None) -> str:
-    return "" if mark is None else f"c{mark.colour % COLOURS}" + " dashed" * mark.dashed
-
-
-def _number(value: float | None) -> str:
-    """What the script sorts by: empty without a number."""
-    return "" if value is None or not math.isfinite(value) else repr(value)
+    return write_rendered(path, "page", page=page)

@@ -27,13 +27,13 @@ from ditflow.visual import (
     Table,
     write_page,
 )
-from ditflow.visual.page import COLOURS
+from ditflow.visual.rendering import COLOURS
 
 NASTY = '</script><script>alert("x")</script> & {braces} {{ "jinja" }} "quotes" \'single\''
 VOID = {"meta", "img", "br", "input", "line"}
-SCRIPT, STYLE = (
+SCRIPT, STYLE, OWN = (
     (PACKAGE / "visual" / "templates" / name).read_text(encoding="utf-8")
-    for name in ("page.js", "page.css")
+    for name in ("page.js", "base.css", "page.css")
 )
 TO_CONES = numpy.array(
     [
@@ -199,6 +199,7 @@ def test_nothing_is_fetched(page):
 
 def test_readable_in_light_and_dark(page):
     assert "color-scheme: light dark" in page and "prefers-color-scheme: dark" in page
+    assert STYLE + OWN in page
 
 
 def test_what_cannot_be_shown_says_why_and_has_no_video(tmp_path):
@@ -319,10 +320,9 @@ def oklab(light: numpy.ndarray) -> numpy.ndarray:
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="checks the script's syntax with node")
-def test_script_parses():
-    subprocess.run(
-        ["node", "--check", str(PACKAGE / "visual" / "templates" / "page.js")], check=True
-    )
+@pytest.mark.parametrize("script", ["page.js", "gallery.js"])
+def test_script_parses(script):
+    subprocess.run(["node", "--check", str(PACKAGE / "visual" / "templates" / script)], check=True)
 
 
 def test_sections_are_made_one_by_one_while_writing(tmp_path):

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from ditflow.resources import home
 from ditflow.visual import Mark, flow_colours, still
-from ditflow.visual.page import COLOURS
+from ditflow.visual.rendering import COLOURS
 from tests.runs import KINDS, METHODS, write_run
 from trainers.benchmark.folder import Item
 from trainers.benchmark.methods import methods_of
