@@ -48,7 +48,7 @@ NO_MOTION = (
 )
 DRAWN = (
     "A chequered texture is carried along by the motion, from the first frame to the last. It is "
-    "drawn from the entry, which holds nothing of the clip's looks. Grey where the motion was "
+    "drawn from the motion alone: nothing of a clip's looks is shown. Grey where the motion was "
     "filled in, not followed."
 )
 COLOURS = (

@@ -33,15 +33,6 @@ BOXES = """[...document.querySelector(".films").querySelectorAll(".film")].map(b
 })"""
 LAID_OUT = """[...document.querySelectorAll(".told")].filter(
     node => node.checkVisibility({contentVisibilityAuto: true})).length"""
-TYPED = """() => {
-    const find = document.getElementById("find"), began = performance.now();
-    for (const text of ["z", "zo", "zoo", "zoom", ""]) {
-        find.value = text;
-        find.dispatchEvent(new Event("input"));
-        document.body.offsetHeight;
-    }
-    return (performance.now() - began) / 5;
-}"""
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +192,8 @@ def test_thousands_of_entries(driver, many):
         after = shown.evaluate(SHOWN)
         assert sorted(after) == before and len(after) == MANY
         assert [int(name[-4:]) * 7919 % MANY for name in after] == list(range(MANY - 1, -1, -1))
-        assert shown.evaluate(TYPED) < 5000  # milliseconds a letter: it hangs on no machine
+        assert 0 < shown.evaluate(LAID_OUT) < MANY / 4
+        assert len(set(opened.requests)) < MANY / 4
 
 
 def contrast(one: str, other: str) -> float:

@@ -30,6 +30,7 @@ FILM = re.compile(r"[0-9a-f]{32}\.webp")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "example: ditflow bank gallery bank/ --out gallery/"
     parser.add_argument(
         "--out",
         metavar="FOLDER",
