@@ -73,7 +73,6 @@ def card_of(bank: MotionBank, row: IndexRow, draw: Draw) -> Card:
     losses = tuple(chain.from_iterable(getattr(metadata, "losses", ())))
     if losses:
         measures["loss"] = losses[-1]
-        numbers.append(("loss", f"{losses[0]:.3g} → {losses[-1]:.3g}"))
     film, words = None, metadata.words
     if field is not None:
         file = film_name(bank.content_hash(row.name))
@@ -90,7 +89,7 @@ def card_of(bank: MotionBank, row: IndexRow, draw: Draw) -> Card:
         words=_text(words),
         told=_told(metadata),
         film=film,
-        curve=Curve("loss", losses) if losses and film is None else None,
+        curve=Curve("loss", losses) if losses else None,
         note=NO_MOTION if film is None else "",
         measures=measures,
         numbers=tuple(numbers),
