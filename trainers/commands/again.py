@@ -18,7 +18,7 @@ from datamodules.prompts import VIDEOS, video_name
 from ditflow.bank import MotionBank
 from ditflow.files import expanded
 from ditflow.models import backbone_spec
-from ditflow.models.weights.lora import named
+from ditflow.models.weights.lora import named, parsed
 from ditflow.resources import shipped
 from ditflow.video import video_sha256
 from ditflow.video_provenance import VideoProvenance, installed, read_provenance
@@ -57,7 +57,7 @@ class Again:
             "data.entries": [made.entry],
             "data.seeds": [made.seed],
             "model.backbone": backbone if ships or Path(backbone).is_dir() else "",
-            "model.lora": [f"{_here(lora['file'])}:{lora['scale']}" for lora in made.loras] or None,
+            "model.lora": list(map(_lora_here, made.loras)) or None,
         }
         if made.window is not None:  # an optimised entry has a size of its own
             values |= {"data.frames": frames, "data.size": tuple(sides)}
@@ -141,8 +141,8 @@ class Again:
 
     def _has_others(self, loras: Sequence[str] | str | None) -> bool:
         """Whether these LoRAs are others, by their content and scales."""
-        made = {(lora["sha256"], lora["scale"]) for lora in self.made.loras}
-        return made != {(lora.sha256, lora.scale) for lora in named(loras or ()).values()}
+        made = {(_expert(lora), lora["sha256"], lora["scale"]) for lora in self.made.loras}
+        return made != {(one.expert, one.sha256, one.scale) for _, one in named(loras or ())}
 
 
 def again_of(words: Sequence[str]) -> Again | None:
@@ -178,6 +178,17 @@ def _warn_of_versions(file: Path, made: VideoProvenance) -> None:
     if others := [name for name in now if now[name] != then.get(name)]:
         was, are = (", ".join(f"{name} {of.get(name)}" for name in others) for of in (then, now))
         warn(f"{file} was made with {was}, and here is {are}: its pixels may differ.")
+
+
+def _expert(lora: dict[str, Any]) -> str:
+    return parsed(lora["file"])[0]
+
+
+def _lora_here(lora: dict[str, Any]) -> str:
+    """A LoRA as an option names it."""
+    expert, path, _ = parsed(lora["file"])
+    place = f"{_here(str(path))}:{lora['scale']}"
+    return f"{expert}={place}" if expert else place
 
 
 def _here(name: str) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor
 from datamodules.motion_tasks import MotionTaskModule
 from ditflow.files import make_folder
 from ditflow.models.spec import Lora
+from ditflow.models.weights.lora import parsed
 from ditflow.video import write_video
 from ditflow.video_provenance import FIELDS, VideoProvenance, as_named
 from trainers.motion.work import Work, sources_of
@@ -58,5 +59,6 @@ def finished(work: Work, videos: Tensor, **named: Any) -> Iterator[tuple[str, Vi
 
 def _named(given: str, lora: Lora) -> dict[str, Any]:
     """A LoRA as JSON values, by the file of PATH or PATH:SCALE."""
-    path = given if given.endswith(lora.file) else given.rpartition(":")[0]
-    return asdict(lora) | {"file": as_named(path)}
+    expert, path, _ = parsed(given)
+    file = as_named(str(path))
+    return asdict(lora) | {"file": f"{expert}={file}" if expert else file}

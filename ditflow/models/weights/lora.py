@@ -25,7 +25,7 @@ def named(given: str | Sequence[str]) -> list[tuple[Path, Lora]]:
     ModelError, before anything is loaded, for what is no LoRA file, and ModuleNotFoundError without
     PEFT.
     """
-    files = [_split(one) for one in ([given] if isinstance(given, str) else given)]
+    files = [parsed(one) for one in ([given] if isinstance(given, str) else given)]
     if files:
         import peft  # noqa: F401  a missing one is said now, not after the transformer is loaded
     where = [(path, one) for expert, path, _ in files for one in ([expert] if expert else EXPERTS)]
@@ -90,7 +90,7 @@ def warn_of_others(clip: str, made: Sequence[Lora], loaded: Sequence[Lora]) -> N
         )
 
 
-def _split(given: str) -> tuple[str, Path, float]:
+def parsed(given: str) -> tuple[str, Path, float]:
     """The expert that a LoRA is for, its file and its scale."""
     expert, _, rest = given.partition("=")
     expert, rest = (expert, rest) if expert in EXPERTS else ("", given)

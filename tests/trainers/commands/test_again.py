@@ -14,10 +14,13 @@ from datamodules.synthetic import World
 from ditflow import read_provenance, read_video, write_video
 from ditflow.bank import MotionBank
 from ditflow.core.sizes import VideoSize
+from ditflow.models.spec import Lora
 from ditflow.video_provenance import VideoProvenance
 from tests.clips import NAMES, SMALL, arguments, ditflow
 from tests.ditflow.models.weights.test_lora import lora_of
 from tests.registry import SIZE, frames_of, tiny_folder
+from trainers.commands import again as again_module
+from trainers.motion.videos import _named as lora_named
 
 PROMPTS = {
     "quotes": "she said \"go\", 'it' \\ {a: 1} #b",
@@ -182,6 +185,14 @@ def test_a_model_that_was_replaced_is_refused(run, fields):
     moved = ["--model.backbone", tiny_folder("rotary"), "--dry_run"]
     code, said, _ = run("predict", "--again", file, *moved)
     assert code == 0 and "--model.backbone is " in said and ", and was 'model'" in said
+
+
+def test_loras_of_experts_are_named_with_their_expert():
+    lora = Lora("high=style.safetensors", "ab" * 32, 0.5)
+    told = lora_named("high=~/style.safetensors:0.5", lora)
+    assert told == {"file": "high=~/style.safetensors", "sha256": "ab" * 32, "scale": 0.5}
+    assert again_module._lora_here(told) == f"high={Path.home()}/style.safetensors:0.5"
+    assert again_module._expert(told) == "high"
 
 
 def test_loras_are_those_of_the_video(run, fields):
