@@ -48,6 +48,10 @@ def write_video(
         file.write(content)
 
 
+# x264's lookahead with AVX-512 makes other bytes of the same frames from one call to the next
+OPTIONS = {"x264-params": "cpu-independent=1"}
+
+
 def encode_video(frames: Tensor, fps: float, *, crf: int = 17, comment: str = "") -> bytes:
     """The bytes of an H.264 mp4 of frames, uint8 (T, C, Y, X) RGB. Raises VideoError.
 
@@ -69,7 +73,7 @@ def encode_video(frames: Tensor, fps: float, *, crf: int = 17, comment: str = ""
     with av.open(buffer, "w", format="mp4") as container:
         container.metadata.update({"comment": comment} if comment else {})
         rate = Fraction(fps).limit_denominator(10_000)
-        stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf)})
+        stream = container.add_stream("libx264", rate=rate, options=OPTIONS | {"crf": str(crf)})
         stream.pix_fmt, stream.height, stream.width = "yuv420p", shape[2], shape[3]
         stream.codec_context.thread_count = 1  # the bytes then do not depend on the machine
         for frame in frames.permute(0, 2, 3, 1).cpu().contiguous().numpy():
