@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ditflow.adapters.stock import fit_motion, load_motion
+    from ditflow.adapters.stock import fit_motion, load_motion, unload_motion
     from ditflow.bank import MotionBank
     from ditflow.citations import cite
     from ditflow.compatibility import Injection
@@ -46,6 +46,7 @@ _HOMES = {
     "read_provenance": "ditflow.video_provenance",
     "read_video": "ditflow.video",
     "transfer_motion": "ditflow.transfer",
+    "unload_motion": "ditflow.adapters.stock",
     "write_video": "ditflow.video",
 }
 
@@ -67,6 +68,7 @@ __all__ = [
     "read_provenance",
     "read_video",
     "transfer_motion",
+    "unload_motion",
     "write_video",
 ]
 

@@ -10,6 +10,7 @@ import torch
 
 from ditflow.bank import BankEntry, EntryError, FieldEntry
 from ditflow.bank.kinds import AnyEntry
+from ditflow.core.noise import CLEAN
 from ditflow.core.schedule import (
     GuidanceKind,
     GuidanceWindow,
@@ -40,10 +41,9 @@ class Injection:
     """How an entry acts on a generation. None is what the entry or the model recommends.
 
     `strength` 1 is the motion as it is, 0 none of it. `passes` and `motion_scale` are those of
-    `Placement`. The blocks of `injection_blocks` take their keys and values from the entry's
-    reference latents. `window` says in which steps tokens follow a motion field, and `noise_share`
-    how much of the initial noise moves along it; `change` is made of a field before, in words, as
-    `ditflow.fields.changes` says. These are for fields alone.
+    `Placement`. Blocks of `injection_blocks` have keys and values of the entry's reference latents.
+    For fields alone, `window` says in which steps tokens follow one, `noise_share` how much of the
+    initial noise does, and `change` what is made of it before (see `ditflow.fields.changes`).
     """
 
     strength: float = 1.0
@@ -199,12 +199,13 @@ def guided_steps(
     schedule, window = backbone.schedule(metadata.steps), GuidanceWindow(*metadata.window)
     if schedule.timesteps[window.start : window.stop] == metadata.timesteps:
         return GuidedSteps(schedule, window)
-    try:  # another scheduler: the same noise comes at other timesteps
+    try:  # of another scheduler, which has the same noise at other timesteps
         levels = tuple(map(backbone.level, metadata.timesteps))
     except ModelError as error:
         raise EntryError(f"the entry of {metadata.clip!r:.80} does not fit: {error}") from error
-    first = window.start == 0
-    return GuidedSteps.of_levels(metadata.timesteps, levels, metadata.steps, first=first)
+    before = schedule.levels[window.start - 1] if window.start else None
+    around = before, (*schedule.levels, CLEAN)[window.stop]
+    return GuidedSteps.of_levels(metadata.timesteps, levels, *around)
 
 
 def entry_control(

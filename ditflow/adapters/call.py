@@ -86,6 +86,7 @@ class Call:
         `name` is what the pipeline calls the pass. With twice as many rows as videos it is two
         passes in one, without the prompt and with it.
         """
+        self._check_shape(latents)
         prompted, without, _ = self._positions(timestep, latents.device)
         if name == "uncond":
             return without
@@ -94,6 +95,18 @@ class Call:
         own = self.model.stock_position(self.model.spec.compression.grid(self.size))
         both = [own if position is None else position for position in (without, prompted)]
         return torch.cat([one.expand(self.videos, *one.shape[1:]) for one in both])
+
+    def _check_shape(self, latents: Tensor) -> None:
+        """Raise ValueError for latents of a call that is not this one."""
+        frames, _, *sides = self.model.spec.compression.latent_shape(self.size)
+        axis = 2 if self.model.layout.channels_first else 1
+        given, wanted = (latents.shape[axis], *latents.shape[3:]), (frames, *sides)
+        if given != wanted:
+            raise ValueError(
+                f"the transformer was given latents of {given} frames, rows and columns, and the "
+                f"pipeline that has the motion began a video of {wanted}: remove() the motion "
+                "before another pipeline uses the transformer."
+            )
 
     def _positions(self, timestep: float, device: torch.device) -> Positions:
         """Those of a step, which several passes ask for."""

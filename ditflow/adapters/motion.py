@@ -11,10 +11,12 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial, wraps
 from inspect import signature
+from numbers import Real
 from typing import Any, Self
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, ref
 
 import torch
+from diffusers import DiffusionPipeline
 from diffusers.hooks.hooks import BaseState, HookRegistry, ModelHook, StateManager
 from diffusers.utils.torch_utils import unwrap_module
 from torch import nn
@@ -28,8 +30,10 @@ from ditflow.fields.field import MotionField
 from ditflow.models.hooks import register
 from ditflow.models.placing import PositionSlot
 from ditflow.models.taps import Args, Kwargs, taps
+from ditflow.sampling.given import check_kind
 
-LOADED: WeakSet[nn.Module] = WeakSet()  # transformers that have a motion
+# transformers that have a motion, and which one; its hooks on them keep it alive
+LOADED: WeakKeyDictionary[nn.Module, ref[LoadedMotion]] = WeakKeyDictionary()
 
 
 class LoadedMotion:
@@ -78,8 +82,8 @@ class LoadedMotion:
     def _install(self, stack: ExitStack, transformer: Any) -> None:
         """The hooks of one transformer. The first of them fills the slot that the others read."""
         inner, layout, told = unwrap_module(transformer), self._model.layout, _PassName()
-        LOADED.add(inner)
-        stack.callback(LOADED.discard, inner)
+        LOADED[inner] = ref(self)
+        stack.callback(LOADED.pop, inner, None)
         registry = HookRegistry.check_if_exists_or_initialize(inner)
         stack.callback(registry.invalidate_child_registries_cache)
         # a compiled transformer must not be compiled again for each step's numbers
@@ -93,7 +97,7 @@ class LoadedMotion:
 
     def _install_noise(self, stack: ExitStack) -> None:
         """Where the pipeline prepares its latents, a call begins."""
-        prepare = self._pipe.prepare_latents
+        prepare, given_before = self._pipe.prepare_latents, vars(self._pipe).get("prepare_latents")
         told = signature(prepare)
 
         @wraps(prepare)
@@ -101,14 +105,20 @@ class LoadedMotion:
             given = told.bind(*args, **kwargs)
             given.apply_defaults()
             size = VideoSize(*(given.arguments[name] for name in ("num_frames", "height", "width")))
+            self._model.device = self._pipe._execution_device  # it may have moved
             acting = Acting.of(self._model, self._motion, self._how, size)
             videos = given.arguments["batch_size"]
             self._call = call = Call.of(self._pipe, self._model, size, videos, acting)
             made = prepare(*args, **kwargs)
             return (call.moved(made[0]), *made[1:]) if type(made) is tuple else call.moved(made)
 
+        def restore() -> None:
+            del self._pipe.prepare_latents
+            if given_before is not None:
+                self._pipe.prepare_latents = given_before
+
         self._pipe.prepare_latents = prepared
-        stack.callback(vars(self._pipe).pop, "prepare_latents", None)
+        stack.callback(restore)
 
     def _enter(self, told: _PassName, _: nn.Module, args: Args, kwargs: Kwargs) -> None:
         """Before a pass: the position that it is given."""
@@ -139,17 +149,24 @@ class _PassName(ModelHook):
 
 def checked_strength(strength: object) -> float:
     """Raises ValueError for what is no number."""
-    if isinstance(strength, bool) or not isinstance(strength, int | float):
+    if isinstance(strength, bool) or not isinstance(strength, Real):
         raise ValueError(
             f"strength is {strength!r:.80}, but it is a number: 0 none of the motion, 1 all."
         )
     return float(strength)
 
 
+def loaded_on(pipe: Any) -> list[LoadedMotion]:
+    """The motions on a pipeline's transformers. Raises ValueError for what is no pipeline."""
+    check_kind("load_motion", pipe, DiffusionPipeline, "a pipeline of diffusers")
+    found = (LOADED.get(unwrap_module(transformer)) for transformer in transformers_of(pipe))
+    return [motion for one in found if one is not None and (motion := one()) is not None]
+
+
 def check_free(pipe: Any) -> None:
     """Raise ValueError for a pipeline whose transformer has a motion already."""
-    if any(unwrap_module(transformer) in LOADED for transformer in transformers_of(pipe)):
+    if loaded_on(pipe):
         raise ValueError(
-            "the pipeline has a motion already: call remove() of that one first, or make one "
-            "motion of two fields with ditflow.fields.operations."
+            "the pipeline has a motion already: remove it by ditflow.unload_motion(pipe), or make "
+            "one motion of two fields with ditflow.fields.operations."
         )

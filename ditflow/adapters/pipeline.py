@@ -21,8 +21,13 @@ def model_of(pipe: Any) -> Model:
     pipeline's where the family knows that, else of the family's own made from its configuration.
     Raises ModelError for a pipeline of another kind.
     """
-    given, transformer = type(pipe).__name__, getattr(pipe, "transformer", None)
-    family = MODELS.get(type(unwrap_module(transformer)).__name__)
+    given = type(pipe).__name__
+    transformers = [unwrap_module(part) for part in transformers_of(pipe)]
+    if transformers and pipe.transformer is None:
+        raise ModelError(
+            f"the {given} has a transformer_2, and its transformer is None: load both experts."
+        )
+    family = MODELS.get(type(transformers[0]).__name__) if transformers else None
     if family is None or given not in family.pipelines or not _from_noise(pipe):
         known = sorted({name for one in MODELS.values() for name in one.pipelines})
         raise ModelError(
@@ -30,7 +35,6 @@ def model_of(pipe: Any) -> Model:
             "with noise. Use one of them."
         )
     name = str(pipe.config.get("_name_or_path") or given)
-    transformers = [unwrap_module(part) for part in transformers_of(pipe)]
     own = type(pipe.scheduler).__name__
     scheduler = own if own in family.schedulers else family.schedulers[0]
     configs = transformers[0].config, pipe.vae.config, scheduler, pipe.config

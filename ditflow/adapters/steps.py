@@ -22,9 +22,10 @@ def step_at(schedule: DenoisingSchedule, timestep: float) -> Step:
 
 
 def _scale(pipe: Any, model: Model) -> Scale:
-    """1 where there is no guidance; a pair for two experts."""
-    first = max(float(pipe.guidance_scale), 1.0)
-    second = getattr(pipe, "_guidance_scale_2", None)
+    """1 where there is no guidance, else one number, or a pair for two experts."""
+    first, second = float(pipe.guidance_scale), getattr(pipe, "_guidance_scale_2", None)
+    if first <= 1:  # no guidance for any expert
+        return 1.0
     return first if second is None or not model.boundary else (first, max(float(second), 1.0))
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from pathlib import PurePosixPath
 from typing import Any
 
-from ditflow.adapters.motion import LoadedMotion, check_free, checked_strength
+from ditflow.adapters.motion import LoadedMotion, check_free, checked_strength, loaded_on
 from ditflow.adapters.pipeline import as_it_was, model_of, transformers_of
-from ditflow.bank import BankEntry, FieldEntry, MotionBank, hub
+from ditflow.bank import BankEntry, BankError, FieldEntry, MotionBank, hub
 from ditflow.bank.kinds import AnyEntry
 from ditflow.compatibility import Injection
 from ditflow.fields.field import MotionField
 from ditflow.models import ModelError
+from ditflow.sampling.given import check_kind
 from ditflow.transfer import Transfer, transfer_motion
 from ditflow.video import Clip
 
@@ -46,11 +46,22 @@ def load_motion(
     how = Injection() if how is None else how
     if strength is not None:
         how = replace(how, strength=checked_strength(strength))
-    if not isinstance(motion, BankEntry | FieldEntry | MotionField):
+    kinds = (BankEntry, FieldEntry, MotionField)
+    words = "an entry (of a Transfer, its .entry), a MotionField, or the place of an entry"
+    check_kind("load_motion", motion, (*kinds, str, os.PathLike), words)
+    if not isinstance(motion, kinds):
         motion = _found(motion, entry)
     elif entry is not None:
         raise ValueError(f"entry={entry!r:.80} names one of a bank, and a motion is given already.")
     return LoadedMotion(pipe, motion, how)
+
+
+def unload_motion(pipe: Any) -> None:
+    """Take the motion off a pipeline, as `remove` of what `load_motion` gave does. Where there is
+    none it does nothing.
+    """
+    for motion in loaded_on(pipe):
+        motion.remove()
 
 
 def fit_motion(pipe: Any, clip: Clip, prompt: str, **options: Any) -> Transfer:
@@ -73,10 +84,14 @@ def fit_motion(pipe: Any, clip: Clip, prompt: str, **options: Any) -> Transfer:
 
 def _found(place: str | os.PathLike[str], entry: str | None) -> AnyEntry:
     """The entry at a place. Raises BankError where none is."""
-    bank = os.fspath(place)
+    bank = os.fspath(place).rstrip("/")
     if entry is None:
-        path = PurePosixPath(bank)
-        bank, entry = bank[: -len(path.name)].rstrip("/") or ".", path.name
+        bank, slash, entry = bank.rpartition("/")
+        if not slash:
+            raise BankError(
+                f"{entry!r:.80} names a bank or an entry, and both are needed: give 'bank/car', or "
+                "the bank together with entry='car'."
+            )
     elif hub.is_hub_id(bank) and not os.path.exists(bank):
         bank = hub.hub_url(bank)
     return MotionBank(bank)[entry]

@@ -52,13 +52,18 @@ def register(stack: ExitStack, module: nn.Module, own: ModelHook) -> None:
     name = f"ditflow_{id(own)}"
 
     def remove() -> None:
+        outer = vars(module).get("forward")
         _remove(registry, name)
-        if not registry.hooks:
+        if outer is not ours and vars(module).get("forward") is not outer:
+            # accelerate has wrapped it since, and keeps what it wraps under this name
+            vars(module).update(_old_forward=module.forward, forward=outer)
+        elif not registry.hooks:
             for attribute in added:
                 module.__dict__.pop(attribute, None)
 
     stack.callback(remove)
     registry.register_hook(own, name)
+    ours = vars(module)["forward"]
 
 
 def _remove(registry: HookRegistry, name: str) -> None:

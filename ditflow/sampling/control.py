@@ -108,21 +108,22 @@ class GuidedSteps:
 
     @classmethod
     def of_levels(
-        cls, timesteps: Sequence[float], levels: Sequence[NoiseLevel], steps: int, *, first: bool
+        cls,
+        timesteps: Sequence[float],
+        levels: Sequence[NoiseLevel],
+        before: NoiseLevel | None,
+        after: NoiseLevel,
     ) -> GuidedSteps:
-        """Guided steps of a schedule of which no more is known than how many `steps` it has.
+        """Guided steps of another scheduler's, by their noise.
 
-        The steps around them, whose noise tells where the window ends, are taken to be as far apart
-        as the guided ones are on average. There is none before the `first` of a schedule.
+        The levels of the steps `before` and `after` them tell where the window ends; None where it
+        begins with the first step.
         """
-        sigmas = [level.sigma for level in levels]
-        gap = (sigmas[0] - sigmas[-1]) / (len(sigmas) - 1) if len(sigmas) > 1 else 1 / steps
-        before, after = min(sigmas[0] + gap, 1.0), max(sigmas[-1] - gap, 0.0)
-        above = () if first else (NoiseLevel(1 - before, before),)
-        whole = (*above, *levels, NoiseLevel(1 - after, after))
+        above = () if before is None else (before,)
         told = (*(math.inf for _ in above), *timesteps, -math.inf)
         start = len(above)
-        return cls(DenoisingSchedule(told, whole), GuidanceWindow(start, start + len(levels)))
+        whole = DenoisingSchedule(told, (*above, *levels, after))
+        return cls(whole, GuidanceWindow(start, start + len(levels)))
 
     def index(self, step: Step) -> int | None:
         """Which of the guided steps this step is, counted from 0; None outside of the window."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import accelerate
 import diffusers
 import pytest
 import torch
@@ -12,7 +14,7 @@ from torch._dynamo.testing import CompileCounter
 
 from ditflow.adapters.motion import LOADED
 from ditflow.adapters.pipeline import transformers_of
-from ditflow.adapters.stock import fit_motion, load_motion
+from ditflow.adapters.stock import fit_motion, load_motion, unload_motion
 from ditflow.bank import BankError, EntryError, MotionBank
 from ditflow.compatibility import Injection, injected
 from ditflow.models import Model, ModelError
@@ -201,12 +203,17 @@ def _fused(pipe: Any, kind: str, tmp_path: Path) -> None:
     pipe.transformer.fuse_qkv_projections()
 
 
+def _sequential(pipe: Any, kind: str, tmp_path: Path) -> None:
+    accelerate.cpu_offload(pipe.transformer, torch.device("cpu"))
+
+
 ON_TOP = {
     "lora": _lora,
     "cache": _cached,
     "tiling": _tiled,
     "group offload": _grouped,
     "fused": _fused,
+    "sequential offload": _sequential,
 }
 
 
@@ -382,6 +389,64 @@ def test_an_optimised_entry_of_another_size_is_refused_in_the_call(
         pytest.raises(EntryError, match="optimised for"),
     ):
         called(pipe, "rotary", height=48)
+
+
+def test_a_motion_is_taken_off_without_its_handle() -> None:
+    pipe = pipeline_of("rotary")
+    before = state_of(pipe)
+    load_motion(pipe, pan())
+    unload_motion(pipe)
+    unload_motion(pipe)  # where there is none it does nothing
+    assert state_of(pipe) == before and not LOADED
+
+
+def test_the_pipeline_keeps_a_method_that_the_user_gave_it() -> None:
+    pipe, seen = pipeline_of("rotary"), []
+    own = pipe.prepare_latents
+
+    def counted(*args: Any, **kwargs: Any) -> torch.Tensor:
+        seen.append(1)
+        return own(*args, **kwargs)
+
+    counted.__signature__ = signature(own)  # type: ignore[attr-defined]
+    pipe.prepare_latents = counted
+    with load_motion(pipe, pan()):
+        called(pipe, "rotary")
+    assert pipe.prepare_latents is counted and seen == [1]
+
+
+def test_another_pipeline_on_the_same_transformer_is_told() -> None:
+    pipe = pipeline_of("rotary")
+    other = diffusers.CogVideoXPipeline(**pipe.components)
+    other.set_progress_bar_config(disable=True)
+    with load_motion(pipe, pan()):
+        called(pipe, "rotary")
+        with pytest.raises(ValueError, match="before another pipeline uses the transformer"):
+            called(other, "rotary", height=48)
+    assert called(other, "rotary", height=48).isfinite().all()
+
+
+def test_without_guidance_no_expert_is_placed_as_if_there_were() -> None:
+    pipe = pipeline_of("wan22-experts")
+    schedules = []
+    with load_motion(pipe, pan()) as motion:
+        called(pipe, "wan22-experts", guidance_scale=1.0, guidance_scale_2=5.0)
+        assert motion._call is not None
+        schedules.append(motion._call.schedule)
+    assert {step.guidance_scale for step in schedules[0]} == {1.0}
+
+
+def test_what_is_no_pipeline_no_motion_and_no_place_of_an_entry_is_refused() -> None:
+    pipe = pipeline_of("wan22-experts")
+    with pytest.raises(ValueError, match="was given a NoneType; it takes a pipeline of diffusers"):
+        load_motion(None, pan())
+    with pytest.raises(ValueError, match=r"was given a int; it takes an entry \(of a Transfer"):
+        load_motion(pipe, 3)  # type: ignore[arg-type]
+    with pytest.raises(BankError, match="'car' names a bank or an entry, and both are needed"):
+        load_motion(pipe, "car")
+    pipe.transformer = None
+    with pytest.raises(ModelError, match="its transformer is None: load both experts"):
+        load_motion(pipe, pan())
 
 
 def test_pipelines_that_change_a_video_are_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -180,19 +181,22 @@ def test_a_strength_that_is_no_number_is_refused(strength: float) -> None:
         Inject(VARIABLES["latents"], torch.zeros(1, 1), guided, Placement("both", strength))
 
 
-@pytest.mark.parametrize(
-    ("sigmas", "first", "asked"),
-    [
-        ((1.0, 0.9, 0.8), True, {1.0: 0, 0.94: 1, 0.76: 2, 0.74: None, 0.1: None}),
-        ((0.8, 0.6), False, {1.0: None, 0.92: None, 0.88: 0, 0.69: 1, 0.51: 1, 0.49: None}),
-        ((1.0,), True, {1.0: 0, 0.96: 0, 0.94: None}),  # one of ten steps
-    ],
-)
-def test_guided_steps_of_an_unknown_schedule_are_found_by_their_noise(
-    sigmas: tuple[float, ...], first: bool, asked: dict[float, int | None]
-) -> None:
-    levels = [NoiseLevel(1 - sigma, sigma) for sigma in sigmas]
-    guided = GuidedSteps.of_levels([7.0] * len(levels), levels, 10, first=first)
-    for sigma, index in asked.items():
-        step = Step(0, 3.0, NoiseLevel(1 - sigma, sigma), CLEAN, 10, 1.0)
-        assert guided.index(step) == index, sigma
+def shifted(steps: int, shift: float) -> list[NoiseLevel]:
+    """The levels of a flow's schedule whose noise is shifted up, as those of large models are."""
+    shares = [1 - index / steps for index in range(steps)]
+    sigmas = [shift * share / (1 + (shift - 1) * share) for share in shares]
+    return [NoiseLevel(1 - sigma, sigma) for sigma in sigmas]
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0, 5.0, 8.0])
+@pytest.mark.parametrize("steps", [4, 12, 50])
+def test_guided_steps_are_found_by_their_noise_alone(steps: int, shift: float) -> None:
+    levels = shifted(steps, shift)
+    schedule = [Step(i, 3.0, level, CLEAN, steps, 1.0) for i, level in enumerate(levels)]
+    for first, stop in combinations(range(steps + 1), 2):
+        before, after = levels[first - 1] if first else None, [*levels, CLEAN][stop]
+        chosen = levels[first:stop]
+        guided = GuidedSteps.of_levels([7.0] * len(chosen), chosen, before, after)
+        found = [guided.index(step) for step in schedule]
+        wanted = [i - first if first <= i < stop else None for i in range(steps)]
+        assert found == wanted, (first, stop)
