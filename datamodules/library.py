@@ -32,8 +32,8 @@ class Making(Protocol):
     """How motion is taken from clips; `ditflow.sampling.recipe.Recipe` is one way.
 
     `provenance` are fields of an entry's metadata that do not depend on the clip, and `settings`
-    all that a result depends on besides, as JSON values. `negative_prompt` is for clips that name
-    none.
+    all that a result depends on besides, as JSON values. `former` are those of them that older
+    entries of the same have another value for. `negative_prompt` is for clips that name none.
     """
 
     @property
@@ -41,6 +41,9 @@ class Making(Protocol):
 
     @property
     def settings(self) -> Mapping[str, Any]: ...
+
+    @property
+    def former(self) -> Mapping[str, Any]: ...
 
     @property
     def negative_prompt(self) -> str: ...
@@ -72,7 +75,7 @@ class Library:
         return [self.tasks[name] for name in names]
 
     def batch(self, leg: Leg) -> MotionBatch | FrameBatch:
-        return self.batching.batch(leg, self.pick(leg.names), self._settings(leg.names))
+        return self.batching.batch(leg, self.pick(leg.names), self._settings_of(leg))
 
     def plan(self, limit: int) -> Plan:
         """What is left to do; writes nothing. Leaves out clips that have failed `limit` times, and
@@ -125,7 +128,7 @@ class Library:
         other = [
             f"{key} {metadata[key]!r} instead of {value!r}"
             for key, value in self._wanted(name).items()
-            if metadata[key] != value
+            if metadata[key] not in (value, self.recipe.former.get(key, value))
         ]
         if self.keep_reference and not self.bank.keeps_reference(name):
             other.append("no reference latents instead of the clip's")
@@ -209,14 +212,28 @@ class Library:
 
     def _is_ours(self, batch: InflightBatch) -> bool:
         try:
-            return batch.settings == self._settings(batch.names)
+            return batch.settings in self._settings(batch.names)
         except (ValueError, OSError):  # a clip that is gone: it is reported where it is read
             return False
 
-    def _settings(self, names: Iterable[str]) -> str:
+    def _settings_of(self, leg: Leg) -> str:
+        """Those that the record of a begun batch is kept under, else those of now."""
+        now, *former = self._settings(leg.names)
+        kept = (one for one in former if inflight.key_of(leg.names, one) == leg.record)
+        return next(kept, now)
+
+    def _settings(self, names: Iterable[str]) -> list[str]:
+        """The hash of all that a batch depends on, and the one that it had before."""
         tasks = [{**asdict(task), **self._files(task)} for task in self.pick(names)]
-        content = [self.recipe.settings, self.video_of is not None, tasks]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        settings = self.recipe.settings
+        contents = [
+            [how, self.video_of is not None, tasks]
+            for how in (settings, {**settings, **self.recipe.former})
+        ]
+        return [
+            hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+            for content in contents
+        ]
 
     def _files(self, task: MotionTask) -> dict[str, str]:
         """The files of a clip by what is in them."""

@@ -172,7 +172,7 @@ def guided_steps(
 ) -> GuidedSteps:
     """The steps that an entry was optimised at. Raises EntryError as `check_entry` does."""
     metadata, spec = entry.metadata, backbone.spec
-    if metadata.backbone_fingerprint not in (spec.fingerprint, spec.saved_fingerprint):
+    if not spec.knows(metadata.backbone_fingerprint):
         raise EntryError(
             f"the entry was optimised on {metadata.backbone!r}, not on {spec.name!r}. Load that "
             f"backbone, or optimise {metadata.clip!r} on this one."

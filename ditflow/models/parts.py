@@ -23,7 +23,7 @@ from ditflow.models.loading import (
     pipeline_config,
     sketch_transformer,
 )
-from ditflow.models.spec import ModelSpec, fingerprint
+from ditflow.models.spec import ModelSpec, expert_fingerprint, fingerprint
 from ditflow.models.weights.files import check_configuration, check_experts, check_named
 
 
@@ -160,7 +160,7 @@ class Parts(ABC):
         spec = cls.with_options(cls.spec_of(name, transformer, vae, scheduler), pipeline)
         whole = fingerprint(transformer, cls.transformer_class)
         if spec.boundary:
-            whole = fingerprint({"transformer": whole, "boundary_ratio": spec.boundary})
+            whole = expert_fingerprint(whole, spec.boundary)
         return replace(spec, fingerprint=whole, saved_fingerprint=spec.fingerprint)
 
     @classmethod

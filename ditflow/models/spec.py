@@ -71,6 +71,10 @@ class ModelSpec:
     loras: tuple[Lora, ...] = ()  # that are merged into the weights
     saved_fingerprint: str = ""  # of the configuration as it was saved, which older entries have
 
+    def knows(self, fingerprint: str) -> bool:
+        """Whether an entry with this fingerprint was made on such a model."""
+        return fingerprint in (self.fingerprint, self.saved_fingerprint)
+
     def passes_of(self, steps: Iterable[Step]) -> int:
         """Passes of the transformer in some steps: one in a step with a guidance scale of 1."""
         return sum(1 if step.guidance_scale == 1 else self.passes for step in steps)
@@ -90,6 +94,11 @@ def fingerprint(config: Mapping[str, Any], made: type | None = None) -> str:
         if not key.startswith("_") and not (key in defaults and _same(value, defaults[key].default))
     }
     return hashlib.sha256(json.dumps(stable, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def expert_fingerprint(transformer: str, boundary: float) -> str:
+    """Of two experts, from the fingerprint of the configuration that they share."""
+    return fingerprint({"transformer": transformer, "boundary_ratio": boundary})
 
 
 def _same(value: Any, default: Any) -> bool:

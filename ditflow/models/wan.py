@@ -27,10 +27,10 @@ from ditflow.core.positions import rotary_frequencies, rotary_tables
 from ditflow.core.sizes import Compression, TokenGrid
 from ditflow.models.base import ModelError, ModelSpec
 from ditflow.models.encoders import Encoders
-from ditflow.models.flow import FlowModel
+from ditflow.models.flow import SCHEDULERS, FlowModel
 from ditflow.models.placing import placed_at
 from ditflow.models.presets import trained_size
-from ditflow.models.spec import Kept, fingerprint
+from ditflow.models.spec import Kept, expert_fingerprint, fingerprint
 from ditflow.models.taps import Layout, StopForward
 
 TEXT_TOKENS = 512
@@ -57,7 +57,7 @@ class Wan(FlowModel):
 
     transformer_class, encoders_class = WanTransformer3DModel, WanEncoders
     pipelines = ("WanPipeline", "WanImageToVideoPipeline", "WanVideoToVideoPipeline")
-    schedulers = ("UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler")
+    schedulers = SCHEDULERS
     kept = Kept(own=10, wide=7, text=2)
     layout = Layout(
         blocks=("blocks",),
@@ -130,9 +130,15 @@ class Wan(FlowModel):
                 "such as 0.875. Save or download the backbone again."
             )
         if pipeline.get("expand_timesteps"):
+            if spec.picture == "required":
+                raise ModelError(
+                    f"{spec.name!r} has expand_timesteps, which puts a picture into the first "
+                    "latent frame, and a transformer that takes a picture's channels beside the "
+                    "latents: it is one or the other. Save or download the backbone again."
+                )
             spec = replace(spec, token_timesteps=True, picture="optional")
         if boundary:  # both experts are configured as the transformer of a Wan 2.1
-            whole = fingerprint({"transformer": spec.fingerprint, "boundary_ratio": boundary})
+            whole = expert_fingerprint(spec.fingerprint, boundary)
             spec = replace(spec, boundary=boundary, fingerprint=whole)
         return spec
 

@@ -33,9 +33,14 @@ LOSS_SCALE = 2.0**16
 
 
 def motion_control(
-    model: Model, guidance: MotionGuidance, schedule: DenoisingSchedule, reference: Reference
+    model: Model,
+    guidance: MotionGuidance,
+    schedule: DenoisingSchedule,
+    reference: Reference,
+    begins: int = 0,
 ) -> Control:
-    """The whole method on a schedule: keys and values of the reference, then the optimisation.
+    """The whole method on a schedule, from the step at which it begins: keys and values of the
+    reference, then the optimisation.
 
     Raises ValueError where the guidance does not fit the model.
     """
@@ -44,7 +49,7 @@ def motion_control(
     keys = ReferenceKeyValue(reference.latents, blocks, guided, reference.picture)
     if guidance.signal is None:
         return keys
-    if guidance.signal.looks.timestep == "inverted":
+    if guidance.signal.looks.timestep == "inverted" and begins < guided.window.stop:
         reference = run_back(model, guidance.signal, schedule, guided.window, reference)
     return Controls((keys, Optimise(guidance, reference, guided)))
 

@@ -77,23 +77,30 @@ class Recipe:
         noise: Tensor,
         words: Words | None = None,
         picture: Picture | None = None,
+        begins: int = 0,
     ) -> Control:
         """What follows the motion of reference clips, which are looked at here.
 
         `latents` (B, F, C, Hl, Wl) are the clips', clean; `noise` is the generation's own.
         `seen_with` (b, L, .) is the prompt that the signal looks at them with; `words` says where
         its words are, and `picture` is what the model is shown of the clips' own first frames.
+        `begins` is the first step that it acts on.
         """
         told: Any = {"noise": noise, "words": words, "picture": picture}
         reference = reference_motion(
             self.backbone, self.guidance.signal, latents, seen_with, names, **told
         )
-        return motion_control(self.backbone, self.guidance, self.schedule, reference)
+        return motion_control(self.backbone, self.guidance, self.schedule, reference, begins)
 
     @property
     def settings(self) -> dict[str, Any]:
         """Everything that a result depends on, except for the clip, as JSON values."""
         return {**self.provenance, "timesteps": self.schedule.timesteps}
+
+    @property
+    def former(self) -> dict[str, Any]:
+        """The provenance that older entries of the same recipe have otherwise."""
+        return {"backbone_fingerprint": self.backbone.spec.saved_fingerprint}
 
     def __str__(self) -> str:
         guidance, name = self.guidance, self.backbone.spec.name

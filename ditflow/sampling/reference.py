@@ -139,7 +139,8 @@ def motion_of(
         return reference.motion
     timestep, level = seen_at(model, signal.looks, step)
     shown, text, picture = _shown(model, signal, reference)
-    if step is not None and reference.inverted:
+    if step is not None and signal.looks.timestep == "inverted":
+        assert reference.inverted
         seen = reference.inverted[step.index]
     else:
         seen = level.mix(shown, noise.repeat(len(shown) // len(noise), 1, 1, 1, 1))
@@ -157,7 +158,7 @@ def run_back(
     window: GuidanceWindow,
     reference: Reference,
 ) -> Reference:
-    """The reference with what it is before each guided step, by the steps run backwards."""
+    """The reference with what it is before each guided step, by inversion."""
     shown, text, picture = _shown(model, signal, reference)
     path = inverted(model, schedule, shown, text, picture)
     kept = {step.index: latents for step, latents in path if window.covers(step)}

@@ -233,6 +233,7 @@ def module(clips, tmp_path):
     recipe = SimpleNamespace(
         negative_prompt="ugly",
         provenance={},
+        former={},
         settings={"steps": 4},
         guidance=MotionGuidance(AttentionMotionFlow(2), "rotary_tables"),
     )

@@ -102,8 +102,7 @@ class Again:
     def _check_model(self, value: Value) -> None:
         options, changed = self.options, f"is not what it was when {self.file} was made: name the "
         if (given := value("model.backbone")) == options["model.backbone"]:
-            spec = backbone_spec(given)
-            if self.made.backbone_fingerprint not in (spec.fingerprint, spec.saved_fingerprint):
+            if not backbone_spec(given).knows(self.made.backbone_fingerprint):
                 raise ValueError(f"the backbone {given} {changed}former one by --model.backbone.")
         if (given := value("model.lora")) == options["model.lora"] and self._has_others(given):
             raise ValueError(f"a LoRA of {given} {changed}former ones by --model.lora.")

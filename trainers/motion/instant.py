@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 
@@ -34,6 +34,7 @@ class Following:
     """How fields are made: by which source. They depend on no prompt."""
 
     source: Source
+    former: ClassVar[dict[str, Any]] = {}
     negative_prompt = ""
 
     @property

@@ -72,7 +72,7 @@ def begun(
         fields = [field for field in batch.fields if field is not None]
         state = recipe.guidance.start(recipe.backbone, batch.size, names, seeds, fields)
     clips = batch.latents, batch.seen_with, names
-    control = recipe.control(*clips, state.noise, batch.words, batch.first)
+    control = recipe.control(*clips, state.noise, batch.words, batch.first, state.step)
     return Work(recipe, batch, control, state, seconds)
 
 

@@ -77,6 +77,12 @@ def test_the_published_image_to_video_backbones(tokens: dict[str, Any]) -> None:
     assert spec.compression == text.compression
 
 
+def test_a_picture_is_beside_the_latents_or_in_them() -> None:
+    spec = Wan.spec_of("Wan", {**TRANSFORMER, "in_channels": 36}, VAE, EULER)
+    with pytest.raises(ModelError, match="'Wan' has expand_timesteps.* it is one or the other"):
+        Wan.with_options(spec, {"expand_timesteps": True})
+
+
 @pytest.mark.parametrize("kind", [*PICTURED, "wan22-5b"])
 def test_what_is_shown_of_a_picture(kind: str) -> None:
     """It is of the picture alone: known in the first frame, and grey or nothing after it."""

@@ -97,3 +97,9 @@ def test_a_signal_sees_the_clip_as_it_is_at_each_guided_step(
     for given in asked:
         assert given.inverted.keys() == {0, 1}, "what no guided step sees is not kept"
         assert all(torch.equal(given.inverted[index], wanted[index]) for index in (0, 1))
+
+    def fails(*_: object) -> None:
+        pytest.fail("inverted again")
+
+    monkeypatch.setattr(optimise, "run_back", fails)
+    optimise.motion_control(backbone, guidance, schedule, reference, begins=2)

@@ -12,6 +12,7 @@ import signal
 import pytest
 import torch
 
+from datamodules.queue import inflight
 from ditflow.bank import BankStorageError, MotionBank
 from ditflow.files import StorageError
 from ditflow.sampling.guidance import MotionGuidance
@@ -128,6 +129,28 @@ def test_killed_at_any_write_a_run_goes_on_to_the_same_bank(
         [],
         [],
     )
+
+
+def test_a_bank_of_a_former_fingerprint_is_continued(run, clips, tmp_path, monkeypatch):
+    """Its entries stay, and a batch that was begun goes on with the record that it has."""
+    spec = tiny_backbone("wan").spec
+    assert spec.fingerprint != spec.saved_fingerprint and spec.knows(spec.saved_fingerprint)
+    fit = arguments("fit", tmp_path / "bank", "wan", manifest=clips)
+    with monkeypatch.context() as former:  # as fingerprints were, defaults included
+        former.setattr("ditflow.models.parts.replace", lambda spec, **_: spec)
+        assert run(*fit, "--trainer.max_steps", "3") == 1
+    bank = MotionBank(tmp_path / "bank")
+    (first,), (state, *parts) = bank, sorted(bank.inflight(), key=len)
+    assert bank.metadata(first).backbone_fingerprint == spec.saved_fingerprint and parts
+    made, loaded = hashes(tmp_path / "bank"), []
+    load = inflight.load
+    monkeypatch.setattr(
+        inflight, "load", lambda bank, key, *device: loaded.append(key) or load(bank, key, *device)
+    )
+    assert run(*fit) == 0
+    assert (sorted(bank), loaded, bank.inflight()) == (sorted(NAMES), [state], [])
+    assert hashes(tmp_path / "bank")[first] == made[first]
+    assert run(*fit) == 0
 
 
 def test_stopped_by_the_trainers_limits_a_run_says_what_is_left(run, clips, whole, tmp_path, capfd):
