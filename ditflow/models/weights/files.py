@@ -69,9 +69,10 @@ def check_whole(name: str, index: Mapping[str, Any]) -> None:
     """Raise ModelError where a model index does not name a part that every pipeline has."""
     for part in NEEDED:
         if not _names(index, part):
+            said = f"{PARTS[part]} ({part})" if part in PARTS else part
             raise ModelError(
-                f"the model_index.json of backbone {name!r} names no {PARTS.get(part, part)} "
-                f"({part}): it is no whole pipeline. Use one that is, or a copy with that part."
+                f"the model_index.json of backbone {name!r} names no {said}: it is no whole "
+                "pipeline. Use one that is, or a copy with that part."
             )
 
 

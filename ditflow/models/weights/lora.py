@@ -28,13 +28,29 @@ def named(given: str | Sequence[str]) -> list[tuple[Path, Lora]]:
     files = [parsed(one) for one in ([given] if isinstance(given, str) else given)]
     if files:
         import peft  # noqa: F401  a missing one is said now, not after the transformer is loaded
-    where = [(path, one) for expert, path, _ in files for one in ([expert] if expert else EXPERTS)]
-    if len(set(where)) < len(where):
-        raise ModelError("a LoRA is named twice: name it once, with the sum of both scales.")
-    return [
+    loras = [
         (path, Lora(f"{expert}={path.name}" if expert else path.name, _checked(path), scale))
         for expert, path, scale in files
     ]
+    for index, (path, one) in enumerate(loras):
+        _check_once(path, one, [other for _, other in loras[:index]])
+    return loras
+
+
+def _check_once(path: Path, lora: Lora, before: Iterable[Lora]) -> None:
+    """Raise ModelError for a file that is named a second time for the same transformer."""
+    same = [other for other in before if other.sha256 == lora.sha256]
+    if not any(set(_for(lora)) & set(_for(other)) for other in same):
+        return
+    once = "name it once, with the sum of both scales."
+    if any(one.expert for one in (lora, *same)):
+        once = "name it once for each expert: high=PATH:SCALE and low=PATH:SCALE."
+    raise ModelError(f"LoRA {str(path)!r} is named twice: {once}")
+
+
+def _for(lora: Lora) -> tuple[str, ...]:
+    """The experts that a LoRA is for."""
+    return (lora.expert,) if lora.expert else EXPERTS
 
 
 def check_experts_of(spec: ModelSpec, loras: Iterable[Lora]) -> None:
@@ -81,7 +97,9 @@ def _merge(transformer: Any, file: Path, scale: float, pipeline: str) -> None:
 
 def warn_of_others(clip: str, made: Sequence[Lora], loaded: Sequence[Lora]) -> None:
     """Warn where the entry of a clip was made with other LoRAs than the model has."""
-    theirs, ours = ({(x.expert, x.sha256, x.scale) for x in some} for some in (made, loaded))
+    theirs, ours = (
+        {(expert, x.sha256, x.scale) for x in some for expert in _for(x)} for some in (made, loaded)
+    )
     if theirs != ours:
         with_, has = (", ".join(map(str, one)) or "no LoRA" for one in (made, loaded))
         warn(
@@ -99,7 +117,9 @@ def parsed(given: str) -> tuple[str, Path, float]:
         number = float(scale)
     except ValueError:
         path, number = rest, 1.0
-    if not path or not math.isfinite(number):
+    if not path:
+        raise ModelError(f"LoRA {given!r} names no file: give PATH, or PATH:SCALE.")
+    if not math.isfinite(number):
         raise ModelError(f"LoRA {given!r} has no finite scale: give PATH, or PATH:SCALE.")
     return expert, Path(path), number
 
@@ -112,7 +132,10 @@ def _checked(path: Path) -> str:
             "unpickled. Give PATH or PATH:SCALE of a .safetensors file."
         )
     if not path.is_file():
-        raise ModelError(f"there is no LoRA {str(path)!r}: check the path.")
+        expert, _, rest = str(path).partition("=")
+        mistyped = rest and "/" not in expert
+        fix = "the experts are high and low, as in high=PATH." if mistyped else "check the path."
+        raise ModelError(f"there is no LoRA {str(path)!r}: {fix}")
     from safetensors import SafetensorError, safe_open
 
     try:

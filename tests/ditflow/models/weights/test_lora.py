@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import warnings
 from dataclasses import replace
@@ -21,6 +22,8 @@ from ditflow.compatibility import check_entry
 from ditflow.core.schedule import GuidanceWindow
 from ditflow.models import Model, ModelError, load_backbone, sketch_backbone
 from ditflow.models.registry import MODELS
+from ditflow.models.spec import Lora
+from ditflow.models.weights.lora import warn_of_others
 from tests.clips import arguments, clip_of, ditflow, whole_bank, write_clips
 from tests.ditflow.test_transfer import guidance_of
 from tests.families import FAMILIES
@@ -211,16 +214,43 @@ def test_a_single_transformer_is_no_expert(load: Any, tmp_path: Path) -> None:
     said = "'low=style.safetensors' is for an expert, and .* has a single .*: leave 'low=' out"
     with pytest.raises(ModelError, match=said):
         load(str(tiny_folder("wan")), lora=f"low={file}:0.5")
-    with pytest.raises(ModelError, match="there is no LoRA 'mid=.*style.safetensors'"):
+    with pytest.raises(ModelError, match="'mid=.*style.safetensors': the experts are high and low"):
         load(str(tiny_folder("wan")), lora=f"mid={file}")
 
 
-@pytest.mark.parametrize(("first", "second"), [("", ""), ("high=", ""), ("low=", "low=")])
-def test_a_lora_named_twice(first: str, second: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        ("", "", "name it once, with the sum of both scales"),
+        ("high=", "", "name it once for each expert: high=PATH:SCALE and low=PATH:SCALE"),
+        ("low=", "low=", "name it once for each expert"),
+    ],
+)
+def test_a_lora_named_twice(first: str, second: str, said: str, tmp_path: Path) -> None:
+    """Under another path and another name too."""
     file = lora_of("wan", tmp_path)
-    with pytest.raises(ModelError, match="is named twice: name it once"):
-        load_backbone(str(tiny_folder(EXPERTS)), lora=[f"{first}{file}", f"{second}{file}:0.5"])
-    load_backbone(str(tiny_folder(EXPERTS)), lora=[f"high={file}", f"low={file}:0.5"])
+    copy = shutil.copy(file, tmp_path / "copy.safetensors")
+    for again in (file, tmp_path / "." / ".." / tmp_path.name / file.name, copy):
+        given = [f"{first}{file}", f"{second}{again}:0.5"]
+        with pytest.raises(ModelError, match=f"{again.name}' is named twice: {said}"):
+            sketch_backbone(str(tiny_folder(EXPERTS)), lora=given)
+    load_backbone(str(tiny_folder(EXPERTS)), lora=[f"high={file}", f"low={copy}:0.5"])
+
+
+@pytest.mark.parametrize("given", ["high=", "low=:0.8", ":0.5"])
+def test_a_lora_without_a_file(given: str) -> None:
+    with pytest.raises(ModelError, match=f"LoRA '{given}' names no file: give PATH"):
+        sketch_backbone(str(tiny_folder(EXPERTS)), lora=given)
+
+
+def test_one_for_both_experts_is_one_for_each(recwarn: pytest.WarningsRecorder) -> None:
+    both = [Lora("a.safetensors", "a")]
+    each = [Lora("high=a.safetensors", "a"), Lora("low=a.safetensors", "a")]
+    warn_of_others("clip", both, each)
+    warn_of_others("clip", each, both)
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match="the model has high=a.safetensors at 1:"):
+        warn_of_others("clip", both, each[:1])
 
 
 def test_an_entry_says_which_expert_has_which(tmp_path: Path) -> None:
