@@ -77,7 +77,7 @@ INSTANT := $(BIN)/python -W ignore -m tests.benchmarks.instant
 instant: $(STAMP)
 	{ $(INSTANT) tiny-sincos --table main --rows instant plain --prompts 3 --seeds 2 && $(INSTANT) tiny-sincos --table main && \
 	$(INSTANT) tiny-sincos --table optimised --clips 12 && $(INSTANT) tiny-rope --table optimised --prompts 3; } & \
-	$(INSTANT) tiny-wan --table main --rows instant plain --prompts 3 && $(INSTANT) tiny-wan --table main && \
+	$(INSTANT) tiny-wan --table main --rows instant plain --prompts 3 && $(INSTANT) tiny-wan --table main && $(INSTANT) tiny-wan --table optimised && \
 	$(INSTANT) tiny-rope --table main --rows instant plain --prompts 3 --seeds 2 && $(INSTANT) tiny-rope --table main && \
 	$(INSTANT) tiny-rope --table law --clips 12 && $(INSTANT) tiny-rope --table ablation --clips 12; code=$$?; wait $$! && exit $$code
 	$(BIN)/python -m tests.benchmarks.instant_bank --clips 200

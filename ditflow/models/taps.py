@@ -2,10 +2,11 @@
 
 A tap takes the rotary table out of the call of each self-attention, so that the stock processor
 skips its own (in-place) rotation, and rotates the outputs of the query and key norms instead. With
-the model's own table the result is bit-identical to stock. The table travels as an argument of the
-call: recomputation under gradient checkpointing sees the one that the forward pass saw. Then stay
-inside the context until the backward pass has finished. The root carries plain torch hooks, which
-survive model offload.
+the model's own table the result is bit-identical to stock. Where the model's own rotation is all
+there is to do, the tap is idle and the stock processor rotates. The table travels as an argument of
+the call: recomputation under gradient checkpointing sees the one that the forward pass saw. Then
+stay inside the context until the backward pass has finished. The root carries plain torch hooks,
+which survive model offload.
 """
 
 # B batch (b: 1 or B), L text tokens, N video tokens, A heads, D head dim, E hidden dim
@@ -114,7 +115,8 @@ def taps(
 @dataclass
 class _AttentionTap:
     """The hooks of one self-attention. `rotary`, `text` and `idle` belong to the call that runs. It
-    is idle where its own rotation is all there is to do, and nothing learns from it.
+    is idle, and leaves the table in the call, where the model's own rotation is all there is to do:
+    no positions of ours, no gradients, nothing to record or inject.
     """
 
     layout: Layout

@@ -41,7 +41,8 @@ class View(NamedTuple):
 
     A timestep None is the scheduler's for that noise, a noise None the scheduler's for that
     timestep. At the timestep "match" the reference is looked at anew in each guided step, noised to
-    that step; at "inverted" too, as the sampler's steps run backwards from it have it there.
+    that step; at "inverted" too, as it is there when it is inverted: by deterministic first-order
+    steps over the sampler's schedule, run backwards.
     """
 
     timestep: Timestep | None

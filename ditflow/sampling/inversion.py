@@ -1,10 +1,11 @@
-"""Inversion: the noise that a clip comes from, by the sampler's steps run backwards.
+"""Inversion: the noise that a clip comes from, by steps that run backwards.
 
-DDIM inversion (Song et al., ICLR 2021, 2010.02502, section 4.3); on a flow it is Euler on the
-flow's own equation, from clean latents to noise. A step back takes the model's output where it
+They are deterministic first-order steps over the sampler's schedule, whichever solver samples: DDIM
+inversion (Song et al., ICLR 2021, 2010.02502, section 4.3); on a flow it is Euler on the flow's own
+equation, from clean latents to noise. A step back takes the model's output where it
 begins, at its clean end; the step forward takes it at the other end. So sampling again gives the
 clip back up to an error in proportion to the length of a step, and exactly where latents move along
-straight lines. No guidance: it would be undone in another place than it was done.
+straight lines. There is no guidance, whose error would be largest where it is strong.
 """
 
 # B batch (b: 1 or B), F latent frames, C channels, Hl Wl latent rows and columns, L text tokens
