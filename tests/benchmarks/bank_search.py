@@ -3,8 +3,8 @@ search in a process of its own.
 
     python -m tests.benchmarks.bank_search --entries 1000 100000
 
-Entries are small and alike. The rows of the index are made up: vectors and words at random, beside
-the true sizes, marks and content hashes of the entries, so that what is found is verified. Rows of
+Entries are small and have one motion, with words at random. The rows of the index are written at
+once, as a search makes them, so that what is found is verified. Rows of
 new entries are read from their files, as they are in use. The first search of all entries is timed
 on 1,000 of them.
 """
@@ -21,15 +21,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from datamodules.synthetic import World
 from ditflow.bank import MotionBank
 from ditflow.bank.file_format import Header, read_header, write_header
 from ditflow.bank.kinds import content_hash
 from ditflow.bank.records import Records
 from ditflow.bank.remote_storage import open_folder
-from ditflow.bank.search.descriptor import LENGTH
+from ditflow.bank.search.descriptor import LENGTH, descriptor
 from ditflow.bank.search.rows import FILE, Columns, Rows, packed
 from ditflow.video import write_video
 from tests.benchmarks.bank import used
@@ -81,21 +79,21 @@ class Library:
 
     def index(self) -> None:
         """Rows for the entries that there are."""
-        draw, place = random.Random(0), open_folder(str(self.folder))
+        place = open_folder(str(self.folder))
         listing = Records(place, "entries", "entry", ()).listing()
         columns = Columns(
             name=list(listing),
             size=[size for size, _ in listing.values()],
             mark=[mark for _, mark in listing.values()],
             content=[content_hash(self._header(int(name[-6:]))) for name in listing],
-            words=[words(draw) for _ in listing],
+            words=[str(self._header(int(name[-6:])).metadata["words"]) for name in listing],
         )
-        vectors = torch.randn(len(listing), LENGTH, generator=torch.Generator().manual_seed(0))
-        vectors /= vectors.norm(dim=1, keepdim=True)
-        place.write(FILE, packed(Rows(columns, vectors.half().numpy())))
+        vectors = descriptor(make_field_entry(1).field).half().expand(len(listing), LENGTH)
+        place.write(FILE, packed(Rows(columns, vectors.contiguous().numpy())))
 
     def _header(self, number: int) -> Header:
-        metadata = self.header.metadata | {"seed": number}
+        told = {"seed": number, "words": words(random.Random(number))}
+        metadata = self.header.metadata | told
         return replace(self.header, name=f"clip-{number:06d}", metadata=metadata)
 
 

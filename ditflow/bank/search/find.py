@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from ditflow.bank.errors import BankError, BankStorageError, EntryError, UnknownEntryError
-from ditflow.bank.kinds import content_hash
+from ditflow.bank.errors import BankError, BankStorageError, UnknownEntryError
 from ditflow.bank.records import ATTEMPTS, Records
 from ditflow.bank.search.descriptor import descriptor
 from ditflow.bank.search.phrases import Phrase, agreement, asked, told
-from ditflow.bank.search.rows import Rows, current
+from ditflow.bank.search.rows import Rows, current, row_of, words_of
 from ditflow.bank.storage import Folder
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from ditflow.fields.field import MotionField
 
 BLOCK = 1 << 14  # descriptors that are multiplied at once
+ROUNDED = 1e-3  # two steps of float16 below 1: processors round differently
 LEAST = 0.005  # a score below is shown as 0.00, and finds nothing
 AGAIN = "remove it and fit its clip again, or with --method instant"
 
@@ -65,18 +65,20 @@ def find(
     wanted = asked(words) if words else frozenset[Phrase]()
     given = None if like is None or isinstance(like, str) else _vector(like)
     doubted: list[str] = []
-    for _ in range(ATTEMPTS):
+    for attempt in range(ATTEMPTS):
         rows = current(folder, records, doubted)
-        searched = _check_searchable(rows)
-        own = [_place(rows, like)] if isinstance(like, str) else []
-        vector = rows.vectors[own[0]].astype("float32") if own else given
-        scores = _scores(rows, vector, wanted)
-        best = _best(rows, scores, own, limit)
-        changed = [rows.of.name[at] for at in own + best if not _is_current(records, rows, at)]
-        if not changed:
-            left_out = len(rows.of.name) - searched
-            return Found(tuple(_match(rows, scores, at) for at in best), searched, left_out)
-        doubted += changed
+        own = [at for at, name in enumerate(rows.of.name) if name == like]
+        if not (changed := _changed(records, rows, own, True)):
+            searched = _check_searchable(rows)
+            if isinstance(like, str):
+                _check_moves(rows, own, like)
+            vector = rows.vectors[own[0]].astype("float32") if own else given
+            scores = _scores(rows, vector, wanted)
+            best = _best(rows, scores, own, limit)
+            if not (changed := _changed(records, rows, best, vector is not None)):
+                left_out = len(rows.of.name) - searched
+                return Found(tuple(_match(rows, scores, at) for at in best), searched, left_out)
+        doubted += changed if attempt < ATTEMPTS // 2 else rows.of.name
     raise BankStorageError(f"Entries were replaced {ATTEMPTS} times in a search. Try again.")
 
 
@@ -99,16 +101,14 @@ def _vector(field: MotionField) -> NDArray[Any]:
     return vector
 
 
-def _place(rows: Rows, name: str) -> int:
-    """Of an entry that moves. Raises BankError for one that does not."""
-    if name not in rows.of.name:
+def _check_moves(rows: Rows, own: list[int], name: str) -> None:
+    """Raises BankError unless there is an entry of that name, which moves."""
+    if not own:
         raise UnknownEntryError(f"There is no entry {name!r:.200}.")
-    at = rows.of.name.index(name)
-    if not rows.of.words[at]:
+    if not rows.of.words[own[0]]:
         raise BankError(f"The entry {name!r} keeps no motion of its clip: {AGAIN}.")
-    if not rows.vectors[at].any():
+    if not rows.vectors[own[0]].any():
         raise BankError(f"The entry {name!r} holds no motion: nothing is like it.")
-    return at
 
 
 def _scores(rows: Rows, vector: NDArray[Any] | None, wanted: frozenset[Phrase]) -> NDArray[Any]:
@@ -142,10 +142,24 @@ def _match(rows: Rows, scores: NDArray[Any], at: int) -> Match:
     return Match(rows.of.name[at], float(scores[at]), rows.of.words[at])
 
 
-def _is_current(records: Records, rows: Rows, at: int) -> bool:
-    """Whether the entry itself is there, and is the one that a row was made of."""
-    name, content = rows.of.name[at], rows.of.content[at]
+def _changed(records: Records, rows: Rows, places: list[int], moved: bool) -> list[str]:
+    """Names of the entries there that do not say what their rows say."""
+    return [rows.of.name[at] for at in places if not _is_current(records, rows, at, moved)]
+
+
+def _is_current(records: Records, rows: Rows, at: int, moved: bool) -> bool:
+    """Whether the entry itself is there, and has the content and words of its row; where `moved`,
+    its vector too.
+    """
+    import numpy as np
+
+    said = rows.of.content[at], rows.of.words[at]
     try:
-        return records.read(name, lambda _, header: content_hash(header)) == content
-    except (EntryError, UnknownEntryError):
+        if not moved:
+            return records.read(rows.of.name[at], words_of) == said
+        *own, vector = records.read(rows.of.name[at], row_of)
+    except BankStorageError:
+        raise
+    except (UnknownEntryError, ValueError):  # removed, or damaged
         return False
+    return tuple(own) == said and np.allclose(rows.vectors[at], vector, rtol=0, atol=ROUNDED)

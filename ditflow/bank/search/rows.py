@@ -1,7 +1,7 @@
 """What a bank is searched by: for each entry the descriptor of its motion, and its words.
 
-It is derived from the entries and never trusted over them: a row serves while its entry's file
-keeps size and mark, and what is found is compared with the entry itself. It is kept as a record,
+It is derived from the entries: a row serves while its entry's file keeps size and mark, and what is
+found by it is compared with the entry itself. It is kept as a record,
 `search.safetensors`; one that is damaged, old or of another kind is made anew.
 """
 
@@ -94,7 +94,7 @@ def _made(records: Records, files: Iterable[tuple[str, int, str]]) -> Rows:
     columns, vectors = Columns(), [np.zeros((0, LENGTH), np.float16)]
     for name, size, mark in files:
         try:
-            content, words, vector = records.read(name, _row)
+            content, words, vector = records.read(name, row_of)
         except UnknownEntryError:  # removed by another process since it was listed
             continue
         except BankStorageError:
@@ -108,7 +108,15 @@ def _made(records: Records, files: Iterable[tuple[str, int, str]]) -> Rows:
     return Rows(columns, np.concatenate(vectors))
 
 
-def _row(file: Any, header: Header) -> tuple[str, str, NDArray[Any]]:
+def words_of(file: Any, header: Header) -> tuple[str, str]:
+    """Content hash and words of an entry. Needs no torch where the entry says its words."""
+    metadata = metadata_of(header)
+    if metadata.words and metadata.times:
+        return content_hash(header), metadata.words
+    return row_of(file, header)[:2]
+
+
+def row_of(file: Any, header: Header) -> tuple[str, str, NDArray[Any]]:
     """Content hash, words and descriptor of an entry. Raises ValueError for what is none."""
     import numpy as np
 

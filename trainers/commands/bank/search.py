@@ -1,6 +1,6 @@
 """`ditflow bank search BANK`: entries that move like a clip or another entry, or as words say.
 
-Torch is loaded only where a motion must be read: that of a clip, or of an entry that is new.
+Torch is loaded only where a motion must be read: with --like, and where an entry is new.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def search(bank: MotionBank, arguments: argparse.Namespace, console: Console) ->
     if arguments.json:
         print(json.dumps(_as_dict(found, arguments)))
     else:
-        _print(found, console)
+        _print(found, console, like if isinstance(like, str) else "")
     return 0
 
 
@@ -84,7 +84,7 @@ def _as_dict(found: Found, arguments: argparse.Namespace) -> dict[str, object]:
     }
 
 
-def _print(found: Found, console: Console) -> None:
+def _print(found: Found, console: Console, own: str) -> None:
     width = max([len("entry"), *(len(match.name) for match in found.matches)])
     if found.matches:
         console.print(Text(f"score  {'entry'.ljust(width)}  motion", style="bold"), soft_wrap=True)
@@ -92,7 +92,8 @@ def _print(found: Found, console: Console) -> None:
         line = f"{match.score:5.2f}  {match.name.ljust(width)}  {plain(match.words)}"
         console.print(Text(line), soft_wrap=True)
     entries = count(found.searched, "entry", "entries")
-    console.print(Text(f"{len(found.matches)} shown of {entries} with a motion"))
+    itself = f"; {own} itself is left out" if own else ""
+    console.print(Text(f"{len(found.matches)} shown of {entries} with a motion{itself}"))
     if found.left_out:
         left = count(found.left_out, "entry keeps", "entries keep")
         print(

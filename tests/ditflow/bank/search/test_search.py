@@ -46,9 +46,9 @@ def bank(tmp_path: Path) -> MotionBank:
 def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the entries that rows are made of."""
     names: list[str] = []
-    row = rows._row
+    row = rows.row_of
     monkeypatch.setattr(
-        rows, "_row", lambda file, header: names.append(header.name) or row(file, header)
+        rows, "row_of", lambda file, header: names.append(header.name) or row(file, header)
     )
     return names
 
@@ -190,7 +190,7 @@ def test_a_disk_that_cannot_be_read_is_no_damaged_entry(
     def refuse(*_: object) -> None:
         raise BankStorageError("Cannot read: the disk reports an error.")
 
-    monkeypatch.setattr(rows, "_row", refuse)
+    monkeypatch.setattr(rows, "row_of", refuse)
     with pytest.raises(BankStorageError, match="the disk reports an error"):
         bank.search(words="pan")
 
@@ -218,6 +218,59 @@ def test_an_index_of_a_stranger_finds_only_what_is_there(bank: MotionBank) -> No
     assert all(0 < match.score <= 1 for match in found.matches)
     assert len({match.name for match in found.matches}) == len(found.matches)
     assert found.searched == len(MOTIONS)
+
+
+def lying(bank: MotionBank, **words: str) -> None:
+    """An index with the names, marks and content hashes of all entries, but with other words, and
+    the vector of "right" for "left" and the other way round."""
+    known = rows.current(bank._folder, bank._entries)
+    at = {name: place for place, name in enumerate(known.of.name)}
+    for name, said in words.items():
+        known.of.words[at[name]] = said
+    vectors = known.vectors.copy()
+    vectors[[at["left"], at["right"]]] = vectors[[at["right"], at["left"]]]
+    bank._folder.write(FILE, rows.packed(rows.Rows(known.of, vectors)))
+
+
+@pytest.mark.parametrize(
+    "query", [{"words": "roll clockwise"}, {"words": "pan left"}, {"like": moving((0.1, 0))}]
+)
+def test_an_index_does_not_lie_about_what_is_found(bank: MotionBank, query: dict) -> None:
+    wanted = bank.search(**query).matches
+    lying(bank, zoom="rolls clockwise", right="pans left")
+    found = bank.search(**query).matches
+    assert set(found) <= set(wanted), "less, since what an index omits is not noticed"
+    assert ("left-slowly" in {match.name for match in found}) == bool(wanted)
+
+
+def test_an_index_does_not_lie_about_what_others_are_like(bank: MotionBank) -> None:
+    wanted = bank.search(like="left")
+    lying(bank)
+    assert bank.search(like="left") == wanted
+    lying(bank, left="")
+    assert bank.search(like="left") == wanted
+
+
+def test_an_index_that_lies_about_everything_is_made_anew(bank: MotionBank) -> None:
+    for number in range(20):
+        bank[f"zoom-{number}"] = entry_of(MOTIONS["zoom"])
+    wanted, lies = bank.search(words="roll"), dict.fromkeys(bank, "rolls clockwise")
+    sound = (Path(bank.path) / FILE).read_bytes()
+    lying(bank, **lies)
+    assert bank.search(words="roll", limit=1) == wanted
+    assert sorted(rows._kept(bank._folder).of.words) == sorted(
+        bank[name].metadata.words for name in bank
+    )
+    assert len((Path(bank.path) / FILE).read_bytes()) == len(sound)
+
+
+def test_what_rounding_changes_is_no_lie(bank: MotionBank, made: list[str]) -> None:
+    bank.search(words="pan")
+    known = rows.current(bank._folder, bank._entries)
+    other = (known.vectors.astype("float32") + 1e-5).astype("float16")
+    bank._folder.write(FILE, rows.packed(rows.Rows(known.of, other)))
+    made.clear()
+    assert names(bank, like="left") == ["left-slowly"] and made == []
 
 
 def test_entries_that_changed_unseen_in_a_bank_that_cannot_be_written(

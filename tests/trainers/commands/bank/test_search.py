@@ -14,7 +14,7 @@ from ditflow import write_video
 from ditflow.bank import MotionBank
 from tests.clips import ditflow
 from tests.ditflow.bank.entries import make_entry
-from tests.ditflow.bank.search.test_search import fill
+from tests.ditflow.bank.search.test_search import MOTIONS, entry_of, fill
 from tests.trainers.commands.test_motion import panning
 from trainers.commands.bank.command import main
 
@@ -39,6 +39,17 @@ def test_words(bank, capsys):
 def test_like_an_entry(bank, capsys):
     assert main(["search", bank.path, "--like", "left", "--limit", "1"]) == 0
     assert "1.00  left-slowly  pans left slowly" in capsys.readouterr().out
+
+
+def test_the_only_entry_is_not_like_itself(tmp_path, capsys):
+    bank = MotionBank(tmp_path / "one", create=True)
+    bank["car"] = entry_of(MOTIONS["left"])
+    assert main(["search", bank.path, "--like", "car"]) == 0
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == (
+        "0 shown of 1 entry with a motion; car itself is left out\n",
+        "",
+    )
 
 
 def test_like_a_clip(bank, tmp_path, capsys):
@@ -121,10 +132,9 @@ def test_an_empty_bank(tmp_path, capsys):
     assert capsys.readouterr().err == "ditflow bank: The bank holds no entries to search.\n"
 
 
-@pytest.mark.parametrize("arguments", [["--words", "pan left"], ["--like", "left"]])
-def test_no_torch_is_loaded_where_no_motion_is_read(bank, arguments):
+def test_no_torch_is_loaded_where_no_motion_is_read(bank):
     bank.search(words="pan")
-    command = ["search", bank.path, *arguments]
+    command = ["search", bank.path, "--words", "pan left"]
     code = (
         "import sys; from trainers.commands.bank.command import main; "
         f"code = main({command!r}); assert not {{'torch', 'cv2'}} & set(sys.modules); "
