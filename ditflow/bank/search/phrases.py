@@ -69,6 +69,11 @@ class Phrase:
     pace: str = ""
     number: str = ""
 
+    @property
+    def spelled(self) -> tuple[str, ...]:
+        """By which phrases are sorted: sets of strings have another order in each process."""
+        return self.kind, self.pace, self.number, *sorted(self.ways)
+
     def met(self, found: Phrase) -> float:
         """How far a motion is what this phrase asks for: 1 in all, 0 for another motion or
         way."""
@@ -102,12 +107,17 @@ def told(words: str) -> frozenset[Phrase]:
 def agreement(wanted: frozenset[Phrase], found: frozenset[Phrase]) -> float:
     """How well the phrases found are those wanted, from 0 to 1, as Dice's coefficient: twice the
     matches in the number of phrases of both. 1 is all that is wanted and nothing else."""
-    left, met = list(found), 0.0
-    for phrase in wanted:
-        best = max(left, key=phrase.met, default=None)
-        if best is not None and (share := phrase.met(best)):
+    pairs = ((one.met(other), one, other) for one in wanted for other in found)
+    order = sorted(
+        (pair for pair in pairs if pair[0]),
+        key=lambda pair: (-pair[0], pair[1].spelled, pair[2].spelled),
+    )
+    met, taken, used = 0.0, set[Phrase](), set[Phrase]()
+    for share, one, other in order:  # the best first
+        if one not in taken and other not in used:
             met += share
-            left.remove(best)
+            taken.add(one)
+            used.add(other)
     return 2 * met / max(len(wanted) + len(found), 1)
 
 
@@ -147,7 +157,8 @@ def _phrases(clause: list[str]) -> Iterator[Phrase]:
             said[what].append(meaning)
     if not any(said.values()):
         return
-    kind, pace, number = ("".join(said[what][-1:]) for what in ("kind", "pace", "number"))
+    kind = _kind(clause, set(said["kind"]))
+    pace, number = ("".join(said[what][-1:]) for what in ("pace", "number"))
     ways = said["way"]
     if kind in ("pan", "tilt", "camera") and ways:
         kinds = {way: next((k for k in ("pan", "tilt") if way in WAYS[k]), "") for way in ways}
@@ -158,6 +169,20 @@ def _phrases(clause: list[str]) -> Iterator[Phrase]:
         yield _checked(Phrase("roll", seen, pace, number))
     else:
         yield _checked(Phrase(kind, frozenset(ways), pace, number))
+
+
+def _kind(clause: list[str], kinds: set[str]) -> str:
+    """The one kind of motion that a clause names; "" for none. The camera is still, pans, tilts,
+    zooms or rolls. Raises BankError for two kinds.
+    """
+    if kinds & {"still", *PACED}:
+        kinds = kinds - {"camera"}
+    if len(kinds) > 1:
+        raise BankError(
+            f"The words {' '.join(clause)!r:.80} name two kinds of motion; separate motions by "
+            f"commas. Known are: {KNOWN}."
+        )
+    return "".join(kinds)
 
 
 def _meaning(word: str) -> tuple[str, str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from itertools import product
 
 import pytest
@@ -29,6 +32,9 @@ LEFT, UP, IN = frozenset({"left"}), frozenset({"up"}), frozenset({"in"})
         ("two things move up and left", {Phrase("thing", UP | LEFT, number="several")}),
         ("The picture turns clockwise", {Phrase("roll", frozenset({"counterclockwise"}))}),
         ("zoom", {Phrase("zoom")}),
+        ("still camera", {Phrase("still")}),
+        ("the camera pans left", {Phrase("pan", LEFT)}),
+        ("camera rolls clockwise", {Phrase("roll", frozenset({"clockwise"}))}),
         ("pans left, and comes back", {Phrase("pan", LEFT), Phrase("back")}),
         (
             "the camera is still; one thing moves up",
@@ -79,6 +85,37 @@ def test_words_that_are_not_understood(words: str, message: str) -> None:
 )
 def test_agreement(wanted: str, found: str, score: float) -> None:
     assert agreement(asked(wanted), told(found)) == pytest.approx(score)
+
+
+def test_agreement_is_the_same_in_each_process() -> None:
+    """Sets of strings have another order there; "one thing" is best met by what one thing does."""
+    code = (
+        "from ditflow.bank.search.phrases import agreement, asked, told; "
+        "print(agreement(asked('one thing moves, thing moves up, two things move left'), "
+        "told('one thing moves up, two things move left, one thing moves left')), "
+        "agreement(asked('pan, pan left, slow pan'), told('pans left slowly, pans right')))"
+    )
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONHASHSEED": str(seed)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in range(4)
+    }
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["subject rotates clockwise", "object pans left", "pan left zoom in", "camera object left"],
+)
+def test_one_clause_names_one_kind_of_motion(words: str) -> None:
+    with pytest.raises(BankError, match=f"The words '{words}' name two kinds of motion; separate"):
+        asked(words)
+    assert told(words) == frozenset()
 
 
 def test_a_phrase_is_met_once() -> None:
