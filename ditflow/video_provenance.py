@@ -33,6 +33,7 @@ from ditflow.video import VideoError, read_comment
 MARK, FORMAT = "ditflow", 1  # the key of the object's first value, which is its format
 LONGEST = 1 << 20  # characters of a comment that is taken
 PACKAGES = ("ditflow", "torch", "diffusers")
+VERSION = text(64, r"[A-Za-z0-9.+!_-]*", "a version")  # which is printed as it is
 
 
 def as_named(name: str) -> str:
@@ -64,7 +65,7 @@ def _window(value: Any) -> Window:
 
 
 def _versions(value: Any) -> dict[str, str]:
-    return normal(dict.fromkeys(PACKAGES, text(64)), json_object(value))
+    return normal(dict.fromkeys(PACKAGES, VERSION), json_object(value))
 
 
 ANY = number(-math.inf, math.inf)

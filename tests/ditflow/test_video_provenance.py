@@ -23,7 +23,7 @@ from ditflow import (
 from ditflow.bank import BankEntry
 from ditflow.core.sizes import VideoSize
 from ditflow.video import VideoError, encode_video
-from ditflow.video_provenance import FIELDS, LONGEST, as_named
+from ditflow.video_provenance import FIELDS, LONGEST, as_named, installed
 from tests.ditflow.bank.entries import make_entry, make_field_entry
 from tests.registry import SIZE, tiny_backbone
 
@@ -82,6 +82,11 @@ def test_a_file_gives_back_what_was_written(tmp_path, changes):
         ({"noise_share": -1}, "field 'noise_share' must be a finite number from 0 to 1"),
         ({"entry_sha256": "f"}, "field 'entry_sha256' must be a sha256"),
         ({"versions": {"torch": "1"}}, "field 'versions' has no field"),
+        ({"versions": installed() | {"torch": "\x1b[2J"}}, r"must be a version .*'\\x1b\[2J'"),
+        ({"versions": installed() | {"torch": "\x9b2J"}}, "must be a version of at most 64"),
+        ({"versions": installed() | {"torch": "1\n"}}, "must be a version of at most 64"),
+        ({"versions": installed() | {"torch": "1" * 65}}, "must be a version of at most 64"),
+        ({"versions": installed() | {"\x1b[2J": "1"}}, r"has an unknown field '\\x1b\[2J'"),
     ],
 )
 def test_what_cannot_be_is_refused_by_its_name(changes, sentence):
