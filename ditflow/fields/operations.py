@@ -144,8 +144,7 @@ def paced(field: MotionField, factor: float) -> MotionField:
 def trimmed(field: MotionField, frames: int) -> MotionField:
     """The motion of the first `frames` of the video alone.
 
-    Raises FieldError for fewer than 2
-    frames, or more than there are.
+    Raises FieldError for fewer than 2 frames, or more than there are.
     """
     if not 2 <= frames <= field.frames:
         raise FieldError(
