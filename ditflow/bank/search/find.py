@@ -160,6 +160,8 @@ def _is_current(records: Records, rows: Rows, at: int, moved: bool) -> bool:
         *own, vector = records.read(rows.of.name[at], row_of)
     except BankStorageError:
         raise
-    except (UnknownEntryError, ValueError):  # removed, or damaged
+    except UnknownEntryError:  # removed since it was listed
         return False
+    except ValueError:  # damaged, and its row is empty
+        return said == ("", "")
     return tuple(own) == said and np.allclose(rows.vectors[at], vector, rtol=0, atol=ROUNDED)

@@ -174,6 +174,8 @@ def test_a_damaged_entry_is_not_found_and_stops_nothing(bank: MotionBank) -> Non
     found = bank.search(words="pan left")
     assert [match.name for match in found.matches] == ["left-slowly"]
     assert (found.searched, found.left_out) == (5, 1)
+    with pytest.raises(BankError, match="The entry 'left' keeps no motion of its clip"):
+        bank.search(like="left")
 
 
 def test_a_bank_that_cannot_be_written_is_searched(
