@@ -13,6 +13,8 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import cv2
+
 
 def torchrun(rank: int, world_size: int) -> dict[str, str]:
     return {
@@ -51,6 +53,7 @@ class Ranks:
     ) -> None:
         import trainers.commands.fit  # noqa: F401  before the fork, once for all
 
+        cv2.setNumThreads(1)  # a pool of threads does not live through a fork
         nodes, devices = (world_size, 1) if launcher is slurm else (1, world_size)
         self.words = [
             *map(str, words),

@@ -101,12 +101,13 @@ def backbone_spec(name: str) -> ModelSpec:
 
 def _found(name: str) -> tuple[str, dict[str, Any], type[Model]]:
     """The folder or hub id of that name, its index and its family. Raises ModelError where there is
-    none, and for what is no whole pipeline.
+    none, and for a hub id that is no whole pipeline.
     """
     folder = str(shipped("checkpoints", name) or name)
     index = _model_index(folder, name)
     family = _family(index, name)
-    check_whole(name, index)
+    if not Path(folder).is_dir():
+        check_whole(name, index)
     return folder, index, family
 
 
