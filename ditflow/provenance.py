@@ -14,6 +14,7 @@ import torch
 from ditflow import __version__
 from ditflow.bank import BankEntry, EntryMetadata, Provenance
 from ditflow.core.sizes import VideoSize
+from ditflow.fields import MotionField, described
 from ditflow.sampling.recipe import Recipe
 from ditflow.sampling.state import State
 
@@ -26,6 +27,11 @@ def told(source: Provenance, size: VideoSize, seconds: float) -> dict[str, Any]:
         "seconds": seconds,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def moving(entry: BankEntry, field: MotionField | None) -> BankEntry:
+    """The entry with the motion of its clip, by which it is found, where that is known."""
+    return entry if field is None else entry.with_motion(field, described(field))
 
 
 def entries_of(

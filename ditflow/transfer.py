@@ -19,9 +19,8 @@ from ditflow.core.sizes import VideoSize
 from ditflow.fields.field import FieldError, MotionField
 from ditflow.fields.operations import anchored
 from ditflow.fields.sources import field_of
-from ditflow.fields.words import described
 from ditflow.models import Model
-from ditflow.provenance import entries_of
+from ditflow.provenance import entries_of, moving
 from ditflow.sampling.control import Prompt
 from ditflow.sampling.given import check_kind
 from ditflow.sampling.guidance import MotionGuidance
@@ -176,10 +175,8 @@ def _transferred(
     state = sample(backbone, recipe.schedule, prompt, state, control)
     video = backbone.decode(state.latents)[0].cpu()
     (entry,) = entries_of(recipe, size, state, [source], time.monotonic() - began)
-    if field is not None:
-        entry = entry.with_motion(field, described(field))
     kept = latents[0].cpu() if keep_reference else None
-    return Transfer(video, replace(entry, reference_latents=kept))
+    return Transfer(video, replace(moving(entry, field), reference_latents=kept))
 
 
 def _motion_of(clip: Clip, *, needed: bool) -> MotionField | None:

@@ -49,12 +49,13 @@ class Inject(PositionControl):
     def before(
         self, model: Model, step: Step, prompt: Prompt, state: State, inputs: Inputs
     ) -> tuple[State, Inputs]:
-        state, inputs = super().before(model, step, prompt, state, inputs)
-        variable = self._optimised(model, step, inputs.latents)
-        if variable is None or variable.needs is not None:
+        if self.variable.needs is not None:
+            return super().before(model, step, prompt, state, inputs)
+        if (variable := self._optimised(model, step, inputs.latents)) is None:
             return state, inputs
         moved = variable.towards(model, inputs.latents, self.placement.strength)
-        return state, replace(inputs, latents=moved.latents(inputs.latents))
+        latents = moved.latents(inputs.latents)
+        return state, replace(inputs, latents=latents, positions=Positions())
 
     def _optimised(self, model: Model, step: Step, latents: Tensor) -> Variable | None:
         """The variable as it was at a guided step, a row for each clip."""

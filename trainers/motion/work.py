@@ -12,8 +12,7 @@ from datamodules.frames import FrameBatch
 from datamodules.manifest import WORDS
 from datamodules.queue import inflight
 from ditflow.bank import BankEntry, MotionBank, Provenance
-from ditflow.fields import MotionField, described
-from ditflow.provenance import entries_of
+from ditflow.provenance import entries_of, moving
 from ditflow.sampling.control import Control, Prompt
 from ditflow.sampling.loop import denoising_step
 from ditflow.sampling.recipe import Recipe
@@ -50,16 +49,11 @@ class Work:
         kept = batch.latents.cpu().unbind() if keep_reference else [None] * len(entries)
         fields = batch.fields or [None] * len(entries)
         return {
-            name: replace(_moving(entry, field), reference_latents=latents)
+            name: replace(moving(entry, field), reference_latents=latents)
             for name, entry, field, latents in zip(
                 batch.leg.names, entries, fields, kept, strict=True
             )
         }
-
-
-def _moving(entry: BankEntry, field: MotionField | None) -> BankEntry:
-    """The entry with the motion of its clip, by which it is found."""
-    return entry if field is None else entry.with_motion(field, described(field))
 
 
 def begun(
