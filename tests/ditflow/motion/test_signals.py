@@ -18,7 +18,6 @@ from ditflow.motion import MotionSignal, Words
 from ditflow.sampling.guidance import MotionGuidance
 from ditflow.sampling.reference import Reference, reference_motion, reference_prompt, words_of
 from ditflow.sampling.state import State
-from tests.closeness import RELATIVE, assert_close_in_norm
 from tests.families import family_of
 from tests.guided import guided_step
 from tests.registry import PAIRS, SIGNALS, SIZE, signal_of, tiny_backbone
@@ -117,7 +116,12 @@ def looked_at(signal: MotionSignal[Any], recording: Recording, grid: TokenGrid =
 @pytest.mark.parametrize("name", SIGNALS)
 @pytest.mark.parametrize(("kind", "variable"), PAIRS)
 def test_its_loss_falls_and_clips_are_independent(name: str, kind: str, variable: str) -> None:
-    backbone = tiny_backbone(kind)
+    """In float64, where two clips together round as each alone to far below the tolerance.
+
+    In float32 the sums of a batch are rounded otherwise, and Adam turns that into up to a whole
+    update of an element whose gradient is nearly nothing: that bounds no mistake.
+    """
+    backbone = tiny_backbone(kind, torch.float64)
     guidance = MotionGuidance(signal_of(name), variable, 0.5, (RATES[variable],) * 2, inner_steps=4)
     steps = (
         2 if name in MATCHING else 1
@@ -127,13 +131,9 @@ def test_its_loss_falls_and_clips_are_independent(name: str, kind: str, variable
     assert losses.shape == (4, 2) and losses.isfinite().all()
     assert (losses[-1] < losses[0]).all()
     alone = run(backbone, guidance, ["b"], steps=steps)
-    torch.testing.assert_close(
-        alone.losses[-1][:, 0], losses[:, 1], rtol=1e-5, atol=1e-6
-    )  # other shapes, other order of sums
-    # tests/closeness.py: each of 4 updates a step is off by 9 rate r, r = 1e-5 in SMM
-    rate = RATES[variable]
-    relative = max(RELATIVE, 4 * steps * 9 * rate * 1e-5)
-    assert_close_in_norm(alone.latents[0], together.latents[1], largest=rate, relative=relative)
+    torch.testing.assert_close(alone.losses[-1][:, 0], losses[:, 1], rtol=1e-5, atol=1e-6)
+    # latents are float32: some units of its rounding, 1.2e-7
+    torch.testing.assert_close(alone.latents[0], together.latents[1], rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", SIGNALS)
