@@ -4,6 +4,7 @@ none of them imports anything anew.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -54,6 +55,7 @@ class Ranks:
         import trainers.commands.fit  # noqa: F401  before the fork, once for all
 
         cv2.setNumThreads(1)  # a pool of threads does not live through a fork
+        gc.collect()  # so that little that waits for such threads is left to be freed
         nodes, devices = (world_size, 1) if launcher is slurm else (1, world_size)
         self.words = [
             *map(str, words),
@@ -100,6 +102,7 @@ class Ranks:
             return pid
         code = 1
         try:
+            gc.freeze()  # the rest is never freed: a decoder's frame would wait for its threads
             os.environ.update(environment)
             output = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(output, 1)
