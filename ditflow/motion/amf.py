@@ -7,28 +7,32 @@ generated); the loss is the mean squared difference over tokens that move in the
 are averaged over heads after the product, as in the published code; that is one product of
 concatenated heads. Departures: any number of frames and any grid; a static reference gives 0
 instead of NaN.
+
+One look at the scores gives the loss and its gradient, a few frame pairs at a time. What is kept
+until backward is the gradient, as large as the queries and keys, and no score. Let s be the scores
+of a token q, T the temperature, p the softmax of T s over the tokens k of a frame, c their
+coordinates, e the sum of p c, and g the derivative of the loss by e. Then the derivative by s_k is
+T p_k (g c_k - g e).
 """
 
 # B batch, F latent frames, f some of them, S = H*W tokens per frame, N = F*S video tokens, A heads,
-# D head dim
+# D head dim, E = A*D
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from ditflow.core.sizes import TokenGrid
 from ditflow.core.tokens import Recording
-from ditflow.motion.attention import across_frames, single
+from ditflow.motion import attention
+from ditflow.motion.attention import across_frames, by_frame, single
 from ditflow.motion.base import MotionSignal, Words
-
-Land = Callable[
-    [Tensor, Tensor], Tensor
-]  # scores (B, f, S, S) and coordinates (S, 2) -> where each token goes, (B, f, S, 2)
 
 
 @dataclass(frozen=True)
@@ -56,50 +60,117 @@ class AttentionMotionFlow(MotionSignal[Tensor]):
         """Hard displacement (B, F, F, S, 2) of (dx, dy) in tokens, from frame i to frame j: x
         right, y down.
         """
-        return displacement(
-            recording.query[self.read_block], recording.key[self.read_block], grid, most_attended
-        )
+        return displacement(recording.query[self.read_block], recording.key[self.read_block], grid)
 
     def loss(self, recording: Recording, grid: TokenGrid, reference: Tensor) -> Tensor:
-        land = partial(expected, temperature=self.temperature)
         return flow_loss(
-            displacement(
-                recording.query[self.read_block], recording.key[self.read_block], grid, land
-            ),
+            recording.query[self.read_block],
+            recording.key[self.read_block],
+            grid,
             reference,
-            self.threshold,
+            temperature=self.temperature,
+            threshold=self.threshold,
         )
 
     def is_static(self, reference: Tensor) -> Tensor:
         return reference.flatten(1).eq(0).all(dim=1)
 
 
-def displacement(query: Tensor, key: Tensor, grid: TokenGrid, land: Land) -> Tensor:
-    """(B, F, F, S, 2) of (dx, dy) from queries and keys (B, N, A, D)."""
+def displacement(query: Tensor, key: Tensor, grid: TokenGrid) -> Tensor:
+    """From each token to the one that it attends to most, (B, F, F, S, 2) of (dx, dy), from queries
+    and keys (B, N, A, D).
+    """
     coordinates = grid.coordinates(query.device).to(single(query).dtype)
-    return across_frames(query, key, grid, lambda scores: land(scores, coordinates) - coordinates)
-
-
-def most_attended(scores: Tensor, coordinates: Tensor) -> Tensor:
-    """The coordinates of the highest score."""
-    return coordinates[scores.argmax(dim=-1)]
-
-
-def expected(scores: Tensor, coordinates: Tensor, temperature: float) -> Tensor:
-    """The mean coordinates, weighted by attention. The temperature multiplies the scores, as in
-    the paper: higher is sharper.
-    """
-    return (scores * temperature).softmax(dim=-1) @ coordinates
-
-
-def flow_loss(flow: Tensor, reference: Tensor, threshold: bool = True) -> Tensor:
-    """Mean squared difference (B,) of displacements (B, F, F, S, 2), over tokens with a
-    displacement in the reference if `threshold`.
-    """
-    moves = (
-        reference.ne(0).any(dim=-1, keepdim=True)
-        if threshold
-        else torch.ones_like(reference[..., :1], dtype=torch.bool)
+    return across_frames(
+        query, key, grid, lambda scores: coordinates[scores.argmax(dim=-1)] - coordinates
     )
-    errors = torch.where(moves, (flow - reference).square(), 0).flatten(1).sum(dim=1)
-    return errors / (2 * moves.flatten(1).sum(dim=1)).clamp(min=1)
+
+
+def flow_loss(
+    query: Tensor,
+    key: Tensor,
+    grid: TokenGrid,
+    reference: Tensor,
+    *,
+    temperature: float,
+    threshold: bool = True,
+) -> Tensor:
+    """Mean squared difference (B,) between where the tokens of queries and keys (B, N, A, D) are
+    expected and where the reference (B, F, F, S, 2) has them, over tokens with a displacement in
+    the reference if `threshold`.
+
+    The temperature multiplies the scores, as in the paper: higher is sharper. The gradient cannot
+    be differentiated again.
+    """
+    moves = reference.ne(0).any(dim=-1) if threshold else torch.ones_like(reference[..., 0]).bool()
+    scale: float = temperature / (query.shape[2] * query.shape[3] ** 0.5)  # mean over heads
+    graph = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad)
+    frames = by_frame(query, grid), by_frame(key, grid)
+    loss: Tensor = _FlowLoss.apply(*frames, grid, reference, moves, scale, graph)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _FlowLoss(torch.autograd.Function):
+    """Loss (B,) of queries and keys (B, F, S, E), whose products are multiplied by `scale`; of a
+    reference (B, F, F, S, 2), where bool `moves` (B, F, F, S).
+    """
+
+    @staticmethod
+    def forward(
+        context: Any,
+        query: Tensor,
+        key: Tensor,
+        grid: TokenGrid,
+        reference: Tensor,
+        moves: Tensor,
+        scale: float,
+        graph: bool,
+    ) -> Tensor:
+        coordinates = grid.coordinates(query.device).to(query.dtype)
+        places = torch.cat([coordinates, torch.ones_like(coordinates[:, :1])], dim=-1)  # (S, 3)
+        counted = (2 * moves.flatten(1).sum(dim=1)).clamp(min=1)
+        loss = query.new_zeros(len(query))
+        by_query, by_key = (torch.zeros_like(x) for x in (query, key)) if graph else (None, None)
+        for i, j in _portions(moves):
+            keys = key[:, j].flatten(1, 2)  # (B, f*S, E)
+            scores = _product(query[:, i], keys.mT, scale).unflatten(-1, (-1, len(coordinates)))
+            weights = scores.softmax(dim=-1)  # (B, S, f, S)
+            del scores
+            expected = weights @ coordinates
+            wanted = coordinates + reference[:, i, j]
+            off = torch.where(moves[:, i, j, :, None], expected.transpose(1, 2) - wanted, 0)
+            loss += off.square().flatten(1).sum(dim=1)
+            if by_query is None or by_key is None:
+                continue
+            pull = off.transpose(1, 2) / (counted / 2).view(-1, 1, 1, 1)  # g, (B, S, f, 2)
+            pull = torch.cat([pull, -(pull * expected).sum(dim=-1, keepdim=True)], dim=-1)
+            by_score = (pull @ places.mT).mul_(weights).flatten(2)  # (B, S, f*S)
+            by_query[:, i].baddbmm_(by_score, keys, alpha=scale)
+            by_key[:, j].flatten(1, 2).baddbmm_(by_score.mT, query[:, i], alpha=scale)
+        if graph:
+            context.save_for_backward(by_query, by_key)
+        return loss / counted
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, by_loss: Tensor) -> tuple[Tensor | None, ...]:
+        gradients = (x * by_loss.view(-1, 1, 1, 1) for x in context.saved_tensors)
+        return (*gradients, *[None] * 5)
+
+
+def _product(left: Tensor, right: Tensor, scale: float) -> Tensor:
+    return torch.baddbmm(left.new_empty(1, 1, 1), left, right, beta=0, alpha=scale)
+
+
+def _portions(moves: Tensor) -> Iterator[tuple[int, slice]]:
+    """A frame i and frames j that follow each other, in which something moves from i to j in any
+    clip: as many as there is room for.
+    """
+    most = max(1, attention.PAIRWISE // moves.shape[-1] ** 2)
+    for i, row in enumerate(moves.any(dim=-1).any(dim=0).tolist()):
+        start = 0
+        for j, moving in enumerate([*row, False]):
+            if not moving or j - start == most:
+                if j > start:
+                    yield i, slice(start, j)
+                start = j if moving else j + 1

@@ -13,7 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ditflow.core.sizes import TokenGrid
 from ditflow.core.tokens import Recording
 from ditflow.motion import SIGNALS, AttentionMotionFlow, attention
-from ditflow.motion.amf import displacement, expected, flow_loss, most_attended
+from ditflow.motion.amf import displacement, flow_loss
+from tests.flow import published, published_loss
 
 GRID = TokenGrid(4, 5, 6)
 BLOCK = 3
@@ -33,35 +34,23 @@ def random_heads(
     return query, key
 
 
-def soft(query: Tensor, key: Tensor, grid: TokenGrid = GRID, temperature: float = 2.0) -> Tensor:
-    return displacement(
-        query, key, grid, lambda scores, coordinates: expected(scores, coordinates, temperature)
-    )
+def loss_of(
+    query: Tensor,
+    key: Tensor,
+    reference: Tensor,
+    grid: TokenGrid = GRID,
+    temperature: float = 2.0,
+    threshold: bool = True,
+) -> Tensor:
+    return flow_loss(query, key, grid, reference, temperature=temperature, threshold=threshold)
 
 
 def hard(query: Tensor, key: Tensor, grid: TokenGrid = GRID) -> Tensor:
-    return displacement(query, key, grid, most_attended)
+    return displacement(query, key, grid)
 
 
 def record(query: Tensor, key: Tensor) -> Recording:
     return Recording(query={BLOCK: query}, key={BLOCK: key})
-
-
-def published(query: Tensor, key: Tensor, grid: TokenGrid, temperature: float) -> Tensor:
-    """As the paper writes it: scores averaged over heads, a softmax for each frame pair, a table of
-    all displacements.
-    """
-    scores = torch.einsum("bqad,bkad->baqk", query, key).mean(1) / query.shape[-1] ** 0.5
-    coordinates, s = grid.coordinates(), grid.tokens_per_frame
-    relative = coordinates[None] - coordinates[:, None]  # (S, S, 2): from q to k
-    flow = torch.empty(len(query), grid.frames, grid.frames, s, 2)
-    for i in range(grid.frames):
-        for j in range(grid.frames):
-            attention = (temperature * scores[:, i * s : (i + 1) * s, j * s : (j + 1) * s]).softmax(
-                -1
-            )
-            flow[:, i, j] = (attention[..., None] * relative).sum(2)
-    return flow
 
 
 def moving(grid: TokenGrid, dx: int, dy: int) -> Tensor:
@@ -86,30 +75,19 @@ def interior(grid: TokenGrid, dx: int, dy: int) -> Tensor:
     return (x + dx >= 0) & (x + dx < grid.width) & (y + dy >= 0) & (y + dy < grid.height)
 
 
-def test_one_product_of_concatenated_heads_is_the_mean_over_heads() -> None:
-    query, key = random_heads()
-    by_head = torch.einsum("bqad,bkad->baqk", query, key).mean(1)
-    torch.testing.assert_close(query.flatten(2) @ key.flatten(2).mT / 3, by_head, rtol=0, atol=1e-5)
-    torch.testing.assert_close(
-        soft(query, key), published(query, key, GRID, 2.0), rtol=0, atol=1e-5
-    )
-
-
-def test_the_order_of_keys_does_not_matter() -> None:
-    scores, coordinates = torch.randn(2, 30, 4, 30), GRID.coordinates()
-    order = torch.randperm(30)
-    torch.testing.assert_close(
-        expected(scores, coordinates, 2.0),
-        expected(scores[..., order], coordinates[order], 2.0),
-        rtol=0,
-        atol=1e-5,
-    )
-    torch.testing.assert_close(
-        most_attended(scores, coordinates),
-        most_attended(scores[..., order], coordinates[order]),
-        rtol=0,
-        atol=0,
-    )
+@pytest.mark.parametrize("threshold", [True, False])
+def test_the_loss_and_its_gradient_are_those_of_the_paper(threshold: bool) -> None:
+    query, key = (x.requires_grad_() for x in random_heads(dtype=torch.float64))
+    reference = hard(*random_heads(batch=2, heads=2, dtype=torch.float64))
+    reference[torch.rand(2, 4, 4, 30) < 0.3] = 0
+    reference[0, 0, 1, 0] = torch.tensor([0.0, 1.0])  # moves along one axis only: counts with both
+    ours = loss_of(query, key, reference, threshold=threshold)
+    theirs = published_loss(published(query, key, GRID, 2.0), reference, threshold)
+    # 120 tokens and some hundred sums of float64, 2e-16 each
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=0)
+    weight = torch.tensor([1.0, -3.0])
+    gradients = [torch.autograd.grad((x * weight).sum(), [query, key]) for x in (ours, theirs)]
+    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(("dx", "dy"), [(1, 0), (0, 1), (-1, 0), (1, -1)])
@@ -123,19 +101,16 @@ def test_moving_content_has_its_displacement(dx: int, dy: int) -> None:
             torch.testing.assert_close(
                 seen, torch.tensor(gone, dtype=torch.float32).expand_as(seen), rtol=0, atol=0
             )
-    torch.testing.assert_close(
-        soft(tokens * 100, tokens)[0, 0, 1][interior(GRID, dx, dy)],
-        flow[0, 1][interior(GRID, dx, dy)],
-        rtol=0,
-        atol=1e-5,
-    )
+    seen = torch.zeros_like(flow)[None]  # tokens without a displacement are left out
+    seen[0, 0, 1] = flow[0, 1] * interior(GRID, dx, dy)[:, None]
+    assert loss_of(tokens * 100, tokens, seen) < 1e-10  # in tokens, squared
 
 
 def test_uniform_attention_looks_at_the_middle() -> None:
     query, key = random_heads()
     middle = torch.tensor([(GRID.width - 1) / 2, (GRID.height - 1) / 2]) - GRID.coordinates()
-    flow = soft(torch.zeros_like(query), key)
-    torch.testing.assert_close(flow, middle.expand_as(flow), rtol=0, atol=1e-5)
+    reference = middle.expand(2, 4, 4, -1, -1)
+    assert (loss_of(torch.zeros_like(query), key, reference, threshold=False) < 1e-10).all()
 
 
 def test_soft_becomes_hard_as_the_temperature_rises() -> None:
@@ -148,9 +123,11 @@ def test_soft_becomes_hard_as_the_temperature_rises() -> None:
             math.hypot(GRID.width, GRID.height) * GRID.tokens_per_frame * (-temperature * gap).exp()
             + 1e-5
         )
-        error = (soft(query, key, temperature=temperature) - hard(query, key)).norm(dim=-1)
-        assert (error <= bound).all()
-    assert error.median() < 1e-3
+        loss = loss_of(query, key, hard(query, key), temperature=temperature, threshold=False)
+        assert (loss <= bound.square().flatten(1).mean(dim=1) / 2).all()
+    clear = hard(query, key) * (gap > 0.1)[..., None]  # e^-50 is nothing
+    assert (loss_of(query, key, clear, temperature=500.0) < 1e-10).all()
+    assert (loss_of(query, key, clear, temperature=5.0) > 1e-3).all()
 
 
 def test_a_clip_is_not_a_fixed_point_of_its_own_loss() -> None:
@@ -158,32 +135,21 @@ def test_a_clip_is_not_a_fixed_point_of_its_own_loss() -> None:
     signal = AttentionMotionFlow(BLOCK)
     reference = signal.reference(record(query, key), GRID)
     assert (signal.loss(record(query, key), GRID, reference) > 1).all()
-    flow = soft(query, key)
-    torch.testing.assert_close(flow_loss(flow, flow), torch.zeros(2), rtol=0, atol=0)
-
-
-def test_the_loss_is_the_mean_over_tokens_that_move() -> None:
-    flow, reference = torch.randn(2, 1, 4, 4, 30, 2)
-    reference[torch.rand(1, 4, 4, 30) < 0.5] = 0
-    reference[0, 0, 1, 0] = torch.tensor([0.0, 1.0])  # moves along one axis only: counts with both
-    moves = reference.norm(dim=-1) > 0
-    torch.testing.assert_close(
-        flow_loss(flow, reference)[0], torch.nn.functional.mse_loss(flow[moves], reference[moves])
-    )
-    torch.testing.assert_close(
-        flow_loss(flow, reference, threshold=False)[0],
-        torch.nn.functional.mse_loss(flow, reference),
-    )
 
 
 def test_tokens_that_do_not_move_in_the_reference_are_free() -> None:
-    flow, reference = (
-        torch.randn(1, 4, 4, 30, 2, requires_grad=True),
-        torch.randint(-1, 2, (1, 4, 4, 30, 2)).float(),
+    """Where all of a frame is free, its queries are: nothing of them is in the loss."""
+    query, key = (x.requires_grad_() for x in random_heads())
+    reference = torch.randint(1, 3, (2, 4, 4, 30, 2)).float()
+    reference[:, 2] = 0
+    reference[:, :, 3] = 0
+    reference[:, :, :, 7] = 0
+    by_query, by_key = (
+        x.unflatten(1, (4, 30))
+        for x in torch.autograd.grad(loss_of(query, key, reference).sum(), [query, key])
     )
-    (gradient,) = torch.autograd.grad(flow_loss(flow, reference).sum(), flow)
-    moves = reference.norm(dim=-1) > 0
-    assert gradient[~moves].eq(0).all() and gradient[moves].ne(0).all()
+    assert by_query[:, 2].eq(0).all() and by_query[:, :, 7].eq(0).all() and by_key[:, 3].eq(0).all()
+    assert by_query[:, 0, 8].ne(0).all() and by_key[:, 2].ne(0).all()
 
 
 @pytest.mark.parametrize("threshold", [True, False])
@@ -217,7 +183,8 @@ def test_a_static_reference_has_no_loss_and_no_gradient() -> None:
         assert gradient.eq(0).all()
 
 
-def test_gradients_are_exact() -> None:
+@pytest.mark.parametrize("threshold", [True, False])
+def test_gradients_are_exact(threshold: bool) -> None:
     grid = TokenGrid(2, 2, 3)
     query, key = (
         x.requires_grad_()
@@ -225,8 +192,13 @@ def test_gradients_are_exact() -> None:
     )
     reference = hard(key.detach(), query.detach(), grid)
     assert torch.autograd.gradcheck(
-        lambda q, k: flow_loss(soft(q, k, grid), reference), (query, key)
+        lambda q, k: loss_of(q, k, reference, grid, threshold=threshold), (query, key)
     )
+    (once,) = torch.autograd.grad(
+        loss_of(query, key, reference, grid).sum(), [query], create_graph=True
+    )
+    with pytest.raises(RuntimeError):
+        torch.autograd.grad(once.sum(), [query])
 
 
 @pytest.mark.parametrize("frames", [1, 6, 7, 13])
@@ -237,20 +209,39 @@ def test_any_number_of_frames_in_any_portions(
     grid = TokenGrid(frames, 5, 6)
     monkeypatch.setattr(attention, "PAIRWISE", scores_at_a_time)
     query, key = (x.requires_grad_() for x in random_heads(grid))
-    flow = soft(query, key, grid)
-    torch.testing.assert_close(flow, published(query, key, grid, 2.0), rtol=0, atol=1e-5)
-    weight = torch.randn(flow.shape, generator=torch.Generator().manual_seed(2))
-    ours = torch.autograd.grad((flow * weight).sum(), [query, key])
-    theirs = torch.autograd.grad((published(query, key, grid, 2.0) * weight).sum(), [query, key])
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+    reference = torch.randint(-1, 2, (2, frames, frames, 30, 2)).float()
+    reference[:, frames // 2, : frames // 3] = 0  # pairs that are left out
+    ours = loss_of(query, key, reference, grid)
+    theirs = published_loss(published(query, key, grid, 2.0), reference)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=0)  # a mean of float32
+    gradients = [torch.autograd.grad(x.sum(), [query, key]) for x in (ours, theirs)]
+    # of the same order as their root mean square, 1e-3 to 1e-2
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-7)
+
+
+def test_the_same_loss_where_nothing_is_to_be_differentiated() -> None:
+    query, key = random_heads()
+    reference = hard(key, query)
+    loss = loss_of(query, key, reference)
+    assert not loss.requires_grad
+    with torch.no_grad():
+        torch.testing.assert_close(
+            loss_of(query.requires_grad_(), key, reference), loss, rtol=0, atol=0
+        )
+    assert loss_of(query, key, reference).requires_grad
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_scores_are_float32_whatever_the_model(dtype: torch.dtype) -> None:
-    query, key = (x.to(dtype) for x in random_heads())
-    flow = soft(query, key)
-    assert flow.dtype == torch.float32
-    torch.testing.assert_close(flow, soft(query.float(), key.float()), rtol=0, atol=0)
+    query, key = (x.to(dtype).requires_grad_() for x in random_heads())
+    reference = hard(*random_heads(heads=2))
+    loss = loss_of(query, key, reference)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, loss_of(query.float(), key.float(), reference), rtol=0, atol=0)
+    # one backward after another, as a float16 loss that overflows needs it
+    for _ in range(2):
+        (gradient,) = torch.autograd.grad(loss.sum(), [query], retain_graph=True)
+        assert gradient.dtype == dtype and gradient.ne(0).any()
 
 
 class Largest(TorchDispatchMode):
