@@ -31,7 +31,7 @@ from ditflow.bank.kinds import (
     content_hash,
     metadata_of,
     read_entry,
-    read_field,
+    read_motion,
 )
 from ditflow.bank.records import Records, read_all
 from ditflow.bank.remote_storage import open_folder
@@ -135,7 +135,8 @@ class MotionBank(MutableMapping[str, AnyEntry]):
 
     def motion(self, name: str) -> MotionField | None:
         """The clip's motion in an entry of any kind, or None where it keeps none."""
-        return self._entries.read(name, read_field)
+        kept = self._entries.read(name, read_motion)
+        return None if kept is None else kept.field
 
     def keeps_reference(self, name: str) -> bool:
         """Whether an entry has the clip's latents, for key and value injection."""

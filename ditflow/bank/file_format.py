@@ -20,7 +20,10 @@ from ditflow.bank.errors import EntryError
 from ditflow.bank.validation import canonical_json, strict_json
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
+
+    Numbers = Tensor | NDArray[Any]
 
 # bytes of an element and torch's name of its type, by safetensors' name
 TYPES = {
@@ -28,7 +31,7 @@ TYPES = {
     "I64": (8, "int64"), "I32": (4, "int32"), "I16": (2, "int16"), "I8": (1, "int8"),
     "U8": (1, "uint8"), "BOOL": (1, "bool"),
 }  # fmt: skip
-TYPE_NAMES = {f"torch.{torch_name}": name for name, (_, torch_name) in TYPES.items()}
+TYPE_NAMES = {torch_name: name for name, (_, torch_name) in TYPES.items()}
 ENVELOPE = {"kind", "name", "metadata", "tensors_sha256", "sha256"}
 # bytes; CogVideoX-5B with free tables at 49 frames makes entries of 2e8
 MAX_HEADER, MAX_BYTES, CHUNK = 1 << 24, 1 << 34, 1 << 20
@@ -172,21 +175,15 @@ def _check_extent(header: Header, available: int) -> None:
     end = 0
     for slot in sorted(header.slots.values(), key=lambda slot: (slot.start, slot.stop)):
         if slot.start != end:
-            raise EntryError(
-                f"{header.subject} has a header that cannot be read: its tensors overlap or leave "
-                "gaps."
-            )
+            unread = f"{header.subject} has a header that cannot be read"
+            raise EntryError(f"{unread}: its tensors overlap or leave gaps.")
         end = slot.stop
     if end > available:
-        raise EntryError(
-            f"{header.subject} is truncated: its tensors claim {end} bytes, and the file has "
-            f"{available} for them."
-        )
+        claim = f"its tensors claim {end} bytes, and the file has {available} for them"
+        raise EntryError(f"{header.subject} is truncated: {claim}.")
     if end < available:
-        raise EntryError(
-            f"{header.subject} is damaged: its file has {available - end} bytes more than its "
-            "tensors claim."
-        )
+        more = f"its file has {available - end} bytes more than its tensors claim"
+        raise EntryError(f"{header.subject} is damaged: {more}.")
 
 
 def _seal(header: Header, text: str) -> str:
@@ -198,27 +195,26 @@ def _seal(header: Header, text: str) -> str:
 
 
 def pack(
-    kind: str, name: str, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    kind: str, name: str, metadata: Mapping[str, Any], tensors: Mapping[str, Numbers]
 ) -> list[bytes | memoryview]:
     """A record as buffers to be written one after the other. Equal arguments give equal bytes;
-    tensors on the CPU are not copied.
+    tensors on the CPU, and arrays, are not copied.
     """
     header, buffers = seal(kind, name, metadata, tensors)
     return [write_header(header), *buffers]
 
 
 def seal(
-    kind: str, name: str, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    kind: str, name: str, metadata: Mapping[str, Any], tensors: Mapping[str, Numbers]
 ) -> tuple[Header, list[memoryview]]:
     """The header of a record, and its tensors in the one order in which they are written."""
     slots: dict[str, Slot] = {}
     buffers, start, digest = [], 0, hashlib.sha256()
     # widest first: all are aligned
-    for key, tensor in sorted(tensors.items(), key=lambda it: (-it[1].element_size(), it[0])):
+    for key, tensor in sorted(tensors.items(), key=lambda it: (-it[1].itemsize, it[0])):
         buffers.append(_bytes(tensor))
-        slots[key] = Slot(
-            TYPE_NAMES[str(tensor.dtype)], tuple(tensor.shape), start, start + buffers[-1].nbytes
-        )
+        dtype = TYPE_NAMES[str(tensor.dtype).removeprefix("torch.")]
+        slots[key] = Slot(dtype, tuple(tensor.shape), start, start + buffers[-1].nbytes)
         start = slots[key].stop
         digest.update(buffers[-1])
     return Header("", kind, name, dict(metadata), slots, digest.hexdigest()), buffers
@@ -235,16 +231,18 @@ def read_tensors(file: BinaryIO, header: Header) -> dict[str, Tensor]:
     tensors = {}
     for key, slot in header.slots.items():
         dtype, count = getattr(torch, TYPES[slot.dtype][1]), math.prod(slot.shape)
-        flat = (
-            torch.frombuffer(body, dtype=dtype, count=count, offset=slot.start)
-            if count
-            else torch.empty(0, dtype=dtype)
-        )
+        flat = torch.empty(0, dtype=dtype)
+        if count:
+            flat = torch.frombuffer(body, dtype=dtype, count=count, offset=slot.start)
         tensors[key] = flat.reshape(slot.shape)
     return tensors
 
 
-def _bytes(tensor: Tensor) -> memoryview:
+def _bytes(values: Numbers) -> memoryview:
+    import numpy as np
+
+    if isinstance(values, np.ndarray):
+        return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
     import torch
 
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+    return values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data

@@ -18,13 +18,12 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 SUFFIX, ATTEMPTS = ".safetensors", 8
+NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"
+OURS = re.compile(NAME + re.escape(SUFFIX))
 
 
 def is_name(name: object) -> bool:
-    return (
-        isinstance(name, str)
-        and re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}", name) is not None
-    )
+    return isinstance(name, str) and re.fullmatch(NAME, name) is not None
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Records:
         files = self.folder.listing(self.under)
         return {
             name: files.pop(name + SUFFIX)
-            for name in sorted(file.removesuffix(SUFFIX) for file in files if _is_ours(file))
+            for name in sorted(file[: -len(SUFFIX)] for file in files if OURS.fullmatch(file))
         }
 
     def strangers(self) -> list[str]:
@@ -53,7 +52,7 @@ class Records:
         return [
             f"{self.under}/{file}"
             for file in sorted(self.folder.listing(self.under))
-            if not _is_ours(file)
+            if not OURS.fullmatch(file)
         ]
 
     def __contains__(self, name: object) -> bool:
@@ -154,7 +153,3 @@ def read_all(file: BinaryIO, header: Header) -> None:
     """Raise EntryError for a record whose sum does not fit, whatever its kind."""
     for _ in checked_chunks(file, header):
         pass
-
-
-def _is_ours(file: str) -> bool:
-    return file.endswith(SUFFIX) and is_name(file.removesuffix(SUFFIX))

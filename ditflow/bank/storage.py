@@ -128,10 +128,12 @@ class LocalFolder(Folder):
             os.scandir(self.root / under) as items,
         ):
             for item in items:
-                with contextlib.suppress(FileNotFoundError):  # gone since it was listed
+                try:
                     status = item.stat()
-                    if stat.S_ISREG(status.st_mode):
-                        yield item.name, status
+                except FileNotFoundError:  # gone since it was listed
+                    continue
+                if stat.S_ISREG(status.st_mode):
+                    yield item.name, status
 
     def _make_above(self, path: str) -> None:
         with _explained("write", self.root / path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from ditflow.bank.errors import EntryError
 from ditflow.bank.file_format import Header
@@ -11,9 +11,7 @@ from ditflow.bank.kinds.clip_metadata import Provenance
 from ditflow.bank.kinds.entry import BankEntry
 from ditflow.bank.kinds.field_entry import FieldEntry, FieldMetadata
 from ditflow.bank.kinds.metadata import EntryMetadata
-
-if TYPE_CHECKING:
-    from ditflow.fields.field import MotionField
+from ditflow.bank.kinds.motion import KeptMotion
 
 AnyEntry = BankEntry | FieldEntry
 AnyMetadata = EntryMetadata | FieldMetadata
@@ -28,12 +26,13 @@ __all__ = [
     "EntryMetadata",
     "FieldEntry",
     "FieldMetadata",
+    "KeptMotion",
     "Provenance",
     "check_entry",
     "content_hash",
     "metadata_of",
     "read_entry",
-    "read_field",
+    "read_motion",
 ]
 
 
@@ -42,11 +41,11 @@ def read_entry(file: BinaryIO, header: Header) -> AnyEntry:
     return _kind(header).read(file, header)
 
 
-def read_field(file: BinaryIO, header: Header) -> MotionField | None:
-    """The clip's motion in an entry of any kind, or None where it keeps none. Raises ValueError
-    for what is no motion.
+def read_motion(file: BinaryIO, header: Header) -> KeptMotion | None:
+    """The clip's motion in an entry of any kind, or None where it keeps none. Needs no torch.
+    Raises EntryError for what is no motion.
     """
-    return _kind(header).read_field(file, header)
+    return _kind(header).read_motion(file, header)
 
 
 def check_entry(file: BinaryIO, header: Header) -> None:

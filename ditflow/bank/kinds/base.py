@@ -22,12 +22,12 @@ from ditflow.bank.file_format import (
     seal,
 )
 from ditflow.bank.kinds.clip_metadata import ClipMetadata
+from ditflow.bank.kinds.motion import TENSORS, KeptMotion
 from ditflow.bank.validation import canonical_json
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
-
-    from ditflow.fields.field import MotionField
 
 VOLATILE = ("ditflow", "seconds", "date")
 Metadata = TypeVar("Metadata", bound=ClipMetadata)
@@ -63,9 +63,9 @@ class Entry(ABC, Generic[Metadata]):
 
     @classmethod
     @abstractmethod
-    def read_field(cls, file: BinaryIO, header: Header) -> MotionField | None:
+    def read_motion(cls, file: BinaryIO, header: Header) -> KeptMotion | None:
         """The clip's motion from a file that stands behind its header, or None where the entry
-        keeps none. Raises ValueError for what is no motion.
+        keeps none. Needs no torch. Raises EntryError for what is no motion.
         """
 
     @property
@@ -109,6 +109,18 @@ class Entry(ABC, Generic[Metadata]):
             raise problem.about(header.subject)
 
     @classmethod
+    def _motion(cls, metadata: Metadata, file: BinaryIO, header: Header) -> KeptMotion:
+        import numpy as np
+
+        arrays = some_arrays(file, header, TENSORS)
+        try:
+            for name, numbers in arrays.items():
+                cls._check_numbers(name, np.isfinite(numbers), numbers)
+        except EntryError as error:
+            raise error.about(header.subject) from None
+        return KeptMotion(metadata, **arrays)
+
+    @classmethod
     def _check_numbers(cls, name: str, finite: Any, numbers: Any) -> None:
         """Of a tensor or an array: all are finite, and within the limits."""
         if not finite.all():
@@ -147,22 +159,21 @@ def content_hash(metadata: ClipMetadata, header: Header) -> str:
     ).hexdigest()
 
 
-def some_tensors(file: BinaryIO, header: Header, names: Iterable[str]) -> dict[str, Tensor]:
+def some_arrays(file: BinaryIO, header: Header, names: Iterable[str]) -> dict[str, NDArray[Any]]:
     """Some tensors of a record whose file stands behind its header; the others are not read, so
     their common sum is not compared. Raises EntryError where the file ends too early.
     """
-    import torch
+    import numpy as np
 
-    tensors, begin = {}, file.tell()
+    arrays, begin = {}, file.tell()
     for name in names:
         slot = header.slots[name]
         file.seek(begin + slot.start, os.SEEK_SET)
-        data = bytearray(file.read(slot.stop - slot.start))
+        data = file.read(slot.stop - slot.start)
         if len(data) < slot.stop - slot.start:
             raise EntryError(f"{header.subject} is truncated: {name} ends too early.")
-        flat = torch.frombuffer(data, dtype=getattr(torch, TYPES[slot.dtype][1]))
-        tensors[name] = flat.reshape(slot.shape)
-    return tensors
+        arrays[name] = np.frombuffer(data, f"<f{TYPES[slot.dtype][0]}").reshape(slot.shape)
+    return arrays
 
 
 def _numbers(file: BinaryIO, header: Header, dtype: str) -> Iterator[tuple[str, Any]]:

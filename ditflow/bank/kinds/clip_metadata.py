@@ -94,6 +94,9 @@ class ClipMetadata(Provenance, ABC):
     Attributes:
         ditflow: version that wrote it. size: pixels (T, Y, X) of the clip as taken.
         seconds: what it took, its share of a batch. date: ISO 8601.
+        method: how the clip's motion was measured, such as "dis" or "amf of tiny-rope". times: when
+            each of the F of its field was, in frames of the clip as taken. words: the motion in
+            plain words. All are empty where the entry keeps no motion.
     Raises: EntryError when a field has another type or an impossible value, or fields contradict
     each other.
     """
@@ -105,6 +108,9 @@ class ClipMetadata(Provenance, ABC):
     size: tuple[int, int, int]
     seconds: float
     date: str
+    method: str = ""
+    times: tuple[float, ...] = ()
+    words: str = ""
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from ditflow.bank.file_format import Header
 from ditflow.bank.kinds import motion
-from ditflow.bank.kinds.base import Entry, some_tensors
+from ditflow.bank.kinds.base import Entry
 from ditflow.bank.kinds.metadata import EntryMetadata
+from ditflow.bank.kinds.motion import KeptMotion
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,17 +64,13 @@ class BankEntry(Entry[EntryMetadata]):
         """The motion of the clip at low resolution; None where the entry keeps none."""
         if self.displacement is None or self.confidence is None:
             return None
-        told = self.metadata
-        return motion.field_of(told, told.times, told.method, self.displacement, self.confidence)
+        return motion.field_of(self.metadata, self.displacement, self.confidence)
 
     @classmethod
-    def read_field(cls, file: BinaryIO, header: Header) -> MotionField | None:
+    def read_motion(cls, file: BinaryIO, header: Header) -> KeptMotion | None:
         """Reads no parameters, which may be large, and so compares no sum."""
         metadata = cls.checked_metadata(header)
-        if not metadata.times:
-            return None
-        kept = some_tensors(file, header, motion.TENSORS)
-        return motion.field_of(metadata, metadata.times, metadata.method, **kept)
+        return cls._motion(metadata, file, header) if metadata.times else None
 
     def tensors(self) -> dict[str, Tensor]:
         kept = {

@@ -4,16 +4,18 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ditflow.bank.errors import EntryError
-from ditflow.bank.file_format import Header
+from ditflow.bank.file_format import Header, checked_chunks
 from ditflow.bank.kinds import motion
 from ditflow.bank.kinds.base import Entry
 from ditflow.bank.kinds.clip_metadata import CLIP_FIELDS, ClipMetadata
+from ditflow.bank.kinds.motion import KeptMotion
 from ditflow.bank.validation import Check, text
 
 if TYPE_CHECKING:
@@ -30,20 +32,10 @@ FIELDS: dict[str, Check] = CLIP_FIELDS | {
 
 @dataclass(frozen=True, kw_only=True)
 class FieldMetadata(ClipMetadata):
-    """Provenance of a motion field.
-
-    Attributes:
-        method: how the motion was measured, such as "dis" or "amf of tiny-rope".
-        times: when each of the field's F was, in frames of the clip as taken.
-        words: the motion in plain words.
-    """
+    """Provenance of a motion field, which always has times."""
 
     checks = FIELDS
     later = {"image_sha256": ""}
-
-    method: str
-    times: tuple[float, ...]
-    words: str = ""
 
     def check_fields(self) -> None:
         motion.check_times(self.times, self.size[0])
@@ -106,12 +98,13 @@ class FieldEntry(Entry[FieldMetadata]):
     @property
     def field(self) -> MotionField:
         """The motion, in float32."""
-        told = self.metadata
-        return motion.field_of(told, told.times, told.method, self.displacement, self.confidence)
+        return motion.field_of(self.metadata, self.displacement, self.confidence)
 
     @classmethod
-    def read_field(cls, file: BinaryIO, header: Header) -> MotionField:
-        return cls.read(file, header).field
+    def read_motion(cls, file: BinaryIO, header: Header) -> KeptMotion:
+        metadata = cls.checked_metadata(header)
+        body = io.BytesIO(b"".join(checked_chunks(file, header)))
+        return cls._motion(metadata, body, header)
 
     def tensors(self) -> dict[str, Tensor]:
         return {"displacement": self.displacement, "confidence": self.confidence}

@@ -106,8 +106,6 @@ class EntryMetadata(ClipMetadata):
             noise, how much moved along the clip's field. loras: in the backbone's weights, the
             file, sha256 and scale of each.
         losses: per guided step, the loss before each inner update.
-        method, times, words: of the clip's motion, as in a motion field; empty where the entry
-            keeps none.
     """
 
     checks = FIELDS
@@ -134,9 +132,6 @@ class EntryMetadata(ClipMetadata):
     begin: str = "own"
     noise_share: float = 0.0
     loras: tuple[dict[str, Any], ...] = ()
-    method: str = ""
-    times: tuple[float, ...] = ()
-    words: str = ""
 
     def check_fields(self) -> None:
         start, stop = self.window

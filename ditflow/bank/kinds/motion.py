@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from ditflow.bank.errors import EntryError
 from ditflow.bank.validation import Check, many, number
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from ditflow.bank.kinds.clip_metadata import ClipMetadata
@@ -54,13 +56,42 @@ def check_shapes(shapes: Mapping[str, tuple[int, ...]], times: Sequence[float]) 
         )
 
 
-def field_of(
-    metadata: ClipMetadata,
-    times: tuple[float, ...],
-    method: str,
-    displacement: Tensor,
-    confidence: Tensor,
-) -> MotionField:
+@dataclass(frozen=True, eq=False)
+class KeptMotion:
+    """A motion field as it lies in an entry's file, read and checked without torch.
+
+    Attributes:
+        metadata: of the entry.
+        displacement, confidence: as in a `MotionField`, in the numbers of the file.
+    """
+
+    metadata: ClipMetadata
+    displacement: NDArray[Any]
+    confidence: NDArray[Any]
+
+    @property
+    def times(self) -> tuple[float, ...]:
+        return self.metadata.times
+
+    @property
+    def frames(self) -> int:
+        return self.metadata.size[0]
+
+    @property
+    def aspect(self) -> float:
+        _, height, width = self.metadata.size
+        return width / height
+
+    @property
+    def field(self) -> MotionField:
+        """Raises FieldError."""
+        import torch
+
+        tensors = (torch.tensor(kept) for kept in (self.displacement, self.confidence))
+        return field_of(self.metadata, *tensors)
+
+
+def field_of(metadata: ClipMetadata, displacement: Tensor, confidence: Tensor) -> MotionField:
     """The field of the clip that the metadata describe, in float32. Raises FieldError."""
     from ditflow.fields.field import FieldSource, MotionField
 
@@ -68,8 +99,8 @@ def field_of(
     return MotionField(
         displacement=displacement.float(),
         confidence=confidence.float(),
-        times=times,
+        times=metadata.times,
         frames=frames,
         aspect=width / height,
-        source=FieldSource(method, metadata.clip),
+        source=FieldSource(metadata.method, metadata.clip),
     )

@@ -94,7 +94,7 @@ def _check_searchable(rows: Rows) -> int:
 
 def _vector(field: MotionField) -> NDArray[Any]:
     """The descriptor of a motion. Raises BankError for one that is still."""
-    vector: NDArray[Any] = descriptor(field).numpy()
+    vector: NDArray[Any] = descriptor(field)
     if not vector.any():
         clip = f"The clip {field.source.clip!r}" if field.source.clip else "The clip"
         raise BankError(f"{clip} holds no motion: nothing is like it. Search by words instead.")

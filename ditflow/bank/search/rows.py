@@ -12,12 +12,12 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ditflow.bank.errors import BankStorageError, EntryError, UnknownEntryError
 from ditflow.bank.file_format import Header, checked_chunks, pack, read_header
-from ditflow.bank.kinds import content_hash, metadata_of, read_field
+from ditflow.bank.kinds import base, content_hash, metadata_of, read_motion
 from ditflow.bank.records import Records
 from ditflow.bank.search.descriptor import LENGTH, VERSION, descriptor
 from ditflow.bank.storage import Folder
@@ -109,7 +109,7 @@ def _made(records: Records, files: Iterable[tuple[str, int, str]]) -> Rows:
 
 
 def words_of(file: Any, header: Header) -> tuple[str, str]:
-    """Content hash and words of an entry. Needs no torch where the entry says its words."""
+    """Content hash and words of an entry, by its header alone where that says them."""
     metadata = metadata_of(header)
     if metadata.words and metadata.times:
         return content_hash(header), metadata.words
@@ -117,26 +117,28 @@ def words_of(file: Any, header: Header) -> tuple[str, str]:
 
 
 def row_of(file: Any, header: Header) -> tuple[str, str, NDArray[Any]]:
-    """Content hash, words and descriptor of an entry. Raises ValueError for what is none."""
+    """Content hash, words and descriptor of an entry. Needs no torch where the entry says its
+    words. Raises ValueError for what is no entry.
+    """
     import numpy as np
 
-    moved, words = read_field(file, header), metadata_of(header).words
+    moved = read_motion(file, header)
     if moved is None:
         return content_hash(header), "", np.zeros(LENGTH)
+    words = moved.metadata.words
     if not words:
         from ditflow.fields.words import described
 
-        words = described(moved)
-    return content_hash(header), words, descriptor(moved).numpy()
+        words = described(moved.field)
+    return base.content_hash(moved.metadata, header), words, descriptor(moved)
 
 
 def packed(rows: Rows) -> list[bytes | memoryview]:
     """The file of rows."""
-    import torch
+    import numpy as np
 
-    told = torch.frombuffer(bytearray(json.dumps(asdict(rows.of)).encode()), dtype=torch.uint8)
-    tensors = {"vectors": torch.from_numpy(rows.vectors), "columns": told}
-    return pack(KIND, "search", {"version": VERSION}, tensors)
+    columns = np.frombuffer(json.dumps(vars(rows.of)).encode(), np.uint8)
+    return pack(KIND, "search", {"version": VERSION}, {"vectors": rows.vectors, "columns": columns})
 
 
 def _kept(folder: Folder) -> Rows:
@@ -162,7 +164,7 @@ def _read(header: Header, body: bytes) -> Rows:
     count = len(columns.name)
     for name, values in vars(columns).items():
         kind = int if name == "size" else str
-        if len(values) != count or not all(type(value) is kind for value in values):
+        if len(values) != count or not set(map(type, values)) <= {kind}:
             raise EntryError(f"{FILE} has a column {name} of something else.")
     if (vectors.dtype, vectors.shape) != ("F16", (count, LENGTH)):
         raise EntryError(f"{FILE} has vectors of another length.")

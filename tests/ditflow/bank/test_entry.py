@@ -15,13 +15,20 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load, save
 
-from ditflow.bank import BankEntry, EntryError
+from ditflow.bank import BankEntry, EntryError, FieldEntry
 from ditflow.bank.file_format import MAX_HEADER, Header, Slot, pack, read_header, write_header
 from ditflow.bank.kinds.entry import KIND
 from ditflow.bank.kinds.metadata import FIELDS
 from ditflow.bank.validation import canonical_json
 from ditflow.fields import FieldSource, MotionField
-from tests.ditflow.bank.entries import SHAPES, assert_same, make_entry, make_metadata, replaced
+from tests.ditflow.bank.entries import (
+    SHAPES,
+    assert_same,
+    make_entry,
+    make_field_entry,
+    make_metadata,
+    replaced,
+)
 
 
 @pytest.mark.parametrize("latents", [False, True])
@@ -350,13 +357,42 @@ def test_a_motion_that_does_not_fit_its_entry_is_refused(change, message):
         dataclasses.replace(moving, **change)
 
 
+def test_a_motion_is_read_without_torch_as_it_is_with_it():
+    for entry in (make_entry().with_motion(wandering(), "pans left"), make_field_entry()):
+        file = io.BytesIO(data := entry.to_bytes("kite"))
+        field = entry.read_motion(file, read_header(file, len(data), "x")).field
+        assert torch.equal(field.displacement, entry.field.displacement)
+        assert torch.equal(field.confidence, entry.field.confidence)
+        told = "times", "frames", "aspect", "source"
+        assert [getattr(field, name) for name in told] == [
+            getattr(entry.field, name) for name in told
+        ]
+
+
+@pytest.mark.parametrize("kind", [BankEntry, FieldEntry])
+@pytest.mark.parametrize(
+    ("name", "number", "message"),
+    [
+        ("displacement", torch.nan, "the entry: tensors: displacement hold numbers that are not"),
+        ("confidence", 1.5, "the entry: tensors: confidence holds numbers below 0 or above 1"),
+    ],
+)
+def test_numbers_that_are_no_motion_are_refused_without_torch(kind, name, number, message):
+    moving = make_entry().with_motion(wandering(), "pans left")
+    entry = moving if kind is BankEntry else make_field_entry()
+    getattr(entry, name)[0, 0, 0] = number  # as a stranger may write it: the sums are right
+    file = io.BytesIO(data := entry.to_bytes("kite"))
+    with pytest.raises(EntryError, match=message):
+        kind.read_motion(file, read_header(file, len(data), "the entry"))
+
+
 def test_the_motion_is_read_without_the_parameters():
     """Which may be large: their bytes are not asked for, so that even damage is not seen."""
     moving = make_entry().with_motion(wandering(), "pans left")
     data = bytearray(moving.to_bytes("kite"))
     data[-1] ^= 1
     file = io.BytesIO(data)
-    field = BankEntry.read_field(file, read_header(file, len(data), "x"))
+    field = BankEntry.read_motion(file, read_header(file, len(data), "x")).field
     assert torch.equal(field.displacement, moving.field.displacement)
     file = io.BytesIO(data)
     with pytest.raises(EntryError, match="do not have the sha256"):

@@ -1,6 +1,6 @@
 """`ditflow bank search BANK`: entries that move like a clip or another entry, or as words say.
 
-Torch is loaded only where a motion must be read: with --like, and where an entry is new.
+Torch is loaded only to follow a clip, and for an entry that does not say its words.
 """
 
 from __future__ import annotations

@@ -132,9 +132,14 @@ def test_an_empty_bank(tmp_path, capsys):
     assert capsys.readouterr().err == "ditflow bank: The bank holds no entries to search.\n"
 
 
-def test_no_torch_is_loaded_where_no_motion_is_read(bank):
-    bank.search(words="pan")
-    command = ["search", bank.path, "--words", "pan left"]
+@pytest.mark.parametrize("query", [["--words", "pan left"], ["--like", "left"]])
+@pytest.mark.parametrize("indexed", [True, False])
+def test_no_torch_is_loaded_unless_a_clip_is_read(bank, query, indexed):
+    """Nor where the index is made anew."""
+    bank["kite"] = make_entry(1).with_motion(bank["zoom"].field, "zooms in")
+    if indexed:
+        bank.search(words="pan")
+    command = ["search", bank.path, *query]
     code = (
         "import sys; from trainers.commands.bank.command import main; "
         f"code = main({command!r}); assert not {{'torch', 'cv2'}} & set(sys.modules); "
