@@ -6,7 +6,7 @@ and the in-flight records are the checkpoint.
     bank/failed/<name>.json             why a clip failed, and how often
     bank/asked/<sum>.json               clips that were wanted and are not all there yet
     bank/index.jsonl                    derived from the entries by `reindex`
-    bank/search.safetensors             derived from the entries by `search`
+    bank/search.safetensors             derived from the entries by `reindex` and `search`
 
 Every write is whole or absent, so a process may be killed at any moment and others may read at any
 moment.
@@ -36,6 +36,7 @@ from ditflow.bank.kinds import (
 from ditflow.bank.records import Records, read_all
 from ditflow.bank.remote_storage import open_folder
 from ditflow.bank.requests import Requests
+from ditflow.bank.search import rows
 from ditflow.bank.search.find import Found, find
 
 if TYPE_CHECKING:
@@ -168,16 +169,18 @@ class MotionBank(MutableMapping[str, AnyEntry]):
         return current(self._read_index(), self._entries.listing(), self._row)
 
     def reindex(self) -> int:
-        """Write the index file anew from the entries. Returns how many there are."""
+        """Bring the files of `index` and `search` up to date. Returns how many entries there are
+        now.
+        """
         self._folder.write(FILE, index_lines(self.index()))
-        return len(self)
+        return len(rows.current(self._folder, self._entries).of.name)
 
     def search(
         self, *, like: str | MotionField | None = None, words: str = "", limit: int = 10
     ) -> Found:
         """The entries that move most like an entry of that name or a motion, as words say, or both.
 
-        New entries are read once, and what is needed of them is kept in `search.safetensors`.
+        New entries are read once, as `reindex` does, and kept in `search.safetensors`.
         Raises BankError for words that are not understood, and where there is no motion.
         """
         return find(self._folder, self._entries, like, words, limit)
@@ -201,9 +204,7 @@ class MotionBank(MutableMapping[str, AnyEntry]):
         return None
 
     def inflight_metadata(self, key: str) -> dict[str, Any] | None:
-        """Metadata of an unfinished batch by its header alone, or None if there are none. Needs no
-        torch.
-        """
+        """Metadata of an unfinished batch by its header alone, or None if there are none."""
         with contextlib.suppress(UnknownEntryError):
             return self._inflight.read(key, lambda _, header: header.metadata)
         return None

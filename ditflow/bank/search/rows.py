@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ditflow.bank.errors import BankStorageError, EntryError, UnknownEntryError
 from ditflow.bank.file_format import Header, checked_chunks, pack, read_header
-from ditflow.bank.kinds import base, content_hash, metadata_of, read_motion
+from ditflow.bank.kinds import KINDS, base, content_hash, metadata_of, read_motion
 from ditflow.bank.records import Records
+from ditflow.bank.remote_storage import open_folder
 from ditflow.bank.search.descriptor import LENGTH, VERSION, descriptor
 from ditflow.bank.storage import Folder
 from ditflow.bank.validation import strict_json
@@ -67,8 +68,8 @@ class Rows:
 
 
 def current(folder: Folder, records: Records, doubted: Iterable[str] = ()) -> Rows:
-    """A row for each entry. Those of new and changed entries are made and kept for the next time,
-    and so are those that are doubted.
+    """A row for each entry. Those of new and changed entries are made, and so are those that are
+    doubted; all are kept for the next time.
     """
     known, listing, doubted = _kept(folder), records.listing(), set(doubted)
     files = zip(known.of.name, known.of.size, known.of.mark, strict=True)
@@ -80,11 +81,36 @@ def current(folder: Folder, records: Records, doubted: Iterable[str] = ()) -> Ro
     rows = known.at(list(places.values()))
     served = set(rows.of.name)
     fresh = [(name, *file) for name, file in listing.items() if name not in served]
-    for start in range(0, len(fresh), BLOCK):
+    if not fresh and rows is known:
+        return rows
+    for start in range(0, len(fresh) or 1, BLOCK):  # once, where rows have only gone
         rows = rows.joined(_made(records, fresh[start : start + BLOCK]))
         with contextlib.suppress(BankStorageError):  # a bank that is only read is searched too
             folder.write(FILE, packed(rows))
     return rows
+
+
+def no_rows() -> Rows:
+    """Of a bank without entries."""
+    import numpy as np
+
+    return Rows(Columns(), np.zeros((0, LENGTH), np.float16))
+
+
+def rows_at(path: str) -> Rows:
+    """A row for each entry of the bank at a path or URL."""
+    folder = open_folder(path)
+    return current(folder, Records(folder, "entries", "entry", tuple(KINDS)))
+
+
+def added(there: Rows, rows: Rows, marks: Mapping[str, str]) -> Rows:
+    """Rows of a bank `there` once entries of another one are in it, whose rows are given: those
+    that there are marks of, which their files will have there.
+    """
+    kept = there.at([at for at, name in enumerate(there.of.name) if name not in marks])
+    new = rows.at([at for at, name in enumerate(rows.of.name) if name in marks])
+    told = replace(new.of, mark=[marks[name] for name in new.of.name])
+    return kept.joined(Rows(told, new.vectors))
 
 
 def _made(records: Records, files: Iterable[tuple[str, int, str]]) -> Rows:
@@ -143,14 +169,12 @@ def packed(rows: Rows) -> list[bytes | memoryview]:
 
 def _kept(folder: Folder) -> Rows:
     """The rows of the file; none where there is no file that can be used."""
-    import numpy as np
-
     try:
         with folder.open(FILE) as (file, size):
             header = read_header(file, size, FILE)
             return _read(header, b"".join(checked_chunks(file, header)))
     except (FileNotFoundError, BankStorageError, EntryError, ValueError, KeyError, TypeError):
-        return Rows(Columns(), np.zeros((0, LENGTH), np.float16))
+        return no_rows()
 
 
 def _read(header: Header, body: bytes) -> Rows:

@@ -37,6 +37,7 @@ def test_bank_holds_every_clip_and_nothing_in_flight(whole):
     assert sorted(bank) == sorted(NAMES)
     assert (bank.inflight(), bank.failures(), bank.verify()) == ([], {}, [])
     assert (whole / "index.jsonl").read_text().count('"name"') == len(NAMES)
+    assert (whole / "search.safetensors").exists()
     metadata = bank.metadata("left")
     assert (metadata.clip, metadata.prompt, metadata.seed, metadata.window, metadata.steps) == (
         "left",

@@ -15,6 +15,7 @@ from rich.console import Console
 from ditflow.bank import BankError, EntryError, IndexRow, MotionBank, hub
 from ditflow.bank.index import FILE, index_lines
 from ditflow.bank.remote_storage import open_folder
+from ditflow.bank.search import rows as search
 from trainers.commands.bank.card import CARD, LISTED, PICTURES, Card, picture_of
 from trainers.commands.bank.staging import entry_file, new_rows, stage
 from trainers.commands.bank.upkeep import copy_entries
@@ -24,7 +25,7 @@ PUSH = 'ditflow bank push bank/ user/name --licence cc-by-4.0 --source "my own c
 
 
 def push(bank: MotionBank, arguments: argparse.Namespace, console: Console) -> int:
-    """Add the bank's entries to a dataset of the hub in one commit, with an index and a card."""
+    """Add the bank's entries to a dataset of the hub in one commit, with indexes and a card."""
     about = Card(arguments.repo, arguments.licence, arguments.source)
     place = _place(about.repo, private=arguments.private)
     with TemporaryDirectory(prefix="ditflow-push-") as folder:
@@ -33,7 +34,9 @@ def push(bank: MotionBank, arguments: argparse.Namespace, console: Console) -> i
         known = {} if there is None else _rows_of(there)
         added = new_rows(staged, there, known, overwrite=arguments.overwrite)
         files = {f"entries/{name}.safetensors": entry_file(staged, name) for name in added}
-        files |= _written(_made(about, staged, there, {**known, **added}), Path(folder))
+        made = _made(about, staged, there, {**known, **added})
+        made[search.FILE] = _search_index(staged, there, added)
+        files |= _written(made, Path(folder))
         _tell_of_latents(staged, added)
         number, same = count(len(added), "entry", "entries"), len(staged) - len(added)
         if arguments.dry_run:
@@ -128,6 +131,15 @@ def _made(
         CARD: about.text(listed, pictured).encode(),
         **{f"{PICTURES}/{name}.png": picture for name, picture in drawn.items()},
     }
+
+
+def _search_index(
+    staged: MotionBank, there: MotionBank | None, added: dict[str, IndexRow]
+) -> bytes:
+    """What the dataset will be searched by, with the marks of files there."""
+    known = search.no_rows() if there is None else search.rows_at(there.path)
+    marks = {name: row.mark for name, row in added.items()}
+    return b"".join(search.packed(search.added(known, search.rows_at(staged.path), marks)))
 
 
 def _written(made: dict[str, bytes], folder: Path) -> dict[str, Path]:

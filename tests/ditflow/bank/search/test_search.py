@@ -121,6 +121,21 @@ def test_rows_are_made_of_new_and_changed_entries_alone(bank: MotionBank, made: 
     assert names(bank, words="pan left") == ["left-slowly", "new"] and made == []
 
 
+def test_reindex_makes_what_a_search_needs(bank: MotionBank, made: list[str]) -> None:
+    """It knows no entry that was removed, and is written where it has changed alone."""
+    assert bank.reindex() == 6 and sorted(made) == sorted(MOTIONS)
+    made.clear()
+    assert names(bank, words="pan left") == ["left", "left-slowly"] and made == []
+    del bank["left"]
+    assert bank.reindex() == 5
+    file = Path(bank.path) / FILE
+    assert "left" not in rows._kept(bank._folder).of.name
+    before = file.stat()
+    assert bank.reindex() == 5 and file.stat() == before and made == []
+    file.unlink()
+    assert names(bank, words="pan left") == ["left-slowly"]
+
+
 def test_what_is_found_is_compared_with_the_entry(bank: MotionBank) -> None:
     """Its file has the size and the mark that it had, but says otherwise."""
     bank.search(words="pan")

@@ -12,13 +12,15 @@ import torch
 from PIL import Image
 
 from ditflow.bank import FieldEntry, MotionBank, hub
+from ditflow.bank.search import rows
 from tests.ditflow.bank.entries import assert_same, make_entry, make_field_entry
 from tests.hub import reached, running
 from trainers.commands.bank.command import main
 
 REPO, URL = "anna/bank", "hf://datasets/anna/bank"
 ASKED = "--licence", "cc-by-4.0", "--source", "my own clips, https://example.org"
-MADE = {"README.md", "index.jsonl", "pictures/pan.png", ".gitattributes"}
+MADE = {"README.md", "index.jsonl", "search.safetensors", "pictures/pan.png", ".gitattributes"}
+INDEXES = {"index.jsonl", "search.safetensors"}
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +88,7 @@ def test_push_and_pull(there, bank, run, tmp_path):
     for name in bank:
         path = f"entries/{name}.safetensors"
         assert (tmp_path / "new" / path).read_bytes() == Path(bank.path, path).read_bytes()
-    assert {path.name for path in (tmp_path / "new").iterdir()} == {"entries", "index.jsonl"}
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"entries", *INDEXES}
     assert run("pull", REPO, tmp_path / "new")[1].startswith("0 entries copied, 2 there already")
 
 
@@ -97,6 +99,41 @@ def test_the_list_of_a_pushed_bank_reads_no_entry(there, bank, run):
     assert [path for path in there.asked if "resolve" in path] == [
         f"GET /datasets/{REPO}/resolve/{there.repositories[REPO].commits[-1][0]}/index.jsonl"
     ]
+
+
+def test_a_search_there_reads_the_index_and_what_it_finds(there, bank, run):
+    """Also of a bank that others have added to, and after the index was removed by hand."""
+    bank["boat"] = make_field_entry(3, words="rolls clockwise")
+    run("push", bank.path, REPO, *ASKED)
+    del bank["boat"], bank["kite"]
+    bank["sail"] = make_field_entry(4, words="zooms in")
+    run("push", bank.path, REPO, *ASKED)
+
+    def found(*query):
+        there.asked.clear()
+        assert run("search", URL, *query)[0] == 0
+        return {path.rpartition("/")[2] for path in there.asked if "resolve" in path}
+
+    index = "search.safetensors"
+    assert found("--words", "roll clockwise") == {"boat.safetensors", index}
+    assert found("--words", "tilt up") == {index}
+    assert found("--words", "zoom in") == {"sail.safetensors", index}
+    repository = there.repositories[REPO]
+    files = {path: data for path, data in there.files(REPO).items() if path != index}
+    there.add(REPO, files)
+    assert there.repositories[REPO] is not repository
+    assert {"boat.safetensors", "kite.safetensors"} < found("--words", "roll clockwise")
+
+
+def test_what_is_pulled_is_searched_by_an_index_of_its_own(there, bank, run, tmp_path):
+    """One on the hub that lies about content and words finds nothing else here."""
+    run("push", bank.path, REPO, *ASKED)
+    known = rows.rows_at(URL)
+    known.of.words[:] = ["rolls clockwise"] * len(known.of.words)
+    there.repositories[REPO].commit({rows.FILE: b"".join(rows.packed(known))})
+    assert "0 shown of 1 entry" in run("search", URL, "--words", "roll")[1]
+    assert run("pull", REPO, tmp_path / "new")[0] == 0
+    assert rows._kept(MotionBank(tmp_path / "new")._folder).of.words == ["", "pans left slowly"]
 
 
 def test_a_second_push_adds_what_is_new(there, bank, run, tmp_path):
@@ -299,7 +336,7 @@ def test_pull_takes_only_what_is_sound(there, run, tmp_path):
         "entries/.hidden.safetensors": good,
         "entries/deep/er.safetensors": good,
         "entries/bank.pkl": b"\x80\x04.",
-        "index.jsonl": b"not to be believed",
+        **dict.fromkeys(INDEXES, b"not to be believed"),
         "inflight/x.safetensors": good,
         "failed/x.json": json.dumps({"reason": "evil"}).encode(),
     }
@@ -310,7 +347,7 @@ def test_pull_takes_only_what_is_sound(there, run, tmp_path):
         assert sentence in said
     assert said.count("not pulled: ") == 3
     landed = {path.name for path in (tmp_path / "new").rglob("*") if path.is_file()}
-    assert landed == {"good.safetensors", "index.jsonl"}
+    assert landed == {"good.safetensors", *INDEXES}
     assert isinstance(MotionBank(tmp_path / "new")["good"], FieldEntry)
 
 

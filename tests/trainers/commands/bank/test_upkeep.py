@@ -94,6 +94,7 @@ def test_merge_leaves_damaged_entries_behind(bank, tmp_path, capsys):
     assert list(MotionBank(tmp_path / "new")) == ["car"] and set(snapshot(tmp_path / "new")) == {
         "entries/car.safetensors",
         "index.jsonl",
+        "search.safetensors",
     }
 
 
