@@ -160,8 +160,12 @@ class VideoProvenance:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def to_json(self) -> str:
+        """As a file keeps it. Control characters are escaped, also those that JSON would leave as
+        they are: any program may print it.
+        """
         values = {MARK: FORMAT, **self.as_dict()}
-        return json.dumps(values, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(values, ensure_ascii=False, allow_nan=False)
+        return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)
 
 
 def read_provenance(path: str | os.PathLike[str]) -> VideoProvenance:

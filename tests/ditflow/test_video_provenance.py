@@ -97,6 +97,15 @@ def test_what_cannot_be_is_refused_by_its_name(changes, sentence):
 VALUES = json.loads(MADE.to_json())
 
 
+def test_no_control_character_is_in_the_file(tmp_path):
+    """Of C0, C1 or of directions of text, which a program that prints the comment would obey."""
+    evil = "\x1b[2J \x7f \x9b31m \x85 \u202e \u2028 \U000e0001 é 猫 😀"
+    made = dataclasses.replace(MADE, prompt=evil, clip=evil)
+    text = made.to_json()
+    assert text.isprintable() and "é 猫 😀" in text
+    assert read_provenance(written(tmp_path, text)) == made
+
+
 @pytest.mark.parametrize(
     "comment",
     ["", "a film of my cat", "{}", '{"prompt": "a cat"}', '{"workflow": {"nodes": []}}', "[1, 2]"],

@@ -25,13 +25,14 @@ def show(monkeypatch, capfd):
 
 
 def test_shows_what_the_file_says(show, tmp_path):
-    made = dataclasses.replace(MADE, prompt="a red\ncat\x1b[2J 😀", entry="car", strength=0.5)
+    made = dataclasses.replace(MADE, prompt="a red\ncat\x1b[2J\x9b 😀", entry="car", strength=0.5)
     write_video(tmp_path / "one.mp4", FRAMES, 8, made=made)
     code, said, errors = show(tmp_path / "one.mp4")
     rows = dict(line.split(maxsplit=1) for line in said.splitlines())
     assert (code, errors, rows["seed"].strip(), rows["strength"].strip()) == (0, "", "3", "0.5")
     assert rows["entry"].strip() == "car" and "image" not in rows and "window" not in rows
-    assert "\x1b" not in said and rows["prompt"].startswith(r"a red\ncat\x1b[2J 😀")
+    assert not {"\x1b", "\x9b"} & set(said)
+    assert rows["prompt"].startswith(r"a red\ncat\x1b[2J\x9b 😀")
     code, said, _ = show(tmp_path / "one.mp4", "--json")
     assert code == 0 and json.loads(said) == json.loads(json.dumps(made.as_dict()))
 
