@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial, wraps
 from inspect import signature
 from numbers import Real
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 from weakref import WeakKeyDictionary, ref
 
 import torch
@@ -84,6 +84,9 @@ class LoadedMotion:
         inner, layout, told = unwrap_module(transformer), self._model.layout, _PassName()
         LOADED[inner] = ref(self)
         stack.callback(LOADED.pop, inner, None)
+        for copied in (transformer, inner):  # a compiled one and what it compiles, or one twice
+            vars(copied)["__reduce_ex__"] = _refuse_copy
+            stack.callback(vars(copied).pop, "__reduce_ex__", None)
         registry = HookRegistry.check_if_exists_or_initialize(inner)
         stack.callback(registry.invalidate_child_registries_cache)
         # a compiled transformer must not be compiled again for each step's numbers
@@ -145,6 +148,16 @@ class _PassName(ModelHook):
             return str(self.told.context.name)
         except ValueError:
             return ""
+
+
+def _refuse_copy(*_: object) -> NoReturn:
+    """In place of what `copy.deepcopy` and pickle ask a module for: a copy would have hooks that
+    still belong to this pipeline, and that nothing could remove.
+    """
+    raise ValueError(
+        "the transformer has a motion, and is neither copied nor pickled with it: remove the "
+        "motion by ditflow.unload_motion(pipe), and load it on the copy as well."
+    )
 
 
 def checked_strength(strength: object) -> float:

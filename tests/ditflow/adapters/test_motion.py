@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,20 @@ def test_a_pipeline_with_a_motion_gives_what_inject_motion_gives(kind: str, how:
     )
     assert (moved - plain).norm() > 0.01 * plain.norm(), "the motion acts"
     assert state_of(pipe) == before and torch.equal(called(pipe, kind, noise=noise), plain)
+
+
+@pytest.mark.parametrize("kind", ["rotary", "wan22-experts"])
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickle.dumps])
+def test_a_copy_with_a_motion_is_refused_and_one_without_is_clean(kind: str, copied: Any) -> None:
+    pipe = pipeline_of(kind)
+    before = state_of(pipe)
+    with load_motion(pipe, pan()):
+        for part in (pipe, *transformers_of(pipe)):
+            with pytest.raises(ValueError, match="has a motion, and is neither copied nor pickled"):
+                copied(part)
+    assert state_of(pipe) == before
+    again = copied(pipe.transformer)
+    assert isinstance(again, bytes) or LOADED.get(again) is None
 
 
 @pytest.fixture(scope="module")
