@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial, wraps
 from inspect import signature
 from numbers import Real
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn, Self, cast
 from weakref import WeakKeyDictionary, ref
 
 import torch
@@ -31,6 +31,7 @@ from ditflow.models.hooks import register
 from ditflow.models.placing import PositionSlot
 from ditflow.models.taps import Args, Kwargs, taps
 from ditflow.sampling.given import check_kind
+from ditflow.sampling.placement import check_strength
 
 # transformers that have a motion, and which one; its hooks on them keep it alive
 LOADED: WeakKeyDictionary[nn.Module, ref[LoadedMotion]] = WeakKeyDictionary()
@@ -161,11 +162,12 @@ def _refuse_copy(*_: object) -> NoReturn:
 
 
 def checked_strength(strength: object) -> float:
-    """Raises ValueError for what is no number."""
+    """Raises ValueError for what is no number, or beyond what `Placement` takes."""
     if isinstance(strength, bool) or not isinstance(strength, Real):
         raise ValueError(
             f"strength is {strength!r:.80}, but it is a number: 0 none of the motion, 1 all."
         )
+    check_strength(cast(float, strength))
     return float(strength)
 
 

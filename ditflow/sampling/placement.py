@@ -15,6 +15,7 @@ from ditflow.models.base import Model
 from ditflow.sampling.variables import Variable
 
 Passes = Literal["both", "conditional"]
+STRONGEST = 100.0
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Placement:
     `conditional` pass guidance pushes towards the motion too, and strengthens it as it strengthens
     the prompt; `balance` evens that out. With a `motion_scale` motion is scaled apart from the
     prompt, by a third pass. `strength` 1 is the motion as it is, 0 none of it, and in between is in
-    between.
+    between; below 0 it is backwards. It goes to 100 either way: at 100, what moves by a hundredth
+    of the frame crosses all of it, and far beyond numbers would overflow.
     """
 
     passes: Passes = "conditional"
@@ -36,8 +38,7 @@ class Placement:
         if self.passes not in get_args(Passes):
             known = ", ".join(get_args(Passes))
             raise ValueError(f"unknown passes {self.passes!r}: it is one of {known}.")
-        if not math.isfinite(self.strength):
-            raise ValueError(f"strength is {self.strength}, but it must be a finite number.")
+        check_strength(self.strength)
         if self.motion_scale is not None and not math.isfinite(self.motion_scale):
             raise ValueError(
                 f"motion_scale is {self.motion_scale}, but it must be a finite number."
@@ -55,6 +56,15 @@ class Placement:
         if self.motion_scale is not None:
             return Positions(place(self.strength), motion_scale=self.motion_scale)
         return Positions(place(self.strength * balance(step.guidance_scale)))
+
+
+def check_strength(strength: float) -> None:
+    """Raise ValueError for a strength beyond what `Placement` takes."""
+    if not -STRONGEST <= strength <= STRONGEST:
+        raise ValueError(
+            f"strength is {strength!s:.40}, but it must be a finite number from {-STRONGEST:g} to "
+            f"{STRONGEST:g}: 0 is none of the motion, 1 all of it, 2 twice as much."
+        )
 
 
 def balance(guidance_scale: float) -> float:

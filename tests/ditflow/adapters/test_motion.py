@@ -373,6 +373,8 @@ def test_what_makes_no_sense_is_refused_and_the_pipeline_untouched(
         (EntryError, "change is for", optimised["rotary"].entry, {"how": changes}),
         (ValueError, "strength is 'much'", pan(), {"strength": "much"}),
         (ValueError, "finite", pan(), {"strength": float("nan")}),
+        (ValueError, "from -100 to 100", pan(), {"strength": 1e300}),
+        (ValueError, "from -100 to 100", pan(), {"strength": 10**400}),
         (ValueError, "names one of a bank", pan(), {"entry": "car"}),
     ]
     for error, words, motion, options in refused:
@@ -392,6 +394,9 @@ def test_what_makes_no_sense_is_refused_and_the_pipeline_untouched(
             fit_motion(pipe, clip, "a cat")
         with pytest.raises(ValueError, match="strength is None"):
             motion.strength = None  # type: ignore[assignment]
+        with pytest.raises(ValueError, match="from -100 to 100"):
+            motion.strength = -1e300
+        assert motion.strength == 1
     motion.remove()  # a second time it does nothing
     assert state_of(pipe) == before
 

@@ -127,6 +127,11 @@ def test_own_places_give_the_own_position_bit_by_bit(kind: str) -> None:
     [
         ({"passes": "third"}, "unknown passes 'third': it is one of both, conditional"),
         ({"strength": float("nan")}, "strength is nan, but it must be a finite number"),
+        (
+            {"strength": 1e300},
+            "strength is 1e.300, but it must be a finite number from -100",
+        ),
+        ({"strength": -101}, "strength is -101, but it must be a finite number from -100 to 100"),
         ({"motion_scale": float("inf")}, "motion_scale is inf, but it must be a finite number"),
         ({"passes": "both", "motion_scale": 2.0}, "makes no sense with passes 'both'"),
     ],
