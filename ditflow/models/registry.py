@@ -24,6 +24,7 @@ from ditflow.models.weights.files import (
     check_text_encoder,
     check_weights,
     check_whole,
+    has_weights,
     parts_of,
 )
 from ditflow.models.weights.hub import INDEX, hub_index
@@ -80,14 +81,16 @@ def sketch_backbone(
     """A backbone's architecture without its weights, which are not read: for its sizes, or random
     on a real device and so many blocks deep, to measure with. A LoRA is named, and not merged.
 
-    Raises ModelError as `load_backbone` does, except about weights.
+    Raises ModelError as `load_backbone` does, except about weights. Configurations alone, in a
+    folder whose transformer has no weights, need no other part than their index names.
     """
     folder, index, family = _found(name)
     place, given = torch.device(device), loras.named(lora)
     model = family.sketch(
         folder, name=name, device=place, dtype=_dtype(dtype, place), blocks=blocks
     )
-    parts = parts_of(index, [part for part in NEEDED if part in index])
+    bare = Path(folder).is_dir() and not has_weights(Path(folder))
+    parts = parts_of(index, [part for part in NEEDED if part in index] if bare else NEEDED)
     _check(folder, family, model.spec, given, parts)
     model.spec = replace(model.spec, loras=tuple(one for _, one in given))
     return model

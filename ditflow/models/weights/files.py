@@ -96,6 +96,11 @@ def check_parts(folder: Path, parts: Iterable[str]) -> None:
                 raise FileNotFoundError("it has no config.json")
 
 
+def has_weights(folder: Path) -> bool:
+    """Whether the transformer in a local folder has any file of weights."""
+    return any((folder / "transformer").glob("*.safetensors"))
+
+
 def check_weights(folder: Path, parts: Iterable[str]) -> dict[str, Counter[str]]:
     """How many numbers of each type the parts of a local folder have.
 

@@ -132,6 +132,27 @@ def test_a_part_that_is_missing_is_said_before_weights_are_read(
         load(str(folder))
 
 
+@pytest.mark.parametrize("part", ["vae", "text_encoder", "tokenizer", "scheduler"])
+def test_a_sketch_says_what_loading_says_of_a_part_that_is_not_named(
+    folder: Path, part: str
+) -> None:
+    """Nor there. Of configurations alone, which cannot be loaded, sizes are asked."""
+    index = json.loads((folder / "model_index.json").read_text())
+    index.pop(part)
+    (folder / "model_index.json").write_text(json.dumps(index))
+    shutil.rmtree(folder / part)
+    said = []
+    for load in (load_backbone, sketch_backbone):
+        with pytest.raises(ModelError) as raised:
+            load(str(folder))
+        said.append(str(raised.value))
+    assert said[0] == said[1] and PARTS.get(part, part) in said[0]
+    for file in folder.glob("*/*.safetensors"):
+        file.unlink()
+    if part in ("text_encoder", "tokenizer"):
+        assert sketch_backbone(str(folder)).spec.blocks
+
+
 @pytest.mark.parametrize("load", [load_backbone, sketch_backbone])
 @pytest.mark.parametrize(
     ("changed", "said"),
