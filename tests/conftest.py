@@ -7,8 +7,37 @@ load.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.hub import Hub
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Hub]:
+    """A stand-in of the Hugging Face Hub on loopback."""
+    from tests.hub import running
+
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def there(server: Hub, tmp_path: Path) -> Iterator[Hub]:
+    """The stand-in without repositories, asked by a client of an empty home."""
+    from tests.hub import reached
+
+    server.repositories.clear()
+    server.fails.clear()
+    with reached(server.url, tmp_path / "home"):
+        server.asked.clear()
+        yield server

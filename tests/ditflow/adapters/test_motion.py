@@ -30,7 +30,7 @@ from tests.closeness import assert_close_in_norm
 from tests.ditflow.adapters.pipelines import STEPS, called, noise_of, pan, pipeline_of
 from tests.ditflow.bank.entries import make_field_entry
 from tests.guided import sampled
-from tests.hub import reached, running
+from tests.hub import Hub
 from tests.registry import BACKBONES, SIZE, frames_of, picture_for, tiny_backbone
 
 # four steps round latents of size 6 by ten times 6e-8 each, and guidance of 5 enlarges it
@@ -319,26 +319,27 @@ def test_from_a_bank_by_place_or_by_name(tmp_path: Path) -> None:
         load_motion(pipe, tmp_path / "nowhere" / "kite")
 
 
-def test_from_a_bank_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_from_a_bank_on_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: Hub
+) -> None:
     """An id is one of the hub where no folder has that name. Nothing is asked for a folder."""
     monkeypatch.chdir(tmp_path)
     pipe, entry = pipeline_of("rotary"), make_field_entry()
-    with running() as hub, reached(hub.url, tmp_path):
-        hub.add("anna/bank", {"entries/car.safetensors": entry.to_bytes("car")})
-        for place in ("anna/bank", "anna/bank@main", "hf://datasets/anna/bank"):
-            with load_motion(pipe, place, entry="car"):
-                pass
-        with load_motion(pipe, "hf://datasets/anna/bank/car"):
+    there.add("anna/bank", {"entries/car.safetensors": entry.to_bytes("car")})
+    for place in ("anna/bank", "anna/bank@main", "hf://datasets/anna/bank"):
+        with load_motion(pipe, place, entry="car"):
             pass
-        with pytest.raises(BankError, match="kite"):
-            load_motion(pipe, "anna/bank", entry="kite")
-        with pytest.raises(BankError, match="the hub has nothing by that name"):
-            load_motion(pipe, "anna/none", entry="car")
-        hub.asked.clear()
-        MotionBank("anna/bank", create=True)["car"] = entry
-        with load_motion(pipe, "anna/bank", entry="car"), pytest.raises(ValueError):
-            load_motion(pipe, "anna/bank/car")  # the pipeline has a motion already
-        assert hub.asked == [] and not LOADED
+    with load_motion(pipe, "hf://datasets/anna/bank/car"):
+        pass
+    with pytest.raises(BankError, match="kite"):
+        load_motion(pipe, "anna/bank", entry="kite")
+    with pytest.raises(BankError, match="the hub has nothing by that name"):
+        load_motion(pipe, "anna/none", entry="car")
+    there.asked.clear()
+    MotionBank("anna/bank", create=True)["car"] = entry
+    with load_motion(pipe, "anna/bank", entry="car"), pytest.raises(ValueError):
+        load_motion(pipe, "anna/bank/car")  # the pipeline has a motion already
+    assert there.asked == [] and not LOADED
 
 
 @pytest.mark.parametrize("kind", ["rotary", "wan"])

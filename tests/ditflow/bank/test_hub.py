@@ -10,7 +10,7 @@ import pytest
 
 from ditflow.bank import BankError, BankStorageError, MotionBank, hub
 from tests.ditflow.bank.entries import assert_same, make_entry, make_field_entry
-from tests.hub import reached, running
+from tests.hub import reached
 from trainers.commands.bank.command import main
 
 URL = "hf://datasets/anna/bank"
@@ -18,21 +18,11 @@ ENTRIES = {"kite": make_entry(1), "pan": make_field_entry(2)}
 FILES = {f"entries/{name}.safetensors": entry.to_bytes(name) for name, entry in ENTRIES.items()}
 
 
-@pytest.fixture(scope="module")
-def server():
-    with running() as server:
-        yield server
-
-
 @pytest.fixture
-def there(server, tmp_path):
-    """The stand-in with one bank, asked by a client of an empty home."""
-    server.repositories.clear()
-    server.fails.clear()
-    server.add("anna/bank", {".gitattributes": b"", "README.md": b"# bank", **FILES})
-    with reached(server.url, tmp_path / "home"):
-        server.asked.clear()
-        yield server
+def there(there):
+    """The stand-in with one bank."""
+    there.add("anna/bank", {".gitattributes": b"", "README.md": b"# bank", **FILES})
+    return there
 
 
 @pytest.mark.parametrize("revision", ["", "@main"])

@@ -14,28 +14,13 @@ from PIL import Image
 from ditflow.bank import FieldEntry, MotionBank, hub
 from ditflow.bank.search import rows
 from tests.ditflow.bank.entries import assert_same, make_entry, make_field_entry
-from tests.hub import reached, running
+from tests.hub import reached
 from trainers.commands.bank.command import main
 
 REPO, URL = "anna/bank", "hf://datasets/anna/bank"
 ASKED = "--licence", "cc-by-4.0", "--source", "my own clips, https://example.org"
 MADE = {"README.md", "index.jsonl", "search.safetensors", "pictures/pan.png", ".gitattributes"}
 INDEXES = {"index.jsonl", "search.safetensors"}
-
-
-@pytest.fixture(scope="module")
-def server():
-    with running() as server:
-        yield server
-
-
-@pytest.fixture
-def there(server, tmp_path):
-    server.repositories.clear()
-    server.fails.clear()
-    with reached(server.url, tmp_path / "home"):
-        server.asked.clear()
-        yield server
 
 
 @pytest.fixture
