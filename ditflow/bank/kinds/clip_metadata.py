@@ -49,6 +49,8 @@ CLIP_FIELDS: dict[str, Check] = {
     "subject": text(1 << 16),
     "caption_subject": text(1 << 16),
     "image_sha256": SHA256,
+    "method": text(4096),
+    "words": text(1 << 16),
 }
 
 

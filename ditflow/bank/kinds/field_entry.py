@@ -16,18 +16,14 @@ from ditflow.bank.kinds import motion
 from ditflow.bank.kinds.base import Entry
 from ditflow.bank.kinds.clip_metadata import CLIP_FIELDS, ClipMetadata
 from ditflow.bank.kinds.motion import KeptMotion
-from ditflow.bank.validation import Check, text
+from ditflow.bank.validation import Check
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ditflow.fields.field import MotionField
 
-FIELDS: dict[str, Check] = CLIP_FIELDS | {
-    "method": text(4096),
-    "times": motion.times(1),
-    "words": text(1 << 16),
-}
+FIELDS: dict[str, Check] = CLIP_FIELDS | {"times": motion.times(1)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,9 +55,7 @@ FIELDS: dict[str, Check] = CLIP_FIELDS | {
     "begin": text(64),
     "noise_share": number(0, 1),
     "loras": many(_lora, 0, 64),
-    "method": text(4096),
     "times": motion.times(0),
-    "words": text(1 << 16),
 }
 LATER: dict[str, Any] = {
     "update": "adam",
