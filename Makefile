@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: help demo test slow fuzz numerics lint docs pretrain bench benchmark instant
+.PHONY: help demo test slow fuzz numerics lint docs pretrain starter bench benchmark instant
 help:
 	@echo "make demo      clips -> motion bank -> new videos: demo/index.html"
 	@echo "make test      the tests, offline"
@@ -20,6 +20,7 @@ help:
 	@echo "make lint      ruff, and mypy --strict on ditflow/"
 	@echo "make docs      the pages of docs/ and the API reference: build/docs/index.html"
 	@echo "make pretrain  train the embedded backbones from scratch"
+	@echo "make starter   make the starter bank of motions anew, in a minute"
 	@echo "make bench     measure the embedded backbones, as BENCHMARKS.md reports it"
 	@echo "make instant   measure instant motion, as BENCHMARKS.md reports it: an hour, and it goes on where it was"
 	@echo "make benchmark compare all methods on them, as BENCHMARKS.md reports it: hours, and it goes on where it was"
@@ -60,6 +61,9 @@ docs: $(STAMP)
 
 pretrain: $(STAMP)
 	for stage in vae tiny-rope tiny-sincos vae-decoder tiny-rope-correspondence tiny-sincos-correspondence tiny-rope-sprites tiny-sincos-sprites wan-vae tiny-wan clip; do $(BIN)/python -m trainers.pretraining.backbone fit --config configs/pretrain/$$stage.yaml || exit 1; done
+
+starter: $(STAMP)
+	$(BIN)/python -m trainers.pretraining.starter --out checkpoints/banks/starter
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.embedded_clip tiny-clip --clips 200

@@ -1,4 +1,4 @@
-"""Find the configurations and embedded checkpoints that ship with ditflow.
+"""Find the configurations, embedded checkpoints and banks that ship with ditflow.
 
 A wheel holds them inside the package, a checkout beside it.
 """
@@ -10,7 +10,7 @@ from typing import Literal
 
 PACKAGE = Path(__file__).resolve().parent
 
-Kind = Literal["configs", "checkpoints"]
+Kind = Literal["configs", "checkpoints", "checkpoints/banks"]
 
 
 def shipped(kind: Kind, name: str) -> Path | None:

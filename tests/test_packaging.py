@@ -147,6 +147,11 @@ def test_wheel_holds_code_configurations_and_backbones(wheel):
             if path.is_file()
         }
         assert f"ditflow/checkpoints/{model}/{index}" in names
+    expected |= {
+        f"ditflow/{path.relative_to(ROOT).as_posix()}"
+        for path in (ROOT / "checkpoints" / "banks").rglob("*.safetensors")
+    }
+    assert "ditflow/checkpoints/banks/starter/search.safetensors" in expected
     assert expected - names == set()
     assert not [name for name in names if name.startswith(("tests/", "configs/", "checkpoints/"))]
 
@@ -251,14 +256,18 @@ def test_imports_come_from_the_wheel(environment, tmp_path):
 
 def test_shipped_files_are_found(environment, tmp_path):
     code = (
-        "from ditflow.resources import shipped as s; print(s('configs', 'tiny-rope.yaml'), "
-        "s('checkpoints', 'tiny-rope'), s('configs', 'no.yaml'))"
+        "import ditflow; from ditflow.resources import shipped as s; "
+        "print(s('configs', 'tiny-rope.yaml'), "
+        "s('checkpoints', 'tiny-rope'), s('configs', 'no.yaml'), "
+        "len(ditflow.MotionBank('starter')))"
     )
-    config, backbone, nothing = run(environment / "python", "-c", code, cwd=tmp_path).split()
+    said = run(environment / "python", "-c", code, cwd=tmp_path)
+    config, backbone, nothing, motions = said.split()
     assert (
         Path(config).is_file()
         and (Path(backbone) / "model_index.json").is_file()
         and nothing == "None"
+        and int(motions) >= 24
     )
     assert str(environment.parent) in config
 

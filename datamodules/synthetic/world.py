@@ -51,7 +51,7 @@ class World:
         """The clip of a seed; `motion`, one of MOTIONS, is drawn from the seed if it is None."""
         if motion is not None and motion not in MOTIONS:
             raise ValueError(f"unknown motion {motion!r}; this world knows {', '.join(MOTIONS)}")
-        draw = _Draw(seed)
+        draw = Draw(seed)
         kind = draw.choice(CAMERA_MOTIONS if draw.uniform(0, 1) < 0.75 else SPRITE_MOTIONS)
         kind = motion or kind
         palette, second = draw.choice(tuple(PALETTES)), draw.choice(tuple(PALETTES))
@@ -76,7 +76,7 @@ class World:
         sprites = [sprite_prompt(*parts) for parts in product(PALETTES, PALETTES, SHAPES)]
         return [background_prompt(palette) for palette in PALETTES] + sprites
 
-    def _camera(self, draw: _Draw, motion: str, tint: tuple[float, float, float]) -> Layer:
+    def _camera(self, draw: Draw, motion: str, tint: tuple[float, float, float]) -> Layer:
         time, centre, height = self._time(), self._centre(), self.size.height
         heading, turn = draw.uniform(0, 2 * math.pi), draw.sign()
         path, angle, scale = (
@@ -86,15 +86,15 @@ class World:
         )
         if motion == "pan":
             path = (
-                _direction(torch.tensor(heading)) * time[:, None] * draw.uniform(0.2, 0.6) * height
+                direction(torch.tensor(heading)) * time[:, None] * draw.uniform(0.2, 0.6) * height
             )
         elif motion == "arc":
             bend, length = turn * draw.uniform(0.5, 1.2) * math.pi, draw.uniform(0.35, 0.7) * height
             path = (
                 length
                 * (
-                    _direction(heading + bend * time - math.pi / 2)
-                    - _direction(torch.tensor(heading - math.pi / 2))
+                    direction(heading + bend * time - math.pi / 2)
+                    - direction(torch.tensor(heading - math.pi / 2))
                 )
                 / bend
             )
@@ -102,12 +102,12 @@ class World:
             scale = torch.exp(turn * draw.uniform(0.6, 1.0) * (time - 0.5))
         elif motion == "rotation":
             angle = turn * draw.uniform(0.25, 0.5) * math.pi * (time - 0.5)
-        matrix = scale[:, None, None] * _rotation(angle)
+        matrix = scale[:, None, None] * rotation(angle)
         offset = path - path.mean(0) - (matrix @ centre)
         return Layer(draw.texture(tint), matrix, offset)
 
     def _sprite(
-        self, draw: _Draw, motion: str, tint: tuple[float, float, float], shape: str
+        self, draw: Draw, motion: str, tint: tuple[float, float, float], shape: str
     ) -> Layer:
         time, centre, height = self._time(), self._centre(), self.size.height
         heading, turn, reach = (
@@ -116,12 +116,12 @@ class World:
             draw.uniform(0.14, 0.26) * height,
         )
         if motion == "drift":
-            path = _direction(torch.tensor(heading)) * (2 * time[:, None] - 1) * reach
+            path = direction(torch.tensor(heading)) * (2 * time[:, None] - 1) * reach
         elif motion == "orbit":
-            path = _direction(heading + turn * draw.uniform(0.8, 1.6) * math.pi * time) * reach
+            path = direction(heading + turn * draw.uniform(0.8, 1.6) * math.pi * time) * reach
         else:
             path = (
-                _direction(torch.tensor(heading))
+                direction(torch.tensor(heading))
                 * torch.cos(draw.uniform(1.5, 2.5) * math.pi * time)[:, None]
                 * reach
             )
@@ -137,7 +137,7 @@ class World:
         return torch.tensor([(self.size.width - 1) / 2, (self.size.height - 1) / 2])
 
 
-class _Draw:
+class Draw:
     """Random choices of one clip."""
 
     def __init__(self, seed: int) -> None:
@@ -181,11 +181,11 @@ def obeys(frames: Tensor, prompt: str) -> bool:
     return palette_of(frames) == prompt.split()[-2]
 
 
-def _direction(angle: Tensor) -> Tensor:
+def direction(angle: Tensor) -> Tensor:
     return torch.stack([angle.cos(), angle.sin()], -1)
 
 
-def _rotation(angle: Tensor) -> Tensor:
+def rotation(angle: Tensor) -> Tensor:
     return torch.stack(
         [torch.stack([angle.cos(), -angle.sin()], -1), torch.stack([angle.sin(), angle.cos()], -1)],
         -2,

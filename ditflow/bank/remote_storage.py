@@ -15,7 +15,8 @@ from typing import Any, BinaryIO
 
 from ditflow.bank import hub
 from ditflow.bank.errors import BankError, BankStorageError
-from ditflow.bank.storage import Buffers, Folder, LocalFolder
+from ditflow.bank.storage import Buffers, Folder, LocalFolder, ShippedFolder
+from ditflow.resources import shipped
 
 # packages in whose words a place refuses, where it does not raise an OSError
 SPEAKERS = (
@@ -31,8 +32,9 @@ SPEAKERS = (
 
 
 def open_folder(url: str) -> Folder:
-    """The folder of a local path or of an fsspec URL. Nothing is made. Raises BankError for a URL
-    that carries a password, or that nothing can reach.
+    """The folder of a local path, of a bank that ships, by its name where no folder has it, or of
+    an fsspec URL. Nothing is made. Raises BankError for a URL that carries a password, or that
+    nothing can reach.
     """
     if re.search(r"://[^/]*:[^/]*@", url):
         raise BankError(
@@ -40,7 +42,8 @@ def open_folder(url: str) -> Folder:
             "it by the environment of the storage instead."
         )
     if "://" not in url and "::" not in url:
-        return LocalFolder(os.path.expanduser(url))
+        ships = _shipped(url)
+        return LocalFolder(os.path.expanduser(url)) if ships is None else ShippedFolder(ships)
     from fsspec.core import url_to_fs
     from fsspec.implementations.local import LocalFileSystem
 
@@ -57,6 +60,15 @@ def open_folder(url: str) -> Folder:
     if isinstance(files, LocalFileSystem):
         return LocalFolder(root)
     return RemoteFolder(files, root, fixed=hub.READ_ONLY if on_hub else "")
+
+
+def _shipped(name: str) -> str | None:
+    """Where the bank of that name ships; None for a path, and where there is something here."""
+    name = name.rstrip("/")
+    if os.path.basename(name) != name or os.path.lexists(name):
+        return None
+    folder = shipped("checkpoints/banks", name)
+    return None if folder is None else str(folder)
 
 
 class RemoteFolder(Folder):

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import stat
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 from ditflow.bank.errors import BankStorageError
 from ditflow.files import atomic_file, make_folder
@@ -162,6 +163,50 @@ class LocalFolder(Folder):
         ):
             for buffer in buffers:
                 file.write(buffer)
+
+
+class ShippedFolder(Folder):
+    """A bank that comes with ditflow: read where it was installed, and never changed. Marks are
+    sums of files, which an installation keeps.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._inside = LocalFolder(root)
+
+    def exists(self, path: str = "") -> bool:
+        return self._inside.exists(path)
+
+    def listing(self, under: str) -> dict[str, tuple[int, str]]:
+        files = self._inside.listing(under)
+        return {
+            name: (
+                size,
+                hashlib.sha256((self._inside.root / under / name).read_bytes()).hexdigest(),
+            )
+            for name, (size, _) in files.items()
+        }
+
+    def ages(self, under: str) -> dict[str, float]:
+        return self._inside.ages(under)
+
+    def open(self, path: str) -> contextlib.AbstractContextManager[tuple[BinaryIO, int]]:
+        return self._inside.open(path)
+
+    def write(self, path: str, buffers: Buffers) -> None:
+        self._refuse()
+
+    def create(self, path: str, buffers: Buffers) -> bool:
+        self._refuse()
+
+    def remove(self, path: str) -> None:
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        name = self._inside.root.name
+        raise BankStorageError(
+            f"{name} is the bank that comes with ditflow, and nothing in it is changed: name a "
+            f"bank of yours, or make one of its entries: `ditflow bank export {name} mine/ NAME`."
+        )
 
 
 @contextlib.contextmanager

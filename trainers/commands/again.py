@@ -50,8 +50,9 @@ class Again:
         frames, *sides = made.size
         bank, backbone = _here(made.bank), _here(made.backbone)
         ships = shipped("checkpoints", made.backbone) is not None
+        comes_with = shipped("checkpoints/banks", made.bank) is not None
         values = {
-            "bank": bank if bank and Path(bank).is_dir() else "",
+            "bank": bank if comes_with or (bank and Path(bank).is_dir()) else "",
             "out": str(self.file.absolute().parent / "again"),
             "data.prompts": self.prompts,
             "data.entries": [made.entry],
