@@ -16,7 +16,9 @@ from pathlib import Path
 from datamodules.synthetic import SyntheticClip
 from datamodules.synthetic.directed import Course, Shot, Thing
 from ditflow.bank import FieldEntry, MotionBank, Provenance
-from ditflow.bank.search.rows import FILE, indexed
+from ditflow.bank.kinds import KINDS
+from ditflow.bank.records import Records
+from ditflow.bank.search import rows
 from ditflow.bank.storage import LocalFolder, ShippedFolder
 from ditflow.core.sizes import VideoSize
 from ditflow.fields.sources import DIS
@@ -141,7 +143,9 @@ def write_starter(out: str | os.PathLike[str], names: Iterable[str] = STARTERS) 
     bank = MotionBank(out, create=True)
     for name in names:
         bank.put(name, starter_entry(name), overwrite=True)
-    LocalFolder(os.fspath(out)).write(FILE, indexed(ShippedFolder(os.fspath(out))))
+    ships = ShippedFolder(os.fspath(out))
+    entries = Records(ships, "entries", "entry", tuple(KINDS))
+    LocalFolder(os.fspath(out)).write(rows.FILE, rows.packed(rows.current(ships, entries)))
 
 
 def main() -> None:
