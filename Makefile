@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: help demo test slow fuzz numerics lint docs pretrain starter bench benchmark instant
+.PHONY: help demo test slow fuzz numerics lint docs notebook pretrain starter bench benchmark instant
 help:
 	@echo "make demo      clips -> motion bank -> new videos: demo/index.html"
 	@echo "make test      the tests, offline"
@@ -19,6 +19,7 @@ help:
 	@echo "make numerics  the tests of numbers, with the instructions of other processors"
 	@echo "make lint      ruff, and mypy --strict on ditflow/"
 	@echo "make docs      the pages of docs/ and the API reference: build/docs/index.html"
+	@echo "make notebook  run docs/first_motion.ipynb in place, and make README's picture from it"
 	@echo "make pretrain  train the embedded backbones from scratch"
 	@echo "make starter   make the starter bank of motions anew, in a minute"
 	@echo "make bench     measure the embedded backbones, as BENCHMARKS.md reports it"
@@ -58,6 +59,9 @@ lint: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/mkdocs build --strict --quiet -f docs/site/mkdocs.yml
 	@echo "build/docs/index.html"
+
+notebook: $(STAMP)
+	$(BIN)/python docs/figures/notebook.py
 
 pretrain: $(STAMP)
 	for stage in vae tiny-rope tiny-sincos vae-decoder tiny-rope-correspondence tiny-sincos-correspondence tiny-rope-sprites tiny-sincos-sprites wan-vae tiny-wan clip; do $(BIN)/python -m trainers.pretraining.backbone fit --config configs/pretrain/$$stage.yaml || exit 1; done

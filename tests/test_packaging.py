@@ -223,6 +223,7 @@ def test_the_tests_install_what_reports_need():
     }
     shipped = (extras[name] for name in ("lora", "report", "s3", "tensorboard"))
     assert set().union(*shipped) <= extras["test"]
+    assert extras["notebook"] - extras["test"] == {"jupyterlab>=4.2"}  # opens it; kernels run it
     named = {line.split(">=")[0].lower() for line in extras["report"]}
     assert named == set(EXTRAS["report"]), "the sentence about a missing package names this extra"
 
