@@ -7,15 +7,16 @@ from typing import Any
 
 from ditflow.bank import BankEntry
 from ditflow.bank.kinds import AnyEntry
-from ditflow.compatibility import Injection, window_of
+from ditflow.compatibility import Injection, own_size, window_of
 from ditflow.core.schedule import GuidanceKind, Scale
 from ditflow.core.sizes import VideoSize
+from ditflow.fields.changes import renamed
 from ditflow.fields.field import MotionField
 from ditflow.models import Model
 from ditflow.models.presets import recommended
 from ditflow.sampling.recipe import given_or
 from ditflow.video import Image
-from ditflow.video_provenance import VideoProvenance
+from ditflow.video_provenance import VideoProvenance, as_named
 
 
 def describe_injection(
@@ -42,7 +43,7 @@ def describe_injection(
     """
     own: Any = recommended(backbone.spec)
     if isinstance(motion, BankEntry):
-        own, size = motion.metadata, VideoSize(*motion.metadata.size)
+        own = motion.metadata
         guidance_kind = guidance_kind or own.guidance
     scale = given_or(guidance_scale, own.guidance_scale)
     schedule = backbone.schedule(given_or(steps, own.steps), scale, guidance_kind)
@@ -54,12 +55,13 @@ def describe_injection(
         backbone_fingerprint=backbone.spec.fingerprint,
         loras=tuple(map(asdict, backbone.spec.loras)),
         dtype=str(backbone.dtype).removeprefix("torch."),
-        size=astuple(given_or(size, backbone.spec.size)),
+        size=astuple(given_or(size, own_size(backbone, motion))),
         steps=len(schedule),
         guidance_scale=schedule.guidance_scale,
         guidance=schedule.guidance,
     )
-    acting = asdict(_acting(backbone, motion, given_or(how, Injection())))
+    how = given_or(how, Injection())
+    acting = asdict(_acting(backbone, motion, how)) | _masks(how)
     fields |= acting | _source(motion) | named
     return VideoProvenance(prompt=prompt, seed=seed, fps=fps, **fields)
 
@@ -71,6 +73,13 @@ def _acting(backbone: Model, motion: AnyEntry | MotionField, how: Injection) -> 
     share = given_or(how.noise_share, recommended(backbone.spec).instant_noise_share)
     passes = how.placement("conditional").passes
     return replace(how, passes=passes, window=window_of(backbone, how), noise_share=share)
+
+
+def _masks(how: Injection) -> dict[str, Any]:
+    """The change with its pictures as others may read them, and the hash of each."""
+    told = {name: as_named(str(mask.path)) for name, mask in how.masks.items()}
+    masks = tuple({"file": told[name], "sha256": how.masks[name].sha256} for name in told)
+    return {"change": renamed(how.change or "", told) if told else how.change, "masks": masks}
 
 
 def _source(motion: AnyEntry | MotionField) -> dict[str, str]:

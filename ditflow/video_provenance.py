@@ -64,6 +64,10 @@ def _window(value: Any) -> Window:
     return window
 
 
+def _mask(value: Any) -> dict[str, Any]:
+    return normal({"file": _place, "sha256": SHA256}, json_object(value))
+
+
 def _versions(value: Any) -> dict[str, str]:
     return normal(dict.fromkeys(PACKAGES, VERSION), json_object(value))
 
@@ -88,6 +92,7 @@ FIELDS: dict[str, Check] = {
     "window": _or_none(_window),
     "noise_share": _or_none(number(0, 1)),
     "change": _or_none(text(4096)),
+    "masks": many(_mask, 0, 64),
     "optimised": _or_none(json_object),
     "versions": _versions,
 }
@@ -113,7 +118,9 @@ class VideoProvenance:
         size: pixels (T, Y, X). fps: frames per second. steps, guidance_scale, guidance: of the
             whole schedule.
         strength, passes, motion_scale, injection_blocks: as of `Injection`.
-        window, noise_share, change: as of `Injection`, or None where an entry brings its own.
+        window, noise_share: as of `Injection`, or None where an entry brings its own.
+        change: as of `Injection`.
+        masks: file and sha256 of each picture that the change names.
         optimised: in a video that `fit` made, what was optimised and how; else None.
         command: of ditflow, predict or fit; empty for Python.
         versions: of ditflow, torch and diffusers; those that are installed, if not given.
@@ -146,6 +153,7 @@ class VideoProvenance:
     window: Window | None = None
     noise_share: float | None = None
     change: str | None = None
+    masks: tuple[dict[str, Any], ...] = ()
     optimised: dict[str, Any] | None = None
     command: str = ""
     versions: dict[str, str] | None = None

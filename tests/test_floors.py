@@ -55,6 +55,7 @@ FACE = "ditflow"
 # it.
 SHARED = (
     "ditflow.adapters",
+    "ditflow.compatibility",
     "ditflow.core",
     "ditflow.fields",
     "ditflow.models",

@@ -98,7 +98,7 @@ class MotionField:
         stretch = (self.frames - 1) / max(frames - 1, 1)
         at = [min(max(time * stretch, self.times[0]), self.times[-1]) for time in times]
         both = torch.cat([self.displacement, self.confidence[:, None]], dim=1)
-        both = resized(_in_time(both, self.times, at), cells)
+        both = resized(in_time(both, self.times, at), cells)
         changed = replace(
             self,
             displacement=both[:, :2],
@@ -136,7 +136,7 @@ def cell_places(rows: int, columns: int, device: torch.device | str | None = Non
     return torch.stack([x.expand(rows, -1), y[:, None].expand(-1, columns)])
 
 
-def _in_time(values: Tensor, times: Sequence[float], at: Sequence[float]) -> Tensor:
+def in_time(values: Tensor, times: Sequence[float], at: Sequence[float]) -> Tensor:
     """Values (F, ...) at other times, interpolated between neighbours."""
     have, want = torch.tensor(times, dtype=torch.float64), torch.tensor(at, dtype=torch.float64)
     if len(have) == 1:

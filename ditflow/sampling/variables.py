@@ -28,6 +28,7 @@ class Variable(ABC):
     parameter: Tensor
     kind: ClassVar[str]
     needs: ClassVar[str | None]  # positions that the backbone must have
+    fixed: ClassVar[str] = ""  # why it cannot be read on another grid, nor changed; "" if it can
 
     @classmethod
     def start(cls, backbone: Model, latents: Tensor, places: Tensor | None = None) -> Self:
@@ -94,6 +95,7 @@ class LatentVariable(Variable):
     """
 
     kind, needs = "latents", None
+    fixed = "which hold the content of its clip, pixel by pixel"
 
     @classmethod
     def initial(cls, backbone: Model, latents: Tensor, places: Tensor | None = None) -> Tensor:
@@ -113,6 +115,7 @@ class RotaryTables(Variable):
     """
 
     kind, needs = "rotary_tables", "rotary"
+    fixed = "free tables, which are no places between which others lie"
 
     @classmethod
     def initial(cls, backbone: Model, latents: Tensor, places: Tensor | None = None) -> Tensor:
@@ -150,6 +153,7 @@ class SinusoidalTable(Variable):
     """The position (B, N, E) that is added to the tokens, as published for the 2B class."""
 
     kind, needs = "sinusoidal", "sinusoidal"
+    fixed = "a free table, whose numbers are no places between which others lie"
 
     @classmethod
     def initial(cls, backbone: Model, latents: Tensor, places: Tensor | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Read a picture that a video is to begin with, and bring it to the video's size."""
+"""Read a picture: one that a video is to begin with, brought to its size, or a mask."""
 
 # C = 3 channels RGB, Y X pixel rows and columns
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from ditflow.files import expanded
 from ditflow.video.clip import video_sha256
 from ditflow.video.pictures import still
+from ditflow.video.source import VideoError
 from ditflow.warning import warn
 
 KEPT = 2 / 3  # of a picture's area; a size that cuts away more is warned of
@@ -47,6 +48,17 @@ class Image:
         return _tensor(ImageOps.fit(picture, (width, height), pil.Resampling.BICUBIC))
 
 
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """A region that a picture shows: float32 (Y, X) from 0, outside, to 1, inside; its file, and
+    the hash of that.
+    """
+
+    region: Tensor
+    path: Path
+    sha256: str
+
+
 def read_image(path: str | os.PathLike[str]) -> Image:
     """A picture of a file, upright as its camera was held. Raises VideoError for a file that is
     missing or is no picture.
@@ -54,6 +66,19 @@ def read_image(path: str | os.PathLike[str]) -> Image:
     path = expanded(path)
     sha256 = video_sha256(path)
     return Image(_tensor(pil.fromarray(still(path, upright=True))), path, sha256)
+
+
+def read_mask(path: str | os.PathLike[str]) -> Mask:
+    """A region of a file, white inside and black outside. Raises VideoError as `read_image` does,
+    and for a picture that is black all over.
+    """
+    image = read_image(path)
+    grey = np.asarray(pil.fromarray(image.pixels.permute(1, 2, 0).numpy()).convert("L"))
+    if not grey.any():
+        raise VideoError(
+            f"{image.path} is black all over, so it shows no region: paint the region white."
+        )
+    return Mask(torch.from_numpy(grey / np.float32(255)), image.path, image.sha256)
 
 
 def _tensor(picture: pil.Image) -> Tensor:

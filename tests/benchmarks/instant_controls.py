@@ -1,10 +1,13 @@
 """What each control of a motion does: measured against asked, on held-out clips.
 
 A video is followed back to its first frame as a clip is. Its field is compared with the one that
-was asked for: the clip's, after the change. Results are kept as they come: a run that was stopped
-goes on.
+was asked for: the clip's, after the change. Motions are fields, or with --optimised entries of
+positions that were optimised for another prompt. Results are kept as they come: a run that was
+stopped goes on. --picture draws all that are in the folder.
 
 python -m tests.benchmarks.instant_controls tiny-rope
+python -m tests.benchmarks.instant_controls tiny-rope --optimised --clips 4
+python -m tests.benchmarks.instant_controls tiny-rope --picture docs/figures/instant-controls.png
 """
 
 # B batch, T frames, C channels, Y X pixel rows and columns
@@ -13,7 +16,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,44 +25,106 @@ import torch
 from torch import Tensor
 
 from datamodules.synthetic import SyntheticClip, World, obeys
-from ditflow.fields.changes import changed
+from ditflow.bank import BankEntry
+from ditflow.compatibility import Injection
+from ditflow.core.sizes import VideoSize
+from ditflow.fields.changes import OF_OFFSETS, changed, parsed
 from ditflow.fields.field import FieldError, MotionField
+from ditflow.fields.operations import chained, mirrored, parted
 from ditflow.fields.sources import DIS, field_of
+from ditflow.sampling.recipe import Choices
+from ditflow.transfer import inject_motion, transfer_motion
+from ditflow.video import Clip
 from tests.benchmarks.embedded_backbone import other_prompt
 from tests.benchmarks.instant import Bench, Row, read
 from trainers.benchmark.statistics import interval
 
 STRENGTHS, WINDOWS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0), (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+SIZES = (VideoSize(25, 48, 80), VideoSize(25, 96, 64), VideoSize(17, 64, 64), VideoSize(33, 64, 64))
 CHANGES = (
     *("reversed", "mirrored", "mirrored top-bottom", "rotated 90", "paced 2", "paced 0.5"),
     *("camera", "objects", "restricted 0 0 0.5 1", "restricted 0 0 0.5 1 moving", "smoothed"),
 )
 SEED, BATCH = 7, 8
+Pair = Callable[[MotionField, MotionField], MotionField]
 
 
 @dataclass(frozen=True)
 class Control:
-    """Settings of an instant motion, and a change of the field in words."""
+    """Settings of a motion, its change in words, its size, and how its mirror image joins it."""
 
     name: str
-    settings: dict[str, Any]
+    settings: dict[str, Any] = field(default_factory=dict)
     change: str = ""
+    size: VideoSize | None = None
+    joined: Pair | None = None
+
+    @property
+    def of_entries(self) -> bool:
+        """Whether positions that were optimised can have it."""
+        offsets = all(change.name in OF_OFFSETS for change in parsed(self.change))
+        return offsets and "moving" not in self.change and not self.joined and not self.of_windows
+
+    @property
+    def of_windows(self) -> bool:
+        return "window" in self.settings
+
+    def asked(self, motion: MotionField) -> MotionField:
+        """The motion of a clip as this control wants it."""
+        motion = changed(motion, self.change)
+        return self.joined(motion, mirrored(motion)) if self.joined else motion
 
 
 CONTROLS = [
     *(Control(f"strength {value:g}", {"strength": value}) for value in STRENGTHS),
+    *(Control(f"size {size}", size=size) for size in SIZES),
     *(Control(f"window {value:g}", {"window": value}) for value in WINDOWS),
-    *(Control(change, {}, change) for change in CHANGES),
+    *(Control(change, change=change) for change in CHANGES),
+    Control("then its mirror image", joined=chained),
+    Control("its mirror image at the right", joined=lambda a, b: parted(a, b, (0, 0, 0.5, 1))),
 ]
 
 
-class Changed(Bench):
-    """A backbone whose fields are changed."""
+class Fields(Bench):
+    """A backbone that is moved by the fields of clips, as a control wants them."""
 
-    change = ""
+    control = Control("")
 
     def field(self, clip: SyntheticClip, source: str) -> MotionField:
-        return changed(super().field(clip, source), self.change)
+        return self.control.asked(super().field(clip, source))
+
+    def controlled(
+        self, control: Control, clips: list[SyntheticClip], texts: list[str]
+    ) -> Iterator[Tensor]:
+        """A video uint8 (T, C, Y, X) for each clip."""
+        self.control, self.size = control, control.size or self.model.spec.size
+        yield from self.videos(Row("", control.settings), clips, texts, SEED)
+
+
+class Entries(Fields):
+    """A backbone that is moved by positions, optimised once a clip while a prompt was followed."""
+
+    def __init__(self, name: str, clips: list[SyntheticClip], world: World) -> None:
+        super().__init__(name, clips, world)
+        self.guidance = Choices(variable="rotary_positions").motion_guidance(self.model)
+        self._entries: dict[str, BankEntry] = {}
+
+    def controlled(
+        self, control: Control, clips: list[SyntheticClip], texts: list[str]
+    ) -> Iterator[Tensor]:
+        self.control = control
+        how = Injection(**control.settings, change=control.change or None)
+        for clip, text in zip(clips, texts, strict=True):
+            given: Any = dict(seed=SEED, how=how, size=control.size)
+            yield inject_motion(self.model, self._entry(clip), text, **given)
+
+    def _entry(self, clip: SyntheticClip) -> BankEntry:
+        if clip.name not in self._entries:
+            seen = Clip(clip.frames, 8.0, Path(clip.name), "")
+            prompt = other_prompt(self.world, clip, 2)
+            options: Any = dict(seed=SEED, motion_guidance=self.guidance)
+            self._entries[clip.name] = transfer_motion(self.model, seen, prompt, **options).entry
+        return self._entries[clip.name]
 
 
 def compared(asked: MotionField, frames: Tensor) -> dict[str, float]:
@@ -81,27 +147,27 @@ def compared(asked: MotionField, frames: Tensor) -> dict[str, float]:
     }
 
 
-def measure(bench: Changed, file: Path) -> None:
+def measure(bench: Fields, controls: list[Control], file: Path) -> None:
     """Write what is missing into a file of JSON lines."""
     file.parent.mkdir(parents=True, exist_ok=True)
     have = {(r["control"], r["clip"]) for r in read(file)}
-    for control in CONTROLS:
+    for control in controls:
         left = [clip for clip in bench.clips if (control.name, clip.name) not in have]
         for first in range(0, len(left), BATCH):
             part = left[first : first + BATCH]
-            bench.change = control.change
             texts = [other_prompt(bench.world, clip, 1) for clip in part]
-            videos = bench.videos(Row("instant", control.settings), part, texts, SEED)
-            with file.open("a") as out:
-                for clip, text, frames in zip(part, texts, videos, strict=True):
-                    told = {"control": control.name, "clip": clip.name, "kind": clip.motion}
-                    told |= compared(bench.field(clip, "dis"), frames)
-                    out.write(json.dumps(told | {"prompt": float(obeys(frames, text))}) + "\n")
+            videos = bench.controlled(control, part, texts)
+            for clip, text, frames in zip(part, texts, videos, strict=True):
+                told = {"control": control.name, "clip": clip.name, "kind": clip.motion}
+                told |= compared(bench.field(clip, "dis"), frames)
+                told["prompt"] = float(obeys(frames, text))
+                with file.open("a") as out:
+                    out.write(json.dumps(told) + "\n")
         print(control.name, flush=True)
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """Markdown: means over clips, with the 95 % bootstrap interval of motion."""
+    """Markdown: means over clips, with their 95 % bootstrap intervals."""
     lines = ["| control | motion | speed | prompt | clips |", "|---|---|---|---|---|"]
     for control in CONTROLS:
         rows = [r for r in results if r["control"] == control.name]
@@ -110,51 +176,78 @@ def table(results: list[dict[str, Any]]) -> str:
         motion, speed, prompt = ([r[key] for r in rows] for key in ("motion", "speed", "prompt"))
         found, fast, obeyed = map(interval, (motion, speed, prompt))
         ends = f"{found.mean:.2f} [{found.low:.2f}, {found.high:.2f}]"
-        numbers = f"{ends} | {fast.mean:.2f} | {obeyed.mean:.0%} | {len(rows)}"
-        lines.append(f"| {control.name} | {numbers} |")
+        speeds = f"{fast.mean:.2f} [{fast.low:.2f}, {fast.high:.2f}]"
+        lines.append(f"| {control.name} | {ends} | {speeds} | {obeyed.mean:.0%} | {len(rows)} |")
     return "\n".join(lines) + "\n"
 
 
-def write_picture(results: list[dict[str, Any]], file: Path) -> None:
-    """Motion, speed and obedience against strength and window."""
+def write_picture(folder: Path, file: Path) -> None:
+    """Motion, speed and obedience against strength and window, with intervals: a row a file."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 2, figsize=(8, 3.2), sharey=True)
-    for axis, (name, values) in zip(
-        axes, {"strength": STRENGTHS, "window": WINDOWS}.items(), strict=True
-    ):
-        for key, colour in (("motion", "#3b6ea5"), ("speed", "#c8553d"), ("prompt", "#7a9a4b")):
-            rows = [
-                [r[key] for r in results if r["control"] == f"{name} {value:g}"] for value in values
-            ]
-            means = [interval(row).mean for row in rows]
-            axis.plot(values, means, "o-", color=colour, label=key)
-        axis.set_xlabel(name)
-        axis.grid(alpha=0.3)
-    axes[0].legend()
+    files = sorted(folder.glob("*-controls.jsonl"))
+    shape: Any = dict(figsize=(8, 2.6 * len(files)), sharey=True, squeeze=False)
+    figure, axes = pyplot.subplots(len(files), 2, **shape)
+    for row, one in zip(axes, files, strict=True):
+        results = read(one)
+        for axis, (name, values) in zip(
+            row, {"strength": STRENGTHS, "window": WINDOWS}.items(), strict=True
+        ):
+            _curves(axis, results, name, values)
+            axis.set_xlabel(name)
+        if not row[1].lines:
+            row[1].set_axis_off()
+        row[0].set_title(one.stem.removesuffix("-controls").replace("-optimised", ", optimised"))
+    axes[0, 0].legend()
     figure.tight_layout()
-    figure.savefig(file, dpi=120)
+    figure.savefig(file, dpi=100)
     pyplot.close(figure)
+
+
+def _curves(axis: Any, results: list[dict[str, Any]], name: str, values: tuple[float, ...]) -> None:
+    axis.grid(alpha=0.3)
+    for key, colour in (("motion", "#3b6ea5"), ("speed", "#c8553d"), ("prompt", "#7a9a4b")):
+        rows = {
+            value: [r[key] for r in results if r["control"] == f"{name} {value:g}"]
+            for value in values
+        }
+        found = {value: interval(row) for value, row in rows.items() if row}
+        if not found:
+            continue
+        axis.plot(list(found), [one.mean for one in found.values()], "o-", color=colour, label=key)
+        ends = [one.low for one in found.values()], [one.high for one in found.values()]
+        axis.fill_between(list(found), *ends, color=colour, alpha=0.15)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("backbone")
+    parser.add_argument("--optimised", action="store_true")
     parser.add_argument("--clips", type=int, default=8)
+    parser.add_argument("--controls", nargs="*", help="only those that begin so")
     parser.add_argument("--out", default="runs/instant")
+    parser.add_argument("--picture", help="draw what is measured there, and measure nothing")
     options = parser.parse_args()
+    if options.picture:
+        return write_picture(Path(options.out), Path(options.picture))
     torch.set_num_threads(1)
     world = World()
     clips = [world.clip(seed) for seed in range(options.clips)]
-    file = Path(options.out) / f"{options.backbone}-controls.jsonl"
-    measure(Changed(options.backbone, clips, world), file)
+    name = options.backbone + "-optimised" * options.optimised
+    file = Path(options.out) / f"{name}-controls.jsonl"
+    begins = tuple(options.controls or [""])
+    wanted = [control for control in CONTROLS if control.name.startswith(begins)]
+    if options.optimised:
+        wanted = [control for control in wanted if control.of_entries]
+    measure(
+        (Entries if options.optimised else Fields)(options.backbone, clips, world), wanted, file
+    )
     text = table(read(file))
     file.with_suffix(".md").write_text(text)
     print(text)
-    write_picture(read(file), file.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from datamodules.prompts import VIDEOS, video_name
 from ditflow.bank import MotionBank
+from ditflow.fields.changes import pictures_in, renamed
 from ditflow.files import expanded
 from ditflow.models import backbone_spec
 from ditflow.models.weights.lora import named, parsed
@@ -59,9 +60,9 @@ class Again:
             "data.seeds": [made.seed],
             "model.backbone": backbone if ships or Path(backbone).is_dir() else "",
             "model.lora": list(map(_lora_here, made.loras)) or None,
+            "data.frames": frames,
+            "data.size": tuple(sides),
         }
-        if made.window is not None:  # an optimised entry has a size of its own
-            values |= {"data.frames": frames, "data.size": tuple(sides)}
         return values | {f"model.{name}": getattr(made, name) for name in OF_MODEL}
 
     def check(self, value: Value) -> None:
@@ -71,6 +72,7 @@ class Again:
         self._check_named(value)
         self._check_entry(value)
         self._check_model(value)
+        self._check_masks(value("model.change"))
         if rank_zero_only.rank == 0:
             for option, now, was in self._differences(value):
                 print(f"unlike {self.file}: --{option} is {now!r}, and was {was!r}", flush=True)
@@ -108,6 +110,20 @@ class Again:
         if (given := value("model.lora")) == options["model.lora"] and self._has_others(given):
             raise ValueError(f"a LoRA of {given} {changed}former ones by --model.lora.")
 
+    def _check_masks(self, change: str | None) -> None:
+        """Of the change as the file says it; the masks of another are the user's."""
+        masks = self.made.masks if change == self.made.change else ()
+        for file, sha256 in ((mask["file"], mask["sha256"]) for mask in masks):
+            fix = f"name its place by --model.change, which was {change!r}."
+            if not expanded(file).is_file():
+                raise ValueError(
+                    f"{self.file} was made with the mask {file!r}, which is no file here: {fix}"
+                )
+            if video_sha256(file) != sha256:
+                raise ValueError(
+                    f"the mask {file!r} is not what it was when {self.file} was made: {fix}"
+                )
+
     def _check_files(self, value: Value) -> None:
         if value("data.prompts") != self.prompts:
             return
@@ -135,9 +151,19 @@ class Again:
             options["data.negative_prompt"] = self.made.negative_prompt
         if (image := value("data.image")) and video_sha256(image) != self.made.image_sha256:
             options["data.image"] = self.made.image
+        if self._is_same_change(value("model.change")):
+            del options["model.change"]
         for option, was in options.items():
             if (now := _plain(value(option))) != (was := _plain(was)):
                 yield option, now, was
+
+    def _is_same_change(self, change: str | None) -> bool:
+        """Whether a change is the same but for the places of its masks."""
+        if not change or not self.made.change:
+            return change == self.made.change
+        names = {name: video_sha256(name) for name in pictures_in(change)}
+        made = {mask["file"]: mask["sha256"] for mask in self.made.masks}
+        return renamed(change, names) == renamed(self.made.change, made)
 
     def _has_others(self, loras: Sequence[str] | str | None) -> bool:
         """Whether these LoRAs are others, by their content and scales."""

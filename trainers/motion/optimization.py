@@ -23,8 +23,7 @@ from datamodules.encoding_cache import EncodingCache
 from datamodules.faults import BROKEN, FAILS
 from datamodules.motion_tasks import MotionTaskModule
 from datamodules.queue.generation_queue import Generation
-from ditflow.bank import BankEntry
-from ditflow.compatibility import Injection
+from ditflow.compatibility import Injection, own_size
 from ditflow.core.schedule import GuidanceKind, Scale
 from ditflow.injection_provenance import describe_injection
 from ditflow.models import Model, load_backbone
@@ -79,7 +78,7 @@ class MotionOptimization(L.LightningModule):
             field of the clip puts them.
         noise_share: How much of the initial noise moves along the field of the clip, from 0 to 1.
             In `predict` it is for entries that are fields: an optimised one brings its own.
-        change: In `predict`, what is made of a field before, such as "mirrored, paced 2".
+        change: In `predict`, what is made of a motion before, such as "mirrored, paced 2".
         dtype: Number format of the backbone: float32, bfloat16 or float16.
         gradient_checkpointing: Recompute activations in the backward pass, which takes less memory
             and more time.
@@ -223,7 +222,7 @@ class MotionOptimization(L.LightningModule):
         """One video with the motion of an entry; None where that cannot be."""
         choices, data = self.choices, self.trainer.datamodule
         try:
-            entry, size = data.bank[item.entry], data.size_on(self.backbone.spec.size)
+            entry = data.bank[item.entry]
             asked: Any = dict(
                 image=read_image(item.image) if item.image else None,
                 seed=item.seed,
@@ -231,7 +230,7 @@ class MotionOptimization(L.LightningModule):
                 steps=choices.steps,
                 guidance_scale=choices.guidance_scale,
                 guidance_kind=choices.guidance,
-                size=None if isinstance(entry, BankEntry) else size,
+                size=data.size_on(own_size(self.backbone, entry)),
                 how=self.injection.of(entry),
             )
             told = named_in(self, data) | {"command": "predict", "entry": item.entry}

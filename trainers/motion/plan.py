@@ -21,7 +21,7 @@ from datamodules.motion_tasks import MotionTaskModule
 from datamodules.queue.generation_queue import Generation
 from datamodules.queue.inflight import InflightBatch
 from ditflow.bank import EntryError, EntryMetadata, FieldMetadata
-from ditflow.compatibility import check_entry
+from ditflow.compatibility import check_entry, own_size
 from ditflow.core.sizes import VideoSize
 from ditflow.models import sketch_backbone
 from ditflow.models.dtypes import default_dtype
@@ -209,12 +209,10 @@ def _largest(
     data: MotionTaskModule,
     entries: Iterable[EntryMetadata | FieldMetadata],
 ) -> VideoSize:
-    """The size of the largest video that will be made. A field has none: its videos have the
-    backbone's.
-    """
+    """The size of the largest video that will be made; of a field it is the backbone's."""
     stock = data.size_on(module.backbone.spec.size)
-    sizes = [VideoSize(*entry.size) for entry in entries if isinstance(entry, EntryMetadata)]
-    return max(sizes, key=lambda size: math.prod(astuple(size)), default=stock)
+    own = [VideoSize(*entry.size) for entry in entries if isinstance(entry, EntryMetadata)]
+    return max(map(data.size_on, own), key=lambda size: math.prod(astuple(size)), default=stock)
 
 
 def _refused(
@@ -231,7 +229,9 @@ def _refused(
     for name in tqdm(names, desc="Reading", unit="entry", leave=False, disable=not names):
         with reported(name, failed.__setitem__):
             entry = data.bank[name]
-            check_entry(module.backbone, entry, module.injection.of(entry), module.choices.steps)
+            size = data.size_on(own_size(module.backbone, entry))
+            how, steps = module.injection.of(entry), module.choices.steps
+            check_entry(module.backbone, entry, how, steps, size)
     lost = [generation for generation in left if generation.entry in failed]
     return {generation.file.stem: one_line(failed[generation.entry]) for generation in lost}
 

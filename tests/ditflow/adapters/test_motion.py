@@ -371,7 +371,7 @@ def test_what_makes_no_sense_is_refused_and_the_pipeline_untouched(
         (EntryError, "was optimised on", optimised["wan"].entry, {}),
         (EntryError, "third pass", pan(), {"how": Injection(motion_scale=2.0)}),
         (EntryError, "passes of the reference", pan(), {"how": Injection(injection_blocks=[0])}),
-        (EntryError, "change is for", optimised["rotary"].entry, {"how": changes}),
+        (EntryError, "change .camera. out", optimised["rotary"].entry, {"how": changes}),
         (ValueError, "strength is 'much'", pan(), {"strength": "much"}),
         (ValueError, "finite", pan(), {"strength": float("nan")}),
         (ValueError, "from -100 to 100", pan(), {"strength": 1e300}),

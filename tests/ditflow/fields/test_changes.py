@@ -5,18 +5,25 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ditflow.fields.changes import CHANGES, changed
+from ditflow.fields.changes import (
+    OF_FIELDS,
+    OF_OFFSETS,
+    TAKES,
+    changed,
+    pictures_in,
+    renamed,
+)
 from ditflow.fields.field import FieldError, MotionField
 from ditflow.fields.operations import (
     mirrored,
     paced,
+    restricted,
     reversed_in_time,
     rotated,
     scaled,
     smoothed,
     split,
 )
-from ditflow.fields.regions import restricted
 from tests.ditflow.fields.analytic import moving
 
 MOTION = moving((0.1, 0.05), 1.2, -20)
@@ -63,6 +70,12 @@ def test_words_are_operations_in_their_order(words: str, wanted: MotionField) ->
         ("restricted 0 0 1", "but restricted takes LEFT TOP RIGHT BOTTOM"),
         ("restricted 0 0 1 1 still", "but restricted takes LEFT TOP RIGHT BOTTOM"),
         ("restricted 0 0 0 1", "is empty"),
+        ("restricted my mask.png", "is 'restricted my mask.png', but restricted takes LEFT .* or "),
+        (
+            "restricted",
+            "is 'restricted', but restricted takes LEFT TOP RIGHT BOTTOM or \"PICTURE\"",
+        ),
+        ("restricted 'my mask.png", "a quote does not end in the changes"),
         ("mirrored inside-out", "left-right or top-bottom, not 'inside-out'"),
     ],
 )
@@ -72,7 +85,46 @@ def test_other_words_are_refused(words: str, sentence: str) -> None:
 
 
 def test_every_change_has_a_test() -> None:
-    assert set(CHANGES) == {
+    assert TAKES.keys() == OF_FIELDS.keys() >= OF_OFFSETS.keys()
+    assert set(TAKES) == {
         *("camera", "objects", "mirrored", "paced", "restricted"),
         *("reversed", "rotated", "scaled", "smoothed"),
     }
+
+
+MASK = torch.zeros(24, 36)  # as wide as the frames are
+MASK[:, :18] = 1
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("restricted left.png", "left.png"),
+        ('restricted "my masks/left, or right.png"', "my masks/left, or right.png"),
+        ("restricted 'a \"b\".png'", 'a "b".png'),
+        ("restricted C:\\masks\\left.png", "C:\\masks\\left.png"),
+        ("restricted #1.png", "#1.png"),
+    ],
+)
+def test_a_region_is_a_picture(words: str, name: str) -> None:
+    assert pictures_in(f"mirrored, {words}, scaled 2, {words}") == [name]
+    assert not pictures_in("restricted 0 0 1 1, rotated 5")
+    got = changed(MOTION, words, {name: MASK})
+    assert torch.equal(got.displacement, restricted(MOTION, MASK).displacement)
+    along = changed(MOTION, f"{words} moving", {name: MASK})
+    wanted = restricted(MOTION, MASK, moving=True).displacement
+    assert torch.equal(along.displacement, wanted)
+
+
+def test_pictures_are_renamed_in_the_words() -> None:
+    words = 'mirrored,restricted "a b.png" moving , rotated 90, restricted 0 0 .5 1'
+    there = renamed(words, {"a b.png": "c, d's.png"})
+    assert there == 'mirrored, restricted "c, d\'s.png" moving, rotated 90, restricted 0 0 .5 1'
+    assert renamed(there, {"c, d's.png": "e.png"}).startswith("mirrored, restricted e.png moving")
+
+
+def test_a_mask_of_another_shape_is_told() -> None:
+    with pytest.raises(FieldError, match="the mask a.png has 36 x 12 pixels, and .* draw it on a"):
+        changed(MOTION, "restricted a.png", {"a.png": torch.ones(36, 12)})
+    with pytest.warns(UserWarning, match="mask a.png has 24 x 24 pixels, and .* 1.5 times as wide"):
+        changed(MOTION, "restricted a.png", {"a.png": torch.ones(24, 24)})

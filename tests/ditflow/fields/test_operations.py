@@ -19,6 +19,7 @@ from ditflow.fields.operations import (
     composed,
     mirrored,
     paced,
+    restricted,
     reversed_in_time,
     rotated,
     scaled,
@@ -26,7 +27,6 @@ from ditflow.fields.operations import (
     smoothed,
     trimmed,
 )
-from ditflow.fields.regions import restricted
 from tests.ditflow.fields.analytic import ASPECT, CELLS, FRAMES, field, moving
 
 MOTIONS = [

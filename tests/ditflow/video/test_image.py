@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image as pil
 
-from ditflow.video import VideoError, read_image
+from ditflow.video import VideoError, read_image, read_mask
 
 
 def ramp(rows: int, columns: int) -> np.ndarray:
@@ -57,3 +57,28 @@ def test_what_is_no_picture_is_said(tmp_path) -> None:
         read_image(tmp_path / "cat.png")
     with pytest.raises(VideoError, match="There is no file or folder .*dog.png"):
         read_image(tmp_path / "dog.png")
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "RGB", "P"])
+def test_a_mask_is_white_inside(tmp_path, mode: str) -> None:
+    pixels = np.zeros((6, 8), dtype=np.uint8)
+    pixels[:, :4] = 255
+    pil.fromarray(pixels).convert(mode).save(tmp_path / "left.png")
+    mask = read_mask(tmp_path / "left.png")
+    assert torch.equal(mask.region, torch.from_numpy(pixels / np.float32(255)))
+    assert mask.sha256 == hashlib.sha256((tmp_path / "left.png").read_bytes()).hexdigest()
+
+
+def test_a_mask_may_be_soft_and_a_photograph_of_a_mask(tmp_path) -> None:
+    pil.fromarray(ramp(32, 48)).save(tmp_path / "ramp.jpg", quality=95)
+    region = read_mask(tmp_path / "ramp.jpg").region
+    assert region.dtype == torch.float32 and region.shape == (32, 48)
+    assert (region - torch.from_numpy(ramp(32, 48)[..., 0] / 255)).abs().max() < 0.03
+
+
+def test_a_mask_that_shows_nothing_is_said(tmp_path) -> None:
+    pil.new("L", (8, 6)).save(tmp_path / "night.png")
+    with pytest.raises(VideoError, match=r"night\.png is black all over, so it shows no region: p"):
+        read_mask(tmp_path / "night.png")
+    with pytest.raises(VideoError, match=r"There is no file or folder .*none\.png"):
+        read_mask(tmp_path / "none.png")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -225,6 +226,76 @@ def test_a_picture_is_asked_for_by_its_name(run, moving):
     assert read_provenance(Path("videos/again") / file.name) == made
     code, said, _ = run("predict", "--again", file, "--data.image", "dog.png", "--dry_run")
     assert code == 0 and "--data.image is 'dog.png', and was 'cat.png'" in said
+
+
+def mask_of(file: str, columns: int) -> None:
+    """A mask that is white in so many columns from the left."""
+    mask = pil.new("L", (SIZE.width, SIZE.height))
+    mask.paste(255, (0, 0, columns, SIZE.height))
+    Path(file).parent.mkdir(exist_ok=True)
+    mask.save(file)
+
+
+def test_a_mask_is_found_again_or_missed(run, fields):
+    name = "my masks/left, half.png"
+    mask_of(name, SIZE.width // 2)
+    words = f'mirrored, restricted "{name}" moving'
+    file = predicted(run, fields, "--model.change", words)
+    made = read_provenance(file)
+    sha256 = hashlib.sha256(Path(name).read_bytes()).hexdigest()
+    assert (made.change, made.masks) == (words, ({"file": name, "sha256": sha256},))
+    code, said, errors = run("predict", "--again", file)
+    assert (code, "unlike" in said) == (0, False), errors
+    assert read_provenance(Path("videos/again") / file.name) == made
+    Path(name).rename("moved.png")
+    code, _, errors = run("predict", "--again", file, "--out", "other")
+    assert code == 2 and f"made with the mask '{name}', which is no file here: name its p" in errors
+    there = ["--model.change", "mirrored, restricted moved.png moving", "--out", "other"]
+    code, said, errors = run("predict", "--again", file, *there, "--dry_run")
+    assert (code, "unlike" in said) == (0, False), errors
+    mask_of(name, 4)
+    code, _, errors = run("predict", "--again", file, "--out", "other")
+    assert code == 2 and f"the mask '{name}' is not what it was when {file} was made" in errors
+    code, said, _ = run(
+        "predict", "--again", file, "--model.change", words + ",reversed", "--out", "o", "--dry_run"
+    )
+    assert code == 0 and "--model.change is " in said
+    assert not Path("other").exists()
+
+
+def test_a_mask_of_the_users_home_is_told_from_there(run, fields, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    mask_of("left.png", 8)
+    file = predicted(run, fields, "--model.change", f"restricted {tmp_path}/left.png")
+    made = read_provenance(file)
+    assert (made.change, made.masks[0]["file"]) == ("restricted ~/left.png", "~/left.png")
+    assert run("predict", "--again", file)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "sentence"),
+    [
+        ("none.png", "There is no file or folder none.png"),
+        ("cat.txt", "cat.txt is not a picture that can be decoded"),
+        ("night.png", "night.png is black all over, so it shows no region"),
+        (
+            "tall.png",
+            "tall.png has 64 x 8 pixels, and the motion's frames are 1.5 times as wide as",
+        ),
+        ("two words.png", 'restricted takes LEFT TOP RIGHT BOTTOM or "PICTURE", and perhaps'),
+    ],
+)
+def test_a_mask_that_shows_no_region_is_one_sentence(run, fields, file, sentence):
+    Path("cat.txt").write_text("meow")
+    pil.new("L", (48, 32)).save("night.png")
+    pil.new("L", (8, 64), 255).save("tall.png")
+    Path("prompts.txt").write_text("a dog\n")
+    asked = arguments("predict", fields, prompts="prompts.txt", entries="[left]")
+    change = ["--model.change", f"restricted {file}", "--dry_run"]
+    code, said, errors = run(*asked, *SMALL, *change, "--out", "out")
+    told = said if file == "tall.png" else errors  # which is one video's, by its motion
+    assert (code, sentence in " ".join(told.split())) == (1 if file == "tall.png" else 2, True)
+    assert "Traceback" not in errors and not Path("out").exists()
 
 
 def test_nothing_is_fetched_because_a_file_says_so(run, fields, monkeypatch):

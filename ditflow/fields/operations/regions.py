@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ditflow.fields.field import FieldError, MotionField, cell_places, looked_up, resized
+from ditflow.fields.operations.base import like
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in shares of the frame
 
@@ -19,14 +21,34 @@ def restricted(field: MotionField, region: Tensor | Box, *, moving: bool = False
     frame, and goes along with the content that is in it there. Raises FieldError for a region of
     another shape, beyond 0 to 1, or empty.
     """
-    if isinstance(region, Tensor):
-        mask = _of_mask(region, field.cells)
-    else:
-        mask = _of_box(region, field.cells)
-    if moving:
-        masks = mask.expand(len(field.times), 1, *field.cells)
-        mask = looked_up(masks, field.displacement, border=False)
-    return field.replaced(field.displacement * mask)
+    return field.replaced(field.displacement * _within(field, region, moving))
+
+
+def parted(
+    inside: MotionField, outside: MotionField, region: Tensor | Box, *, moving: bool = False
+) -> MotionField:
+    """One motion in a region of the frame, and another in the rest.
+
+    `region` is as for `restricted`; with `moving` it goes along with the motion inside. The motion
+    outside is taken to the times and cells of the other.
+    """
+    outside = like(inside, outside)
+    mask = _within(inside, region, moving)
+    trust = torch.lerp(outside.confidence, inside.confidence, mask[:, 0])
+    return inside.replaced(torch.lerp(outside.displacement, inside.displacement, mask), trust)
+
+
+def region_mask(region: Tensor | Box, cells: tuple[int, int]) -> Tensor:
+    """How much of each of (H, W) cells is in a region, from 0 to 1. Raises FieldError as
+    `restricted` does.
+    """
+    return _of_mask(region, cells) if isinstance(region, Tensor) else _of_box(region, cells)
+
+
+def _within(field: MotionField, region: Tensor | Box, moving: bool) -> Tensor:
+    """How much of each cell is in a region at each time: (F, 1, H, W)."""
+    mask = region_mask(region, field.cells).expand(len(field.times), 1, *field.cells)
+    return looked_up(mask, field.displacement, border=False) if moving else mask
 
 
 def _of_mask(mask: Tensor, cells: tuple[int, int]) -> Tensor:
