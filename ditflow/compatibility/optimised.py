@@ -32,9 +32,10 @@ def guided_steps(
     """The steps that an entry was optimised at. Raises EntryError as `check_entry` does."""
     metadata, spec = entry.metadata, backbone.spec
     if not spec.knows(metadata.backbone_fingerprint):
+        motion = "" if entry.displacement is None else ", or give it the motion alone: entry.field"
         raise EntryError(
             f"the entry was optimised on {metadata.backbone!r}, not on {spec.name!r}. Load that "
-            f"backbone, or optimise {metadata.clip!r} on this one."
+            f"backbone, or optimise {metadata.clip!r} on this one{motion}."
         )
     warn_of_others(metadata.clip, [Lora(**one) for one in metadata.loras], spec.loras)
     if metadata.variable not in VARIABLES:

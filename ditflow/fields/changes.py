@@ -119,6 +119,17 @@ def changed_offsets(offsets: Offsets, changes: str, masks: Masks | None = None) 
     return _changed(offsets, changes, masks or {}, OF_OFFSETS)
 
 
+def region_of(words: str, aspect: float, read: Callable[[str], Tensor]) -> Arguments:
+    """What `restricted` and `parted` take of a frame, in words: "0 0 0.5 1 moving", or "mask.png",
+    whose mask is read by its name. Raises FieldError for other words, and as `changed` does.
+    """
+    found = parsed(f"restricted {words}")
+    if len(found) != 1:
+        raise FieldError(f"a region is one, not {words!r:.80}: quote a name that has commas in it.")
+    picture = found[0].picture
+    return _arguments(found[0], {picture: read(picture)} if picture else {}, aspect)
+
+
 def check_changes(changes: str) -> None:
     """Raise FieldError for a change that is not known, or takes more words, or fewer."""
     parsed(changes)
@@ -130,14 +141,13 @@ def pictures_in(changes: str) -> list[str]:
 
 
 def renamed(changes: str, names: Mapping[str, str]) -> str:
-    """The same changes with other names of their pictures."""
-    found = [
-        change._replace(words=(names[change.picture], *change.words[1:]))
+    """The same changes with other names of their pictures, where there are others."""
+    return ", ".join(
+        str(change._replace(words=tuple(names.get(word, word) for word in change.words)))
         if change.picture
-        else change
+        else str(change)
         for change in parsed(changes)
-    ]
-    return ", ".join(map(str, found))
+    )
 
 
 def parsed(changes: str) -> list[Change]:
@@ -147,16 +157,20 @@ def parsed(changes: str) -> list[Change]:
 
 def _changed(motion: M, changes: str, masks: Masks, table: Mapping[str, Callable[..., M]]) -> M:
     for change in parsed(changes):
-        try:
-            given = dict(TAKES[change.name][2](change))
-            if change.picture:
-                given["region"] = _fitting(change.picture, masks[change.picture], motion.aspect)
-            motion = table[change.name](motion, **given)
-        except FieldError:
-            raise
-        except ValueError as error:
-            raise _other(change) from error
+        motion = table[change.name](motion, **_arguments(change, masks, motion.aspect))
     return motion
+
+
+def _arguments(change: Change, masks: Masks, aspect: float) -> Arguments:
+    """What a change gives to its operation on a motion of such frames."""
+    try:
+        given = TAKES[change.name][2](change)
+    except ValueError as error:
+        raise _other(change) from error
+    if change.picture:
+        region = _fitting(change.picture, masks[change.picture], aspect)
+        return {**given, "region": region}
+    return given
 
 
 def _parsed(changes: str) -> Iterator[Change]:

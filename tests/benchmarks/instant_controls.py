@@ -227,7 +227,7 @@ def main() -> None:
     parser.add_argument("backbone")
     parser.add_argument("--optimised", action="store_true")
     parser.add_argument("--clips", type=int, default=8)
-    parser.add_argument("--controls", nargs="*", help="only those that begin so")
+    parser.add_argument("--controls", nargs="*", help="those that begin so, in this order")
     parser.add_argument("--out", default="runs/instant")
     parser.add_argument("--picture", help="draw what is measured there, and measure nothing")
     options = parser.parse_args()
@@ -238,10 +238,12 @@ def main() -> None:
     clips = [world.clip(seed) for seed in range(options.clips)]
     name = options.backbone + "-optimised" * options.optimised
     file = Path(options.out) / f"{name}-controls.jsonl"
-    begins = tuple(options.controls or [""])
-    wanted = [control for control in CONTROLS if control.name.startswith(begins)]
-    if options.optimised:
-        wanted = [control for control in wanted if control.of_entries]
+    wanted = [
+        control
+        for begin in options.controls or [""]
+        for control in CONTROLS
+        if control.name.startswith(begin) and (control.of_entries or not options.optimised)
+    ]
     measure(
         (Entries if options.optimised else Fields)(options.backbone, clips, world), wanted, file
     )

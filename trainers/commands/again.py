@@ -112,14 +112,16 @@ class Again:
 
     def _check_masks(self, change: str | None) -> None:
         """Of the change as the file says it; the masks of another are the user's."""
-        masks = self.made.masks if change == self.made.change else ()
-        for file, sha256 in ((mask["file"], mask["sha256"]) for mask in masks):
+        if not change or change != self.made.change:
+            return
+        made = {mask["file"]: mask["sha256"] for mask in self.made.masks}
+        for file in pictures_in(change):
             fix = f"name its place by --model.change, which was {change!r}."
             if not expanded(file).is_file():
                 raise ValueError(
                     f"{self.file} was made with the mask {file!r}, which is no file here: {fix}"
                 )
-            if video_sha256(file) != sha256:
+            if video_sha256(file) != made.get(file):
                 raise ValueError(
                     f"the mask {file!r} is not what it was when {self.file} was made: {fix}"
                 )

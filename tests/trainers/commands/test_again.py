@@ -250,6 +250,9 @@ def test_a_mask_is_found_again_or_missed(run, fields):
     Path(name).rename("moved.png")
     code, _, errors = run("predict", "--again", file, "--out", "other")
     assert code == 2 and f"made with the mask '{name}', which is no file here: name its p" in errors
+    unsaid = told_as(file, "unsaid.mp4", change="restricted moved.png", masks=())
+    code, _, errors = run("predict", "--again", unsaid, "--out", "other")
+    assert code == 2 and "the mask 'moved.png' is not what it was when unsaid.mp4 was" in errors
     there = ["--model.change", "mirrored, restricted moved.png moving", "--out", "other"]
     code, said, errors = run("predict", "--again", file, *there, "--dry_run")
     assert (code, "unlike" in said) == (0, False), errors

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ditflow.bank import BankError, MotionBank
+from trainers.commands.bank import compose as bank_compose
 from trainers.commands.bank import gallery as bank_gallery
 from trainers.commands.bank import search as bank_search
 from trainers.commands.bank import share as bank_share
@@ -141,6 +142,8 @@ def _parser() -> argparse.ArgumentParser:
         subparser.set_defaults(command=command)
         if name == "show":
             subparser.add_argument("entry", metavar="ENTRY", help="its name in the list")
+        if name == "compose":
+            bank_compose.add_arguments(subparser)
         if name == "gallery":
             bank_gallery.add_arguments(subparser)
         if name == "search":
@@ -159,6 +162,7 @@ COMMANDS: dict[str, tuple[Callable[[MotionBank, argparse.Namespace, Console], in
     "show": (show_entry, "one entry's metadata, with its motion in words, and its loss curve"),
     "search": (bank_search.search, "entries that move like a clip or an entry, or as words say"),
     "gallery": (bank_gallery.gallery, "a page of all motions, moving, to filter and to sort"),
+    "compose": (bank_compose.compose, "one motion of two: after one another, added, or by region"),
     "status": (bank_status.status, "how far the runs that build it have come"),
     "verify": (verify_bank, "read every entry and compare its sums"),
     "reindex": (bank_upkeep.reindex, "write the index anew from the entries"),
