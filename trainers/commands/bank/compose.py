@@ -64,7 +64,7 @@ def compose(bank: MotionBank, arguments: argparse.Namespace, console: Console) -
     except ValueError as error:
         raise BankError(str(error)) from error
     bank.put(arguments.new, entry)
-    console.print(f"{arguments.new}: {plain(entry.metadata.words)}", markup=False)
+    console.print(f"entry {arguments.new}: {plain(entry.metadata.words)}", markup=False)
     return 0
 
 

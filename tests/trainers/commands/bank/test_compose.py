@@ -54,7 +54,7 @@ def test_each_way_is_the_operation(bank, capsys) -> None:
         assert made.metadata.times == field.times and made.metadata.size == (FRAMES, 24, 36)
     assert bank["new0"].metadata.clip == "turn.mp4 then pan.mp4, at 0.5"
     assert bank["new0"].metadata.tags == ("turn", "pan.")
-    assert "new0: " in capsys.readouterr().out
+    assert "entry new0: " in capsys.readouterr().out
     assert main(["verify", "bank"]) == 0
     assert bank.search(like="pan").matches
 
