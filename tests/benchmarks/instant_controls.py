@@ -238,12 +238,13 @@ def main() -> None:
     clips = [world.clip(seed) for seed in range(options.clips)]
     name = options.backbone + "-optimised" * options.optimised
     file = Path(options.out) / f"{name}-controls.jsonl"
-    wanted = [
-        control
+    begins = {
+        control.name: control
         for begin in options.controls or [""]
         for control in CONTROLS
         if control.name.startswith(begin) and (control.of_entries or not options.optimised)
-    ]
+    }
+    wanted = list(begins.values())
     measure(
         (Entries if options.optimised else Fields)(options.backbone, clips, world), wanted, file
     )

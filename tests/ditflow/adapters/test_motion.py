@@ -12,6 +12,7 @@ import accelerate
 import diffusers
 import pytest
 import torch
+from PIL import Image
 from torch._dynamo.testing import CompileCounter
 
 from ditflow.adapters.motion import LOADED
@@ -19,10 +20,13 @@ from ditflow.adapters.pipeline import transformers_of
 from ditflow.adapters.stock import fit_motion, load_motion, unload_motion
 from ditflow.bank import BankError, EntryError, MotionBank
 from ditflow.compatibility import Injection, injected
+from ditflow.core.sizes import VideoSize
+from ditflow.fields.field import FieldError
 from ditflow.models import Model, ModelError
 from ditflow.motion import AttentionMotionFlow
 from ditflow.sampling.control import Control
 from ditflow.sampling.guidance import MotionGuidance
+from ditflow.sampling.state import initial_noise
 from ditflow.transfer import Transfer, transfer_motion
 from ditflow.video import Clip, read_video
 from tests.clips import write_clips
@@ -38,7 +42,13 @@ ROUNDING = 4 * 6 * 6e-7 * 5
 KINDS = ("rotary", "sinusoidal", "wan", "wan22-experts")  # each way in which positions enter
 
 
-def ours(model: Model, control: Control, scale: float = 5.0, steps: int = STEPS) -> torch.Tensor:
+def ours(
+    model: Model,
+    control: Control,
+    scale: float = 5.0,
+    steps: int = STEPS,
+    noise: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Latents as our own loop makes them."""
     text, negative = model.embed(["a cat", "dog"]).split(1)
     pair = (scale, scale) if model.spec.boundary else scale
@@ -46,7 +56,8 @@ def ours(model: Model, control: Control, scale: float = 5.0, steps: int = STEPS)
     draws = [torch.Generator().manual_seed(1)]
     pictured = picture_for(model, noise_of(model)) is not None
     picture = model.look(frames_of(1)[0, :1], SIZE.frames) if pictured else None
-    return sampled(model, schedule, noise_of(model), text, negative, draws, control, picture)
+    noise = noise_of(model) if noise is None else noise
+    return sampled(model, schedule, noise, text, negative, draws, control, picture)
 
 
 def state_of(pipe: Any) -> list[Any]:
@@ -124,6 +135,22 @@ def test_an_optimised_entry_acts_as_in_our_loop(
         moved = called(pipe, kind, noise=noise, num_inference_steps=steps)
     wanted = ours(model, injected(model, entry, Injection()).control, steps=steps)
     assert_close_in_norm(moved, wanted, largest=ROUNDING * steps / STEPS)
+    assert (moved - plain).norm() > 1e-4 * plain.norm(), "the entry acts"
+
+
+def test_optimised_positions_move_a_pipeline_of_another_size(
+    optimised: dict[str, Transfer],
+) -> None:
+    pipe, model, entry = pipeline_of("wan"), tiny_backbone("wan"), optimised["wan"].entry
+    size = VideoSize(5, 48, 32)
+    shape, draws = model.spec.compression.latent_shape(size), [torch.Generator().manual_seed(0)]
+    noise = initial_noise(shape, draws)
+    asked = {"num_frames": 5, "height": 48, "width": 32, "noise": noise}
+    plain = called(pipe, "wan", **asked)
+    with load_motion(pipe, entry):
+        moved = called(pipe, "wan", **asked)
+    wanted = ours(model, injected(model, entry, Injection(), size).control, noise=noise)
+    assert_close_in_norm(moved, wanted, largest=ROUNDING)
     assert (moved - plain).norm() > 1e-4 * plain.norm(), "the entry acts"
 
 
@@ -362,8 +389,10 @@ def test_fit_motion_is_transfer_motion_on_the_modules_that_are_there(
 
 
 def test_what_makes_no_sense_is_refused_and_the_pipeline_untouched(
-    optimised: dict[str, Transfer], clip: Clip
+    optimised: dict[str, Transfer], clip: Clip, tmp_path: Path
 ) -> None:
+    Image.new("L", (8, 64), 255).save(tmp_path / "tall.png")
+    mask = Injection(change=f'restricted "{tmp_path}/tall.png"')
     pipe = pipeline_of("rotary")
     before = state_of(pipe)
     changes = Injection(change="camera")
@@ -372,6 +401,7 @@ def test_what_makes_no_sense_is_refused_and_the_pipeline_untouched(
         (EntryError, "third pass", pan(), {"how": Injection(motion_scale=2.0)}),
         (EntryError, "passes of the reference", pan(), {"how": Injection(injection_blocks=[0])}),
         (EntryError, "change .camera. out", optimised["rotary"].entry, {"how": changes}),
+        (FieldError, "tall.png has 64 x 8 pixels, .* draw it on a frame", pan(), {"how": mask}),
         (ValueError, "strength is 'much'", pan(), {"strength": "much"}),
         (ValueError, "finite", pan(), {"strength": float("nan")}),
         (ValueError, "from -100 to 100", pan(), {"strength": 1e300}),
