@@ -25,7 +25,7 @@ from ditflow.sampling.control import Prompt
 from ditflow.sampling.given import check_kind
 from ditflow.sampling.guidance import MotionGuidance
 from ditflow.sampling.image import check_given, shown
-from ditflow.sampling.loop import sample
+from ditflow.sampling.loop import OnStep, sample
 from ditflow.sampling.recipe import Choices, Recipe, given_or
 from ditflow.sampling.reference import reference_prompt, words_of
 from ditflow.sampling.state import start
@@ -110,6 +110,7 @@ def inject_motion(
     guidance_kind: GuidanceKind | None = None,
     size: VideoSize | None = None,
     how: Injection | None = None,
+    on_step: OnStep | None = None,
 ) -> Tensor:
     """A new video of what the prompt says, with the motion of a bank entry or of a motion field:
     uint8 (T, C, Y, X) on the CPU. The clip is not needed.
@@ -118,8 +119,9 @@ def inject_motion(
     backbone. With another number of steps, each step uses an optimised entry's nearest one. A field
     is spread over the frames of the `size`. `how` the motion acts, and how strongly, is an
     `Injection`. The video begins with `image`, where the model takes one, and a field says how its
-    content moves: it is told from the first frame. Raises EntryError where the entry does not fit
-    the backbone.
+    content moves: it is told from the first frame. `on_step` is told after each denoising step how
+    many are done, and of how many; what it raises ends the generation. Raises EntryError where the
+    entry does not fit the backbone.
 
     VAE and text encoder stay loaded for the next video. Where memory is short, free them between
     two videos with `backbone.release_encoders()`.
@@ -140,7 +142,8 @@ def inject_motion(
     text, negative = backbone.embed([prompt, negative_prompt]).split(1)
     state = start(backbone, ready.size, [prompt], [seed])
     picture = shown(backbone, image, ready.size)
-    state = sample(backbone, schedule, Prompt(text, negative, picture), state, ready.control)
+    told = Prompt(text, negative, picture)
+    state = sample(backbone, schedule, told, state, ready.control, on_step)
     return backbone.decode(state.latents)[0].cpu()
 
 

@@ -43,8 +43,9 @@ FLOORS = {
     7: ("trainers.progress", "trainers.parser_errors", "trainers.extras"),
     8: ("trainers.motion",),
     9: ("trainers.benchmark", "trainers.report", "trainers.pretraining"),
-    10: ("trainers.commands",),
-    11: ("trainers.cli",),
+    10: ("trainers.app",),
+    11: ("trainers.commands",),
+    12: ("trainers.cli",),
 }
 
 # The public face of the library: it may name everything below floor 6, and only floors 6 and above
@@ -70,6 +71,7 @@ SHARED = (
     "trainers.report",
     "trainers.benchmark",
     "trainers.pretraining",
+    "trainers.app",
     "trainers.commands",
 )
 LONGEST, MOST = 250, 15  # lines of a file, files of a folder
@@ -115,6 +117,7 @@ HOMES = {
     "jsonargparse": ("trainers",),
     "rich": ("trainers",),
     "fsspec": ("ditflow.bank",),
+    "gradio": ("trainers.app",),
     "huggingface_hub": ("ditflow.bank", "ditflow.models", "ditflow.quiet"),
 }
 

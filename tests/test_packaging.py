@@ -221,7 +221,7 @@ def test_the_tests_install_what_reports_need():
     extras = {
         name: set(lines.split()) for name, lines in settings["options.extras_require"].items()
     }
-    shipped = (extras[name] for name in ("lora", "report", "s3", "tensorboard"))
+    shipped = (extras[name] for name in ("app", "lora", "report", "s3", "tensorboard"))
     assert set().union(*shipped) <= extras["test"]
     assert extras["notebook"] - extras["test"] == {"jupyterlab>=4.2"}  # opens it; kernels run it
     named = {line.split(">=")[0].lower() for line in extras["report"]}

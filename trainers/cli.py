@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from trainers.extras import missing
 
 TOP_HELP = """\
-usage: ditflow [-h] [--version] {fit,predict,motion,bank,video,test,ablate,report,demo} ...
+usage: ditflow [-h] [--version] {fit,predict,motion,bank,video,app,test,ablate,report,demo} ...
 
 Motion transfer with video diffusion transformers: reference clips -> motion bank -> new videos.
 
@@ -32,6 +32,8 @@ commands:
               ditflow bank gallery bank/ --out gallery/
   video     how a video was made: prompt, seed, motion, model, settings and versions
               ditflow video show videos/car-red-clouds-848782-seed0.mp4
+  app       all of it in a browser: a clip's motion, a bank, new videos side by side
+              ditflow app
   test      make and measure the videos of several methods on the same clips and prompts
               ditflow test --config configs/benchmarks/synthetic.yaml --out runs/synthetic/
   ablate    how block, window, inner steps and temperature change a method, as curves
@@ -172,6 +174,12 @@ def _video(arguments: list[str]) -> int:
     return video(arguments[1:])
 
 
+def _app(arguments: list[str]) -> int:
+    from trainers.commands.app import main as app
+
+    return app(arguments[1:])
+
+
 def _report(arguments: list[str]) -> int:
     from trainers.commands.report import main as report
 
@@ -197,6 +205,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "motion": _motion,
     "bank": _bank,
     "video": _video,
+    "app": _app,
     "report": _report,
     "demo": _demo,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 EXTRAS = {
+    "app": ("gradio",),
     "lora": ("peft",),
     "report": ("jinja2", "markupsafe", "matplotlib"),
     "s3": ("s3fs",),

@@ -7,6 +7,7 @@ Everything random comes from a generator of the clip's own, so that no clip depe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -15,6 +16,9 @@ from ditflow.core.schedule import DenoisingSchedule, Step
 from ditflow.models.base import Model
 from ditflow.sampling.control import NOTHING, Control, Inputs, Prompt
 from ditflow.sampling.state import State, generators_of, states_of
+
+OnStep = Callable[[int, int], None]
+"""Told after each step how many are done, and of how many. What it raises ends the generation."""
 
 
 @torch.no_grad()
@@ -46,8 +50,11 @@ def sample(
     prompt: Prompt,
     state: State,
     control: Control = NOTHING,
+    on_step: OnStep | None = None,
 ) -> State:
     """All steps that are left, from noise (or wherever the state has come to) to clean latents."""
     for index in range(state.step, len(schedule)):
         state = denoising_step(model, schedule[index], prompt, state, control)
+        if on_step is not None:
+            on_step(state.step, len(schedule))
     return state

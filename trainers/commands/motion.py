@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from ditflow.fields.sources import Source
     from ditflow.video import Clip
 
-LONGER, FRAMES = 512, 49  # pixels of the longer side and frames, at most, if not asked for
-LEAST = 16  # pixels of a side
 ENTRY_FPS = 8.0  # frames per second of an entry whose clip's rate is not known
 
 
@@ -65,36 +62,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def followed(
-    path: str,
-    source: Source,
-    *,
-    frames: int | None = None,
-    size: tuple[int, int] | None = None,
-    start: int = 0,
-    **chosen: Any,
-) -> tuple[MotionField, Clip]:
-    """The motion of a clip, and the frames that it was followed in: at most FRAMES of LONGER
-    pixels where not said. `chosen` is as `read_video` takes it. What is doubtful goes to stderr.
+def followed(path: str, source: Source, **chosen: Any) -> tuple[MotionField, Clip]:
+    """The motion of a clip, and the frames that it was followed in. `chosen` is as `clip_of` takes
+    it. What is doubtful goes to stderr.
     """
     from ditflow.fields.sources import field_of
-    from ditflow.video import read_video, video_length
+    from trainers.report.reading import clip_of, doubts
 
-    with warnings.catch_warnings(record=True) as raised:
-        warnings.simplefilter("always", UserWarning)
-        if frames is None and (length := video_length(path, start=start, **chosen)) > FRAMES:
-            print(f"ditflow: the first {FRAMES} of {length} frames are taken.", file=sys.stderr)
-            frames = FRAMES
-        size = size or _fitting(path, start)
-        clip = read_video(path, frames=frames, size=size, start=start, **chosen)
+    with doubts() as said:
+        clip = clip_of(path, **chosen)
         field = field_of(clip.frames, source, Path(path).resolve().stem)
-    for sentence in dict.fromkeys(str(warning.message) for warning in raised):
-        print(f"ditflow: {' '.join(sentence.split())}", file=sys.stderr)
+    for sentence in said:
+        print(f"ditflow: {sentence}", file=sys.stderr)
     return field, clip
 
 
 def _clip(options: argparse.Namespace) -> tuple[MotionField, Tensor | None, float, str]:
     """The field of a clip, its frames, their rate, and the clip's name."""
+    from trainers.report.reading import LEAST
+
     source, own = _source(options)
     if options.size and min(options.size) < LEAST:
         raise ValueError(
@@ -136,16 +122,6 @@ def _entry(options: argparse.Namespace) -> tuple[MotionField, Tensor | None, flo
     return field, None, entry.metadata.fps or ENTRY_FPS, options.entry
 
 
-def _fitting(path: str, start: int) -> tuple[int, int]:
-    """Height and width of the clip, even, and at most LONGER pixels on the longer side."""
-    from ditflow.video import read_video
-
-    sides = read_video(path, frames=1, start=start).frames.shape[2:]
-    shrink = min(1.0, LONGER / max(sides))
-    height, width = (max(LEAST, 2 * round(side * shrink / 2)) for side in sides)
-    return height, width
-
-
 def _followed(field: MotionField) -> str:
     from ditflow.visual.fields import followed_share
 
@@ -160,6 +136,8 @@ def _reads_clip(options: argparse.Namespace) -> bool:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from trainers.report.reading import FRAMES, LONGER
+
     parser = argparse.ArgumentParser(
         prog="ditflow motion",
         description="Draw the motion of a clip: words, a picture motion.png, a page index.html.",

@@ -1,0 +1,108 @@
+"""The server of the app: on this machine alone unless told otherwise, and with no other server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ditflow.bank import MotionBank
+from trainers.app.studio import Studio
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+LOCAL = ("127.0.0.1", "localhost", "::1")
+WAITING = 20  # pieces of work that wait at a time
+FORM = 1 << 16  # bytes that a form has beside its file
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the app is served. `port` None is the first free one from 7860 on."""
+
+    host: str = "127.0.0.1"
+    port: int | None = None
+
+
+def serve(studio: Studio, bank: MotionBank | None, place: Place) -> None:
+    """Serve the app until the process is interrupted or told to end. What visitors brought is then
+    removed.
+
+    Raises OSError where the port is taken.
+    """
+    ended = threading.Event()
+    with tempfile.TemporaryDirectory(prefix="ditflow-app-") as folder:
+        _settle(Path(folder))
+        page = _page(studio, Path(folder), bank)
+        page.queue(max_size=WAITING, default_concurrency_limit=4)
+        _, url, _ = page.launch(**_launch(studio, Path(folder) / "files", place))
+        before = signal.signal(signal.SIGTERM, lambda *_: ended.set())
+        try:
+            print(f"Open {url} in a browser. Ctrl-C ends the app.", flush=True)
+            ended.wait()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            signal.signal(signal.SIGTERM, before)
+            page.close(verbose=False)
+
+
+def _settle(folder: Path) -> None:
+    """What Gradio reads of the environment when it is imported, and when a page is made."""
+    files = folder / "files"
+    files.mkdir()
+    os.environ |= {
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "GRADIO_TEMP_DIR": str(files),
+        "GRADIO_EXAMPLES_CACHE": str(files / "examples"),
+        "GRADIO_ALLOWED_PATHS": "",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+
+
+def _page(studio: Studio, folder: Path, bank: MotionBank | None) -> gr.Blocks:
+    import gradio as gr
+
+    from trainers.app.events import Events
+    from trainers.app.layout import laid_out
+    from trainers.app.visits import Visits
+
+    visits = Visits(folder / "visits", bank)
+    with gr.Blocks(title="ditflow", analytics_enabled=False, delete_cache=(600, 3600)) as page:
+        Events(studio, visits, laid_out(studio)).connect(page)
+    return page
+
+
+def _launch(studio: Studio, files: Path, place: Place) -> dict[str, Any]:
+    import gradio as gr
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    from trainers.app.doors import Doors
+
+    most = int(studio.limits.megabytes * 1e6)
+    guards = [Middleware(Doors, files=files, most=most + FORM)]
+    if place.host in LOCAL:  # else another site could speak to it by a name of its own
+        guards.insert(0, Middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL, "[::1]"]))
+    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+    return {
+        "server_name": place.host,
+        "server_port": place.port,
+        "theme": gr.themes.Default(primary_hue="teal", neutral_hue="stone", **fonts),
+        "css_paths": Path(__file__).with_name("page.css"),
+        "max_file_size": most,
+        "app_kwargs": {"middleware": guards, "docs_url": None, "redoc_url": None},
+        "allowed_paths": [],
+        "footer_links": [],
+        "prevent_thread_lock": True,
+        **dict.fromkeys(
+            ("share", "show_error", "run_history", "enable_monitoring", "ssr_mode", "pwa"), False
+        ),
+        "mcp_server": False,
+        "quiet": True,
+    }

@@ -1,0 +1,102 @@
+"""Visits: what each visitor has before him, which no other sees, and when it is thrown away."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ditflow.bank import MotionBank
+from trainers.app.motions import Motion
+
+KEPT = 3600.0  # seconds that a visit is kept after it was last heard of
+MOST = 200  # visits at a time; of more, the one that was quiet longest ends
+
+
+class Stopped(Exception):
+    """The visitor has stopped the work, or has gone."""
+
+
+@dataclass(eq=False)
+class Visit:
+    """The motion that a visitor looks at, his bank, the names in his gallery, and his videos.
+
+    Attributes:
+        folder: of his own files.
+        bank: his own, or the one that all share.
+        stills: folder of the pictures of its entries.
+        stop: set where his work is to end at its next step.
+    """
+
+    folder: Path
+    bank: MotionBank
+    stills: Path
+    motion: Motion | None = None
+    shown: list[str] = field(default_factory=list)
+    latest: Path | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+    seen: float = field(default_factory=time.monotonic)
+
+    @property
+    def films(self) -> Path:
+        """Folder of drawings for this visitor alone: they may show his clip."""
+        return self.folder / "films"
+
+    def check(self) -> None:
+        """Raises Stopped where the work is to end; else it goes on, and so does the visit."""
+        self.seen = time.monotonic()
+        if self.stop.is_set():
+            raise Stopped
+
+
+class Visits:
+    """Visits by the key of each visitor's page, in a folder of the app's own.
+
+    `bank` is the one that all share; without one, each visit has its own, which ends with it.
+    """
+
+    def __init__(self, folder: Path, bank: MotionBank | None = None) -> None:
+        self.folder, self.bank = folder, bank
+        folder.mkdir(exist_ok=True)
+        self._visits: OrderedDict[str, Visit] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._visits)
+
+    def of(self, key: str) -> Visit:
+        """The visit of a key, which is new where there is none. Old ones are thrown away."""
+        with self._lock:
+            self._sweep()
+            if key not in self._visits:
+                self._visits[key] = self._new()
+            self._visits.move_to_end(key)
+            visit = self._visits[key]
+            visit.seen = time.monotonic()
+            return visit
+
+    def leave(self, key: str) -> None:
+        """Stop the work of a visitor whose page was closed. He may come back for a while."""
+        with self._lock:
+            if visit := self._visits.get(key):
+                visit.stop.set()
+
+    def _new(self) -> Visit:
+        folder = Path(tempfile.mkdtemp(dir=self.folder))
+        if self.bank is not None:
+            return Visit(folder, self.bank, self.folder / "stills")
+        return Visit(folder, MotionBank(folder / "bank", create=True), folder / "stills")
+
+    def _sweep(self) -> None:
+        oldest = time.monotonic() - KEPT
+        while self._visits:
+            key, visit = next(iter(self._visits.items()))
+            if visit.seen >= oldest and len(self._visits) <= MOST:
+                return
+            del self._visits[key]
+            visit.stop.set()
+            shutil.rmtree(visit.folder, ignore_errors=True)
