@@ -1,4 +1,5 @@
-"""A real browser for tests: the machine's chromium, driven by playwright, with no network.
+"""A real browser for tests: the machine's chromium, driven by playwright, with no network but for
+servers of this machine.
 
 Where there is no chromium or no playwright, tests are skipped and say why. With
 DITFLOW_BROWSER=required, as `.ci/run` sets it where chromium is installed, a browser that cannot be
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+ALONE = "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 
 
 @contextmanager
@@ -33,7 +35,7 @@ def browser() -> Iterator[Any]:
         try:
             started = playwright.chromium.launch(
                 executable_path=program,
-                args=["--host-resolver-rules=MAP * ~NOTFOUND", "--disable-dev-shm-usage"],
+                args=[f"--host-resolver-rules={ALONE}", "--disable-dev-shm-usage"],
             )
         except Error as error:
             missing(f"{program} cannot be started: {error.message.splitlines()[0]}")
@@ -48,10 +50,12 @@ def missing(reason: str) -> None:
 
 
 class Opened:
-    """A page in a window of its own, and what it complained of or asked for."""
+    """A page in a window of its own, and what it complained of or asked for. `place` is a file, or
+    the address of a server.
+    """
 
     def __init__(
-        self, driver: Any, file: Path, width: int = 1280, height: int = 900, **options: Any
+        self, driver: Any, place: Path | str, width: int = 1280, height: int = 900, **options: Any
     ) -> None:
         self.context = driver.new_context(viewport={"width": width, "height": height}, **options)
         self.page = self.context.new_page()
@@ -60,7 +64,7 @@ class Opened:
         self.page.on("console", lambda message: self.complaints.append(message.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(file.resolve().as_uri())
+        self.page.goto(place if isinstance(place, str) else place.resolve().as_uri())
 
     def __enter__(self) -> Any:
         return self

@@ -134,6 +134,7 @@ def test_wheel_holds_code_configurations_and_backbones(wheel):
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "ditflow" / "models" / "presets").glob("*.yaml")
     }
+    expected.add("trainers/app/page.css")
     for model, index in (
         ("tiny-rope", "model_index.json"),
         ("tiny-sincos", "model_index.json"),
@@ -204,7 +205,9 @@ def test_every_import_is_declared():
     settings = configparser.ConfigParser()
     settings.read(ROOT / "setup.cfg")
     extras = settings["options.extras_require"]
-    requirements = settings["options"]["install_requires"] + extras["report"] + extras["lora"]
+    requirements = settings["options"]["install_requires"] + "".join(
+        extras[name] for name in ("app", "lora", "report")
+    )
     declared = {line.split(">=")[0].split("[")[0].lower() for line in requirements.split()}
     providers = packages_distributions()
     assert {"torch", "tqdm", "cv2"} <= imported_packages()

@@ -6,27 +6,19 @@ import os
 import signal
 import tempfile
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ditflow.bank import MotionBank
+from trainers.app.place import LOCAL, Place
 from trainers.app.studio import Studio
+from trainers.app.visits import Visits
 
 if TYPE_CHECKING:
     import gradio as gr
 
-LOCAL = ("127.0.0.1", "localhost", "::1")
 WAITING = 20  # pieces of work that wait at a time
 FORM = 1 << 16  # bytes that a form has beside its file
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the app is served. `port` None is the first free one from 7860 on."""
-
-    host: str = "127.0.0.1"
-    port: int | None = None
 
 
 def serve(studio: Studio, bank: MotionBank | None, place: Place) -> None:
@@ -38,7 +30,8 @@ def serve(studio: Studio, bank: MotionBank | None, place: Place) -> None:
     ended = threading.Event()
     with tempfile.TemporaryDirectory(prefix="ditflow-app-") as folder:
         _settle(Path(folder))
-        page = _page(studio, Path(folder), bank)
+        visits = Visits(Path(folder) / "visits", bank)
+        page = _page(studio, visits)
         page.queue(max_size=WAITING, default_concurrency_limit=4)
         _, url, _ = page.launch(**_launch(studio, Path(folder) / "files", place))
         before = signal.signal(signal.SIGTERM, lambda *_: ended.set())
@@ -49,6 +42,8 @@ def serve(studio: Studio, bank: MotionBank | None, place: Place) -> None:
             pass
         finally:
             signal.signal(signal.SIGTERM, before)
+            visits.end()
+            studio.busy.acquire()  # what is at work ends at its next step, and nothing begins
             page.close(verbose=False)
 
 
@@ -65,14 +60,12 @@ def _settle(folder: Path) -> None:
     }
 
 
-def _page(studio: Studio, folder: Path, bank: MotionBank | None) -> gr.Blocks:
+def _page(studio: Studio, visits: Visits) -> gr.Blocks:
     import gradio as gr
 
     from trainers.app.events import Events
     from trainers.app.layout import laid_out
-    from trainers.app.visits import Visits
 
-    visits = Visits(folder / "visits", bank)
     with gr.Blocks(title="ditflow", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         Events(studio, visits, laid_out(studio)).connect(page)
     return page

@@ -85,6 +85,12 @@ class Visits:
             if visit := self._visits.get(key):
                 visit.stop.set()
 
+    def end(self) -> None:
+        """Stop the work of all."""
+        with self._lock:
+            for visit in self._visits.values():
+                visit.stop.set()
+
     def _new(self) -> Visit:
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         if self.bank is not None:

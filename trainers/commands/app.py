@@ -15,14 +15,18 @@ from trainers.extras import need
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve the app until it is interrupted. Raises ValueError for a model or a bank that cannot be
-    used, and ModuleNotFoundError where Gradio is not installed.
+    used, OSError where it cannot be served, and ModuleNotFoundError where Gradio is not installed.
     """
     options = _parser().parse_args(argv)
     need("gradio")
+    from trainers.app.place import Place
+
+    place = Place(options.host, options.port)
+    place.check()
     from ditflow.bank import MotionBank
     from ditflow.models import load_backbone
     from trainers.app.motions import Limits
-    from trainers.app.server import Place, serve
+    from trainers.app.server import serve
     from trainers.app.studio import Studio
     from trainers.motion.cores import settle_flow
 
@@ -32,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     settle_flow(model.spec)
     limits = Limits(options.max_megabytes, options.max_seconds)
     studio = Studio(model, limits, options.steps, options.fps)
-    serve(studio, bank, Place(options.host, options.port))
+    serve(studio, bank, place)
     return 0
 
 
