@@ -61,7 +61,7 @@ class Events:
             **one,
         )
         to.make.click(None, None, None, js=SHOWN, **still)
-        to.stop.click(self.stop, None, to.said, cancels=[making], queue=False, **still)
+        to.stop.click(self.stop, None, to.said, cancels=[making], concurrency_limit=None, **still)
         page.unload(self.leave)
 
     def look(self, clip: str | None, request: gr.Request) -> tuple[Update, ...]:

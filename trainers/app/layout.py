@@ -124,7 +124,7 @@ def _wish(model: Model) -> dict[str, Any]:
     parts: dict[str, Any] = {}
     _title(2, "Describe the video")
     parts["prompt"] = gr.Textbox(
-        label="Prompt", placeholder="red clouds", lines=2, max_length=2000, elem_id="prompt"
+        label="Prompt", placeholder="red clouds", max_lines=4, max_length=2000, elem_id="prompt"
     )
     parts["image"] = gr.Image(
         label="First picture",
@@ -167,8 +167,10 @@ def _wish(model: Model) -> dict[str, Any]:
             True, label="Also the same without the motion", info="It takes as long again."
         )
     with gr.Row():
-        parts["make"] = gr.Button("Make the video", variant="primary", elem_id="make")
-        parts["stop"] = gr.Button("Stop", elem_id="stop")
+        parts["make"] = gr.Button(
+            "Make the video", variant="primary", elem_id="make", min_width=120
+        )
+        parts["stop"] = gr.Button("Stop", elem_id="stop", min_width=120)
     parts["said"] = gr.HTML(note(""), elem_id="said", elem_classes="bare")
     return parts
 

