@@ -122,7 +122,7 @@ class VideoProvenance:
         change: as of `Injection`.
         masks: file and sha256 of each picture that the change names.
         optimised: in a video that `fit` made, what was optimised and how; else None.
-        command: of ditflow, predict or fit; empty for Python.
+        command: of ditflow: predict, fit or app; empty for Python.
         versions: of ditflow, torch and diffusers; those that are installed, if not given.
     Raises: ValueError where a value has another type or cannot be.
     """

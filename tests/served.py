@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,20 +39,23 @@ class Served:
 @contextmanager
 def served(*options: str) -> Iterator[Served]:
     """An app on a tiny random model, at a free port."""
+    words = ["app", "--backbone", str(tiny_folder("rotary")), *options]
+    with started([sys.executable, "-m", "trainers.cli", *words]) as running:
+        yield running
+
+
+@contextmanager
+def started(words: Sequence[str], environment: Mapping[str, str] | None = None) -> Iterator[Served]:
+    """A process that serves the app. It has come so far that it says where."""
     with tempfile.TemporaryDirectory() as folder:
-        words = ["app", "--backbone", str(tiny_folder("rotary")), *options]
+        told = os.environ | {"TMPDIR": folder, "PYTHONPATH": str(ROOT)} | dict(environment or {})
         with open(Path(folder) / "log", "w+", encoding="utf-8") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "trainers.cli", *words],
-                cwd=ROOT,
-                env=os.environ | {"TMPDIR": folder},
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
+                words, cwd=ROOT, env=told, stdout=subprocess.PIPE, stderr=log, text=True
             )
             try:
                 line = process.stdout.readline() if process.stdout else ""
-                found = re.search(r"http://127\.0\.0\.1:\d+", line)
+                found = re.search(r"http://[\d.]+:\d+", line)
                 assert found, line + Path(log.name).read_text(encoding="utf-8")
                 yield Served(found[0], process, Path(folder))
             finally:

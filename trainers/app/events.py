@@ -25,8 +25,6 @@ from trainers.progress.view import plain
 FAILS = (ValueError, KeyError, OSError, RuntimeError, MemoryError)
 STOPPED = "Stopped. Nothing of it is kept."
 ONE: dict[str, Any] = {"concurrency_id": "work", "concurrency_limit": 1}
-SHOWN = "() => document.querySelector('#video').scrollIntoView({block: 'nearest'})"
-"""What brings the progress of a video into sight."""
 Update = Any
 
 
@@ -60,7 +58,6 @@ class Events:
             trigger_mode="once",
             **one,
         )
-        to.make.click(None, None, None, js=SHOWN, **still)
         to.stop.click(self.stop, None, to.said, cancels=[making], concurrency_limit=None, **still)
         page.unload(self.leave)
 
@@ -146,7 +143,7 @@ class Events:
         )
 
     def stop(self, request: gr.Request) -> str:
-        self.visits.leave(str(request.session_hash))
+        self.visits.stop(str(request.session_hash))
         return note(STOPPED)
 
     def leave(self, request: gr.Request) -> None:

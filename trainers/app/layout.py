@@ -1,4 +1,4 @@
-"""What the page shows: a motion on the left, what to make of it on the right, videos below."""
+"""What the page shows: a motion on the left, and on the right what to make of it and what came."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def laid_out(studio: Studio) -> Parts:
         with gr.Column(min_width=320):
             motion = _motion()
         with gr.Column(min_width=320):
-            wish = _wish(studio.model)
-    return Parts(**motion, **wish, **_videos())
+            wish, videos = _wish(studio.model), _videos()
+    return Parts(**motion, **wish, **videos)
 
 
 def note(text: str, *, wrong: bool = False) -> str:
@@ -178,12 +178,13 @@ def _wish(model: Model) -> dict[str, Any]:
 def _videos() -> dict[str, Any]:
     parts: dict[str, Any] = {}
     _title(3, "Compare")
-    shown: dict[str, Any] = FILM | {"height": 260, "min_width": 280}
+    shown: dict[str, Any] = FILM | {"height": 230, "min_width": 200}
     with gr.Row():
         parts["video"] = gr.Video(label="New video", elem_id="video", **shown)
         parts["plain"] = gr.Video(label="Without the motion", elem_id="plain", **shown)
         parts["before"] = gr.Video(label="The one before", elem_id="before", **shown)
     with gr.Row():
-        parts["download"] = gr.DownloadButton("Download the video", interactive=False)
-        parts["download_entry"] = gr.DownloadButton("Download the motion", interactive=False)
+        off = {"interactive": False, "min_width": 160}
+        parts["download"] = gr.DownloadButton("Download the video", **off)
+        parts["download_entry"] = gr.DownloadButton("Download the motion", **off)
     return parts

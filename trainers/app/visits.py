@@ -6,15 +6,14 @@ import shutil
 import tempfile
 import threading
 import time
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ditflow.bank import MotionBank
 from trainers.app.motions import Motion
 
-KEPT = 3600.0  # seconds that a visit is kept after it was last heard of
-MOST = 200  # visits at a time; of more, the one that was quiet longest ends
+KEPT = 3600.0  # seconds that a visit is kept after its page was closed
+MOST = 200  # visits at a time; of more, the one that did nothing for longest ends
 
 
 class Stopped(Exception):
@@ -30,6 +29,7 @@ class Visit:
         bank: his own, or the one that all share.
         stills: folder of the pictures of its entries.
         stop: set where his work is to end at its next step.
+        left: when his page was closed; None while it is open.
     """
 
     folder: Path
@@ -39,7 +39,7 @@ class Visit:
     shown: list[str] = field(default_factory=list)
     latest: Path | None = None
     stop: threading.Event = field(default_factory=threading.Event)
-    seen: float = field(default_factory=time.monotonic)
+    left: float | None = None
 
     @property
     def films(self) -> Path:
@@ -47,8 +47,7 @@ class Visit:
         return self.folder / "films"
 
     def check(self) -> None:
-        """Raises Stopped where the work is to end; else it goes on, and so does the visit."""
-        self.seen = time.monotonic()
+        """Raises Stopped where the work is to end."""
         if self.stop.is_set():
             raise Stopped
 
@@ -62,7 +61,7 @@ class Visits:
     def __init__(self, folder: Path, bank: MotionBank | None = None) -> None:
         self.folder, self.bank = folder, bank
         folder.mkdir(exist_ok=True)
-        self._visits: OrderedDict[str, Visit] = OrderedDict()
+        self._visits: dict[str, Visit] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -71,19 +70,24 @@ class Visits:
     def of(self, key: str) -> Visit:
         """The visit of a key, which is new where there is none. Old ones are thrown away."""
         with self._lock:
+            visit = self._visits.pop(key, None) or self._new()
+            self._visits[key] = visit  # which puts it behind all others
+            visit.left = None
             self._sweep()
-            if key not in self._visits:
-                self._visits[key] = self._new()
-            self._visits.move_to_end(key)
-            visit = self._visits[key]
-            visit.seen = time.monotonic()
             return visit
 
-    def leave(self, key: str) -> None:
-        """Stop the work of a visitor whose page was closed. He may come back for a while."""
+    def stop(self, key: str) -> None:
+        """Stop the work of a visitor."""
         with self._lock:
             if visit := self._visits.get(key):
                 visit.stop.set()
+
+    def leave(self, key: str) -> None:
+        """Stop the work of a visitor whose page was closed. He may come back for a while."""
+        self.stop(key)
+        with self._lock:
+            if visit := self._visits.get(key):
+                visit.left = time.monotonic()
 
     def end(self) -> None:
         """Stop the work of all."""
@@ -98,11 +102,10 @@ class Visits:
         return Visit(folder, MotionBank(folder / "bank", create=True), folder / "stills")
 
     def _sweep(self) -> None:
-        oldest = time.monotonic() - KEPT
-        while self._visits:
-            key, visit = next(iter(self._visits.items()))
-            if visit.seen >= oldest and len(self._visits) <= MOST:
-                return
-            del self._visits[key]
+        """Throw away whom nobody will come back to, and the quietest of too many."""
+        now = time.monotonic()
+        old = [key for key, one in self._visits.items() if one.left and now - one.left > KEPT]
+        for key in old + [key for key in self._visits if key not in old][:-MOST]:
+            visit = self._visits.pop(key)
             visit.stop.set()
             shutil.rmtree(visit.folder, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import threading
@@ -14,7 +15,8 @@ import pytest
 import requests
 
 from ditflow.video import write_video
-from tests.served import Served, Visitor, clip_at, served, wish
+from tests.pages import blocks
+from tests.served import Served, Visitor, clip_at, served, started, wish
 from tests.trainers.commands.test_motion import panning
 
 STEPS = 60
@@ -224,3 +226,17 @@ def test_it_ends_when_told_and_leaves_nothing_behind(app, clip):
     assert app.end() == 0
     assert [path.name for path in app.folder.iterdir()] == ["log"]
     assert "Traceback" not in (app.folder / "log").read_text(encoding="utf-8")
+
+
+def test_the_file_of_a_space_runs_as_the_docs_show_it(tmp_path):
+    """With what Spaces set in the environment. There is no Hugging Face here."""
+    (script,) = [text for text in blocks("docs/app.md", "text") if "import main" in text]
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        port = str(door.getsockname()[1])
+    (tmp_path / "app.py").write_text(script.replace("7860", port))
+    space = {"SPACE_ID": "user/space", "SYSTEM": "spaces", "GRADIO_SERVER_NAME": "0.0.0.0"}
+    with started([sys.executable, str(tmp_path / "app.py")], space) as running:
+        page = requests.get(f"http://127.0.0.1:{port}", timeout=30)
+        assert page.status_code == 200 and "Give the motion of a clip" in page.text
+        assert running.end() == 0

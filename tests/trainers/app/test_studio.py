@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -206,7 +207,7 @@ def test_a_stop_ends_it_between_steps_and_leaves_nothing(studio, visitors, visit
     def stop_at_two(done: int, of: int) -> None:
         told.append(done)
         if done == 2:
-            visitors.leave("someone")
+            visitors.stop("someone")
 
     before = sorted(visit.folder.rglob("*"))
     with pytest.raises(Stopped):
@@ -288,16 +289,26 @@ def test_a_name_that_is_taken_is_refused(studio, visit):
         studio.keep(visit, "pan")
 
 
-def test_old_visits_and_too_many_are_thrown_away(tmp_path, monkeypatch):
+def test_a_visit_ends_some_time_after_its_page_was_closed(tmp_path):
     visitors = Visits(tmp_path / "visits")
-    old, other = visitors.of("old"), visitors.of("other")
-    old.seen -= visits.KEPT + 1
-    assert visitors.of("other") is other and len(visitors) == 1
-    assert not old.folder.exists() and old.stop.is_set() and other.folder.exists()
-    monkeypatch.setattr(visits, "MOST", 2)
-    for key in "abc":
+    gone, back, there = (visitors.of(key) for key in ("gone", "back", "there"))
+    for key in ("gone", "back"):
+        visitors.leave(key)
+        visitors.of(key).left = time.monotonic() - visits.KEPT - 1
+    assert visitors.of("there") is there and len(visitors) == 1
+    assert not gone.folder.exists() and not back.folder.exists() and there.folder.exists()
+    visitors.leave("there")
+    assert there.stop.is_set() and visitors.of("there") is there and there.left is None
+
+
+def test_of_too_many_visits_the_quietest_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(visits, "MOST", 3)
+    visitors = Visits(tmp_path / "visits")
+    first, second = visitors.of("first"), visitors.of("second")
+    for key in ("third", "first", "fourth", "fifth"):
         visitors.of(key)
-    assert len(visitors) <= 3 and not other.folder.exists()
+    assert not second.folder.exists() and second.stop.is_set()
+    assert visitors.of("first") is first and first.folder.exists()
 
 
 def test_gradio_is_asked_for_in_one_sentence_and_not_imported_for_help():
