@@ -169,9 +169,7 @@ class MotionBank(MutableMapping[str, AnyEntry]):
         return current(self._read_index(), self._entries.listing(), self._row)
 
     def reindex(self) -> int:
-        """Bring the files of `index` and `search` up to date. Returns how many entries there are
-        now.
-        """
+        """Bring the files of `index` and `search` up to date. Returns the number of entries."""
         self._folder.write(FILE, index_lines(self.index()))
         return len(rows.current(self._folder, self._entries).of.name)
 
