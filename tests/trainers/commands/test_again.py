@@ -17,7 +17,7 @@ from ditflow.bank import MotionBank
 from ditflow.core.sizes import VideoSize
 from ditflow.models.spec import Lora
 from ditflow.video_provenance import VideoProvenance
-from tests.clips import NAMES, SMALL, arguments, ditflow
+from tests.clips import NAMES, SMALL, arguments, ditflow, whole_bank
 from tests.ditflow.models.weights.test_lora import lora_of
 from tests.registry import SIZE, frames_of, tiny_folder
 from trainers.commands import again as again_module
@@ -264,6 +264,26 @@ def test_a_mask_is_found_again_or_missed(run, fields):
     )
     assert code == 0 and "--model.change is " in said
     assert not Path("other").exists()
+
+
+def test_optimised_positions_fit_another_size_and_tables_do_not(run, whole, clips):
+    asked = ["--data.frames", 17, "--data.size", "[48,32]", "--model.change", "mirrored"]
+    bank = whole_bank(Path("bank"), clips, "--model.variable", "rotary_positions")
+    file = predicted(run, bank, *asked)
+    made = read_provenance(file)
+    assert (made.size, made.change, made.window) == ((17, 48, 32), "mirrored", None)
+    assert read_video(file).frames.shape == (17, 3, 48, 32)
+    code, said, errors = run("predict", "--again", file)
+    assert (code, "unlike" in said) == (0, False), errors
+    assert read_provenance(Path("videos/again") / file.name) == made
+    tables = arguments("predict", whole, prompts="prompts.txt", entries="[left]")
+    for dry in ([], ["--dry_run"]):
+        code, said, errors = run(*tables, *asked[:4], "--out", "refused", *dry)
+        assert (
+            code == (1 if dry else 2)
+            and "leave size 17x48x32 out, optimise rotary_positions" in said + errors
+        )
+    assert not list(Path("refused").glob("*.mp4"))
 
 
 def test_a_mask_of_the_users_home_is_told_from_there(run, fields, monkeypatch, tmp_path):
