@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from datamodules.synthetic import World
 from ditflow.bank import BankEntry, EntryError
 from ditflow.compatibility import Injection, check_entry, injected
 from ditflow.core.sizes import VideoSize
@@ -117,6 +118,17 @@ def test_a_change_that_offsets_cannot_have_is_refused_without_weights() -> None:
             check_entry(backbone, entry, Injection(change=words))
     changes = "mirrored, rotated 90, reversed, paced 2, scaled 0.5, restricted 0 0 0.5 1"
     check_entry(backbone, entry, Injection(change=changes), size=LARGER)
+
+
+def test_another_backbone_takes_the_motion_that_an_entry_keeps() -> None:
+    read = replace(clip_of(), frames=World(SIZE).clip(3, "pan").frames)
+    options = {"steps": STEPS, "motion_guidance": guidance_of("rotary_positions")}
+    entry = transfer_motion(tiny_backbone("rotary"), read, "a cat", **options).entry
+    with pytest.raises(EntryError, match="Load that .*, or give it the motion alone: entry.field."):
+        inject_motion(tiny_backbone("wan"), entry, "a dog")
+    assert entry.field is not None
+    video = inject_motion(tiny_backbone("wan"), entry.field, "a dog", steps=STEPS, size=SIZE)
+    assert video.shape == (9, 3, 32, 48)
 
 
 def test_a_size_that_is_no_whole_video_is_refused() -> None:
