@@ -182,26 +182,26 @@ def table(results: list[dict[str, Any]]) -> str:
 
 
 def write_picture(folder: Path, file: Path) -> None:
-    """Motion, speed and obedience against strength and window, with intervals: a row a file."""
+    """Motion, speed and obedience against strength and window, with intervals: a row a backbone."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    files = sorted(folder.glob("*-controls.jsonl"))
-    shape: Any = dict(figsize=(8, 2.6 * len(files)), sharey=True, squeeze=False)
-    figure, axes = pyplot.subplots(len(files), 2, **shape)
-    for row, one in zip(axes, files, strict=True):
-        results = read(one)
-        for axis, (name, values) in zip(
-            row, {"strength": STRENGTHS, "window": WINDOWS}.items(), strict=True
-        ):
-            _curves(axis, results, name, values)
-            axis.set_xlabel(name)
-        if not row[1].lines:
-            row[1].set_axis_off()
-        row[0].set_title(one.stem.removesuffix("-controls").replace("-optimised", ", optimised"))
-    axes[0, 0].legend()
+    names = sorted(path.stem.removesuffix("-controls") for path in folder.glob("*-controls.jsonl"))
+    backbones = [name for name in names if not name.endswith("-optimised")]
+    curves = (
+        ("", "strength", STRENGTHS, "field"),
+        ("-optimised", "strength", STRENGTHS, "optimised positions"),
+        ("", "window", WINDOWS, "field"),
+    )
+    shape: Any = dict(figsize=(10, 2.8 * len(backbones)), sharey=True, squeeze=False)
+    figure, axes = pyplot.subplots(len(backbones), len(curves), **shape)
+    for row, backbone in zip(axes, backbones, strict=True):
+        for axis, (kind, name, values, told) in zip(row, curves, strict=True):
+            _curves(axis, read(folder / f"{backbone}{kind}-controls.jsonl"), name, values)
+            axis.set(xlabel=name, title=f"{backbone}, {told}", xlim=(-0.05, values[-1] + 0.05))
+    axes[0, 0].legend(loc="lower right")
     figure.tight_layout()
     figure.savefig(file, dpi=100)
     pyplot.close(figure)
