@@ -65,7 +65,7 @@ def _small(way: tuple[float, float], start: tuple[float, float]) -> Thing:
     return Thing(Course(way), start, radius=0.16)
 
 
-STARTERS = {
+STARTERS = {  # by place, a clip has its seed: new ones are added at the end
     "pan-left": _camera("pan left", (-0.25, 0)),
     "pan-left-slow": _camera("slow pan left", (-0.08, 0)),
     "pan-left-fast": _camera("fast pan left", (-0.55, 0)),
