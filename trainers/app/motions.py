@@ -16,7 +16,7 @@ from torch.nn import functional
 from ditflow.bank import BankEntry, FieldEntry, MotionBank, Provenance
 from ditflow.bank.kinds import AnyEntry
 from ditflow.fields import MotionField, described
-from ditflow.fields.regions import restricted
+from ditflow.fields.operations import restricted
 from ditflow.fields.sources import DIS
 from ditflow.video import Clip, VideoError, encode_video, read_video, video_length
 from ditflow.visual import png
