@@ -54,9 +54,9 @@ def started(words: Sequence[str], environment: Mapping[str, str] | None = None) 
                 words, cwd=ROOT, env=told, stdout=subprocess.PIPE, stderr=log, text=True
             )
             try:
-                line = process.stdout.readline() if process.stdout else ""
-                found = re.search(r"http://[\d.]+:\d+", line)
-                assert found, line + Path(log.name).read_text(encoding="utf-8")
+                lines = (re.search(r"http://[\w.]+:\d+", line) for line in process.stdout or ())
+                found = next(filter(None, lines), None)
+                assert found, Path(log.name).read_text(encoding="utf-8")
                 yield Served(found[0], process, Path(folder))
             finally:
                 process.terminate()

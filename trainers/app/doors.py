@@ -17,17 +17,15 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
-PAGES = ("/", "/config", "/theme.css", "/favicon.ico", "/robots.txt", "/manifest.json")
-FOLDERS = ("/assets/", "/static/", "/svelte/")
+PAGES = ("/", "/config", "/theme.css", "/favicon.ico", "/manifest.json")
+FOLDERS = ("/assets/", "/static/")
 API, FILE = "/gradio_api/", "/gradio_api/file="
 CALLS = (
     "cancel",
-    "component_server",  # of the brush
     "queue/data",
     "queue/join",
     "reset",
     "startup-events",
-    "theme.css",
     "upload",
     "upload_progress",
 )

@@ -41,7 +41,7 @@ class Events:
         to, all_of = self.parts, {"api_visibility": "private"}
         still, one = all_of | {"show_progress": "hidden"}, all_of | ONE
         seen = [to.note, to.film, to.detail, to.picture, to.region, to.row, to.name, to.kept]
-        to.clip.change(self.look, [to.clip], seen, show_progress_on=to.note, **one)
+        to.clip.change(self.look, [to.clip], [*seen, to.clip], show_progress_on=to.note, **one)
         to.entries.select(self.choose, None, seen, show_progress_on=to.note, **one)
         to.detail.expand(self.detail, None, to.picture, **one)
         listed = [to.entries, to.kept]
@@ -62,13 +62,14 @@ class Events:
         page.unload(self.leave)
 
     def look(self, clip: str | None, request: gr.Request) -> tuple[Update, ...]:
+        """A clip that is no good is taken off the page, so that there is room for another."""
         if clip is None:
-            return (gr.skip(),) * 8
+            return (gr.skip(),) * 9
         visit = self._visit(request)
         try:
-            return self._seen(visit, self.studio.look(visit, Path(clip)))
+            return *self._seen(visit, self.studio.look(visit, Path(clip))), gr.skip()
         except FAILS as error:
-            return note(_sentence(error), wrong=True), *(gr.skip(),) * 7
+            return note(_sentence(error), wrong=True), *(gr.skip(),) * 7, None
 
     def choose(self, chosen: gr.SelectData, request: gr.Request) -> tuple[Update, ...]:
         visit = self._visit(request)
@@ -137,7 +138,7 @@ class Events:
             note(f"Made with strength {wish.strength:g} and seed {wish.seed}."),
             made.video,
             made.plain,
-            before,
+            gr.Video(value=before, visible=before is not None),
             gr.DownloadButton(value=made.video, interactive=True),
             gr.DownloadButton(value=made.entry, interactive=True),
         )

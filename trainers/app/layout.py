@@ -182,7 +182,8 @@ def _videos() -> dict[str, Any]:
     with gr.Row():
         parts["video"] = gr.Video(label="New video", elem_id="video", **shown)
         parts["plain"] = gr.Video(label="Without the motion", elem_id="plain", **shown)
-        parts["before"] = gr.Video(label="The one before", elem_id="before", **shown)
+        hidden = shown | {"visible": False}
+        parts["before"] = gr.Video(label="The one before", elem_id="before", **hidden)
     with gr.Row():
         off = {"interactive": False, "min_width": 160}
         parts["download"] = gr.DownloadButton("Download the video", **off)

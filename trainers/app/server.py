@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 WAITING = 20  # pieces of work that wait at a time
 FORM = 1 << 16  # bytes that a form has beside its file
+PIXELS = 1 << 25  # of a picture that is sent; twice as many are refused before it is decoded
 
 
 def serve(studio: Studio, bank: MotionBank | None, place: Place) -> None:
@@ -48,7 +49,10 @@ def serve(studio: Studio, bank: MotionBank | None, place: Place) -> None:
 
 
 def _settle(folder: Path) -> None:
-    """What Gradio reads of the environment when it is imported, and when a page is made."""
+    """What Gradio reads when it is imported, and when a page is made."""
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS = PIXELS
     files = folder / "files"
     files.mkdir()
     os.environ |= {
@@ -72,7 +76,6 @@ def _page(studio: Studio, visits: Visits) -> gr.Blocks:
 
 
 def _launch(studio: Studio, files: Path, place: Place) -> dict[str, Any]:
-    import gradio as gr
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -82,11 +85,10 @@ def _launch(studio: Studio, files: Path, place: Place) -> dict[str, Any]:
     guards = [Middleware(Doors, files=files, most=most + FORM)]
     if place.host in LOCAL:  # else another site could speak to it by a name of its own
         guards.insert(0, Middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL, "[::1]"]))
-    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
     return {
         "server_name": place.host,
         "server_port": place.port,
-        "theme": gr.themes.Default(primary_hue="teal", neutral_hue="stone", **fonts),
+        "theme": _theme(),
         "css_paths": Path(__file__).with_name("page.css"),
         "max_file_size": most,
         "app_kwargs": {"middleware": guards, "docs_url": None, "redoc_url": None},
@@ -99,3 +101,18 @@ def _launch(studio: Studio, files: Path, place: Place) -> dict[str, Any]:
         "mcp_server": False,
         "quiet": True,
     }
+
+
+def _theme() -> gr.themes.Base:
+    """Quiet colours that are easy to read, and fonts that every system has."""
+    import gradio as gr
+
+    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+    return gr.themes.Default(primary_hue="teal", neutral_hue="stone", **fonts).set(
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_hover_dark="*primary_800",
+        block_info_text_color="*neutral_500",
+        block_info_text_color_dark="*neutral_400",
+    )

@@ -151,6 +151,8 @@ class Studio:
     def _video(
         self, motion: Motion, wish: Wish, on_step: Progress
     ) -> tuple[Tensor, VideoProvenance]:
+        if wish.image is None and self.model.spec.picture == "required":
+            raise ValueError("This model makes a picture move: give the first picture, too.")
         asked: Any = {
             "seed": wish.seed,
             "steps": self.steps,

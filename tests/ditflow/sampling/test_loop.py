@@ -82,3 +82,26 @@ def test_latents_stay_float32(backbone: Model) -> None:
     prompt = Prompt(torch.randn(1, 16, 32), torch.randn(1, 16, 32), picture_for(low, noise))
     after = denoising_step(low, low.schedule(4)[0], prompt, State.begin(noise, generators))
     assert after.latents.dtype == after.previous_x0.dtype == torch.float32
+
+
+def test_who_is_told_the_steps_may_end_it_and_nothing_stays() -> None:
+    """What is left of the steps, from where the state has come to."""
+    model, told = tiny_backbone("rotary"), list[tuple[int, int]]()
+    schedule, prompt = model.schedule(4), Prompt(torch.randn(1, 16, 32), torch.randn(1, 16, 32))
+
+    def begun() -> State:
+        return State.begin(*noise_of(model, ["a"]))
+
+    whole = sample(model, schedule, prompt, begun())
+    first = denoising_step(model, schedule[0], prompt, begun())
+    sample(model, schedule, prompt, first, on_step=lambda done, of: told.append((done, of)))
+    assert told == [(2, 4), (3, 4), (4, 4)]
+
+    def end_at_two(done: int, of: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sample(model, schedule, prompt, begun(), on_step=end_at_two)
+    again = sample(model, schedule, prompt, begun())
+    torch.testing.assert_close(again.latents, whole.latents, rtol=0, atol=0)

@@ -97,7 +97,7 @@ def test_the_whole_journey(visit, pan, bank, tmp_path, monkeypatch, capsys, widt
     send(page, tmp_path / "broken.mp4")
     says(page, "#note", "broken.mp4 was cut off")
     assert contrast(*page.evaluate(GROUND, "#note .wrong")) >= 4.5
-    page.get_by_label("Clear").first.click()
+    page.get_by_text("Drop Video Here").wait_for()  # for the next one
     send(page, pan)
     says(page, "#note", "Pans left")
     page.locator("#film video").wait_for(timeout=PATIENCE)
@@ -122,7 +122,8 @@ def test_the_whole_journey(visit, pan, bank, tmp_path, monkeypatch, capsys, widt
     says(page, "#said", "Made with strength 0.5 and seed 0.")
     page.locator("#before video").wait_for(timeout=PATIENCE)
     assert page.evaluate(WIDE) <= 0, "nothing is wider than the screen"
-    for words in ("Give the motion", "Describe the video", "Made with strength", "The one before"):
+    read = ("Give the motion", "Describe the video", "0 is none", "Made with", "Make the video")
+    for words in (*read, "The bank", "The one before", "Download the video"):
         node = page.get_by_text(words).first.element_handle()
         ink, ground = page.evaluate(OF_NODE, node)
         assert contrast(ink, ground) >= 4.5, words

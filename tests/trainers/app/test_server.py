@@ -103,6 +103,7 @@ def test_files_of_a_visit_are_served_to_nobody(app, visitor, clip):
         "gradio_api/deep_link",
         "gradio_api/vibe-code",
         "gradio_api/runs",
+        "gradio_api/component_server",
         "monitoring",
         "docs",
         "openapi.json",

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from ditflow.sampling.state import start
 from ditflow.video import write_video
 from tests.clips import assert_shows, ditflow
 from tests.ditflow.bank.entries import make_entry, make_field_entry
-from tests.registry import tiny_backbone, tiny_folder
+from tests.registry import SIZE, tiny_backbone, tiny_folder
 from tests.trainers.commands.test_motion import panning
 from trainers.app import motions, visits
 from trainers.app.motions import Limits, Motion, motion_of_clip
@@ -162,6 +163,17 @@ def test_predict_makes_the_video_again_from_both_downloads(studio, visit, monkey
     assert ditflow(monkeypatch, *words) == 0
     (again,) = (tmp_path / "again").glob("*.mp4")
     assert torch.equal(read_video(again).frames, read_video(made.video).frames)
+
+
+def test_a_model_that_makes_a_picture_move_asks_for_one(visit, tmp_path):
+    model = tiny_backbone("wan-i2v-plain")
+    model.spec = replace(model.spec, size=SIZE)
+    studio = Studio(model, steps=2)
+    with pytest.raises(ValueError, match="give the first picture, too"):
+        studio.make(visit, Wish("a cat"), quiet)
+    Image.new("RGB", (48, 32), "teal").save(tmp_path / "cat.png")
+    made = studio.make(visit, Wish("a cat", image=tmp_path / "cat.png"), quiet)
+    assert read_provenance(made.video).image == "cat.png"
 
 
 def test_a_region_moves_its_part_alone(taken):
