@@ -418,7 +418,7 @@ def test_a_place_has_one_option(refused, clips, option, instead):
 
 def test_words_that_are_no_command(monkeypatch, capfd):
     assert ditflow(monkeypatch, "fti") == 2
-    known = "fit, predict, test, ablate, motion, bank, video, report, demo"
+    known = "fit, predict, test, ablate, motion, bank, video, app, report, demo"
     assert f"ditflow has no command 'fti': it has {known}." in capfd.readouterr().err
     assert ditflow(monkeypatch) == 2
     assert ditflow(monkeypatch, "--version") == 0
