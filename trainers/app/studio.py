@@ -173,7 +173,7 @@ class Studio:
 
     @contextmanager
     def _work(self, visit: Visit) -> Iterator[None]:
-        """One at a time. Whoever has gone while he waited is not served."""
+        """One at a time. Whoever has gone while waiting is not served."""
         visit.stop.clear()
         with self.busy:
             visit.check()

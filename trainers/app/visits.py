@@ -1,4 +1,4 @@
-"""Visits: what each visitor has before him, which no other sees, and when it is thrown away."""
+"""Visits: what each visitor has, which no other sees, and when it is thrown away."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Stopped(Exception):
 
 @dataclass(eq=False)
 class Visit:
-    """The motion that a visitor looks at, his bank, the names in his gallery, and his videos.
+    """What a visitor looks at, and has: a motion, a bank, the names in the gallery, and videos.
 
     Attributes:
-        folder: of his own files.
-        bank: his own, or the one that all share.
+        folder: of the visitor's own files.
+        bank: the visitor's own, or the one that all share.
         stills: folder of the pictures of its entries.
-        stop: set where his work is to end at its next step.
-        left: when his page was closed; None while it is open.
+        stop: set where the visitor's work is to end at its next step.
+        left: when the page was closed; None while it is open.
     """
 
     folder: Path
@@ -43,7 +43,7 @@ class Visit:
 
     @property
     def films(self) -> Path:
-        """Folder of drawings for this visitor alone: they may show his clip."""
+        """Folder of drawings for this visitor alone: they may show a clip."""
         return self.folder / "films"
 
     def check(self) -> None:
@@ -83,7 +83,7 @@ class Visits:
                 visit.stop.set()
 
     def leave(self, key: str) -> None:
-        """Stop the work of a visitor whose page was closed. He may come back for a while."""
+        """Stop the work of a visitor whose page was closed. It is kept for a while, for a return."""
         self.stop(key)
         with self._lock:
             if visit := self._visits.get(key):

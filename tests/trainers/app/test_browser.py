@@ -168,7 +168,7 @@ def test_the_brush_chooses_a_part(visit, pan, bank):
     assert 0.02 < moved.float().mean() < 0.6, "some of it, and not all"
 
 
-def test_who_waits_sees_his_place_and_a_stop_serves_him(visit, pan):
+def test_who_waits_sees_the_place_and_is_served_after_a_stop(visit, pan):
     """A stop ends the work of the first between two steps, a closed page that of the second."""
     first, second, third = visit(), visit(), visit()
     for page in (first, second, third):

@@ -155,7 +155,7 @@ def test_a_clip_that_is_too_long_is_told_in_a_sentence(visitor, tmp_path):
     assert "long.mp4 lasts 6.0 seconds, and at most 5 are taken" in told
 
 
-def test_two_visitors_one_at_a_time_and_who_waits_is_told_his_place(app, clip):
+def test_two_visitors_one_at_a_time_and_who_waits_is_told_the_place(app, clip):
     first, second = Visitor(app.url, "first"), Visitor(app.url, "second")
     for visitor in (first, second):
         visitor.look(visitor.upload("pan.mp4", clip))
