@@ -83,7 +83,7 @@ class Visits:
                 visit.stop.set()
 
     def leave(self, key: str) -> None:
-        """Stop the work of a visitor whose page was closed. It is kept for a while, for a return."""
+        """Stop the work of a visitor whose page was closed, and keep the visit for a while."""
         self.stop(key)
         with self._lock:
             if visit := self._visits.get(key):
