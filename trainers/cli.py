@@ -27,7 +27,7 @@ commands:
   motion    draw the motion of a clip, in words, as a picture and as a page
               ditflow motion clip.mp4
   bank      look into a bank (list, show, search, gallery, status, verify), keep it in order
-            (reindex, merge, export, rm, gc) and share it (push, pull)
+            (reindex, merge, compose, export, rm, gc) and share it (push, pull)
               ditflow bank search bank/ --words "slow pan left, subject moves up"
               ditflow bank gallery bank/ --out gallery/
   video     how a video was made: prompt, seed, motion, model, settings and versions
