@@ -134,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar=f"{{{','.join(COMMANDS)}}}")
     for name, (command, about) in COMMANDS.items():
         subparser = commands.add_parser(name, help=about, description=about)
+        subparser.epilog = f"example: ditflow bank {name} bank/ {NAMED.get(name, '')}".rstrip()
         if command is bank_share.pull:  # from the hub into the bank
             subparser.add_argument("repo", metavar="USER/NAME", help="a dataset of the hub")
         subparser.add_argument(
@@ -173,6 +174,7 @@ COMMANDS: dict[str, tuple[Callable[[MotionBank, argparse.Namespace, Console], in
     "rm": (bank_upkeep.remove, "remove entries by name"),
     "gc": (bank_upkeep.collect, "remove what killed runs left and nothing will use"),
 }
+NAMED = {"show": "car", "merge": "other-bank/", "export": "some/ car", "rm": "car"}  # in examples
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import pytest
 
 from ditflow.bank import MotionBank
 from tests.ditflow.bank.entries import make_entry, make_field_entry, replaced
-from trainers.commands.bank.command import loss_curve, main
+from trainers.commands.bank.command import COMMANDS, loss_curve, main
 
 
 @pytest.fixture
@@ -188,6 +189,14 @@ def test_no_torch_is_loaded(bank, command, tmp_path):
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    shown = capsys.readouterr().out
+    assert stopped.value.code == 0 and re.search(rf"examples?:\s+ditflow bank {command} ", shown)
 
 
 def test_the_curve_shows_the_numbers():
