@@ -114,7 +114,7 @@ class Encoders:
         tokenizer, encoder = self._load_tokenizer(), self._load_text()
         for prompt in prompts:
             if len(tokenizer(prompt, verbose=False).input_ids) > self.text_tokens:
-                warn(f"prompt cut to {self.text_tokens} tokens: {prompt!r}")
+                warn(f"prompt cut to {self.text_tokens} tokens: {prompt!r:.200}")
         tokens = tokenizer(
             list(prompts),
             padding="max_length",

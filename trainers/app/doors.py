@@ -10,7 +10,9 @@ import json
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
+
+from trainers.app.place import LOCAL
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -30,17 +32,21 @@ CALLS = (
     "upload_progress",
 )
 JOIN, LARGEST = "/gradio_api/queue/join", 1 << 20  # bytes of what an event says
+NAMED = 5  # files that an event names: a picture, and three of a region
+UPLOAD, UPLOADS = "/gradio_api/upload", 20  # largest files for which there is room at a time
 
 
 class Doors:
-    """An ASGI app before the `app`; `files` is the folder of uploads and of what is shown.
+    """An ASGI app before the `app`; `files` is the folder of uploads and of what is shown. With
+    `local` it is served on this machine alone.
 
-    Answers 404 to what the page has no use for, 403 to files from elsewhere, and 413 to more bytes
-    than are taken.
+    Answers 404 to what the page has no use for, 403 to files from elsewhere and, where `local`, to
+    what another site sends, 413 to more bytes or files than are taken, and 507 where the folder is
+    full.
     """
 
-    def __init__(self, app: App, files: Path, most: int) -> None:
-        self.app, self.files, self.most = app, files.resolve(), most
+    def __init__(self, app: App, files: Path, most: int, *, local: bool = False) -> None:
+        self.app, self.files, self.most, self.local = app, files.resolve(), most, local
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -52,16 +58,27 @@ class Doors:
             return await _refuse(send, 404)
         if path.startswith(FILE) and not self._holds(path.removeprefix(FILE)):
             return await _refuse(send, 403)
+        if self.local and not _is_own(_header(scope, b"origin")):
+            return await _refuse(send, 403)
         if _length(scope) > self.most:
             return await _refuse(send, 413)
+        if path.rstrip("/") == UPLOAD and self._held() > UPLOADS * self.most:
+            return await _refuse(send, 507)
         if path.rstrip("/") == JOIN:
             body = await _body(receive, LARGEST)
             if body is None:
                 return await _refuse(send, 413)
-            if not all(map(self._holds, _paths(body))):
+            named = list(_paths(body))
+            if not all(map(self._holds, named)):
                 return await _refuse(send, 403)
+            if len(named) > NAMED:
+                return await _refuse(send, 413)
             receive = _again(body, receive)
         return await self.app(scope, receive, send)
+
+    def _held(self) -> int:
+        """Bytes of all files in the folder."""
+        return sum(file.stat().st_size for file in self.files.rglob("*") if file.is_file())
 
     def _holds(self, name: str) -> bool:
         """Whether a file is in the folder, by its absolute path."""
@@ -79,8 +96,17 @@ def _is_known(path: str) -> bool:
 
 def _length(scope: Message) -> int:
     """Bytes that the body claims to have."""
-    claimed = dict(scope["headers"]).get(b"content-length", b"0")
+    claimed = _header(scope, b"content-length")
     return int(claimed) if claimed.isdigit() else 0
+
+
+def _header(scope: Message, name: bytes) -> str:
+    return str(dict(scope["headers"]).get(name, b""), "latin-1")
+
+
+def _is_own(origin: str) -> bool:
+    """Whether a page of this machine asks, or no page at all."""
+    return not origin or urlsplit(origin).hostname in LOCAL
 
 
 async def _body(receive: Receive, most: int) -> bytes | None:
@@ -110,6 +136,9 @@ def _paths(body: bytes) -> Iterator[str]:
     try:
         values = [json.loads(body)]
     except ValueError:  # which Gradio refuses
+        return
+    except RecursionError:  # nested deeper than any event is
+        yield ""
         return
     while values:
         value = values.pop()

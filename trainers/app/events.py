@@ -22,7 +22,8 @@ from trainers.app.studio import Studio, Wish, drawn
 from trainers.app.visits import Stopped, Visit, Visits
 from trainers.progress.view import plain
 
-FAILS = (ValueError, KeyError, OSError, RuntimeError, MemoryError)
+STRANGE = (TypeError, AttributeError, OverflowError)  # of values that no page sends
+FAILS = (ValueError, KeyError, OSError, RuntimeError, MemoryError, *STRANGE)
 STOPPED = "Stopped. Nothing of it is kept."
 ONE: dict[str, Any] = {"concurrency_id": "work", "concurrency_limit": 1}
 Update = Any
@@ -134,8 +135,9 @@ class Events:
         except FAILS as error:
             return note(_sentence(error), wrong=True), *unchanged
         before, visit.latest = visit.latest, made.video
+        made_with = f"Made with strength {wish.strength:g} and seed {wish.seed}."
         return (
-            note(f"Made with strength {wish.strength:g} and seed {wish.seed}."),
+            note(" ".join([made_with, *made.doubts])),
             made.video,
             made.plain,
             gr.Video(value=before, visible=before is not None),
@@ -183,6 +185,8 @@ def _sentence(error: Exception) -> str:
     """What went wrong, as plain text that names no place of this machine. A KeyError would put it
     into quotes.
     """
+    if isinstance(error, STRANGE):
+        return "What came is not what this page sends: load the page anew."
     if isinstance(error, OSError) and not isinstance(error, ValueError):
         return f"This machine cannot do it now: {os.strerror(error.errno or 0)}."
     told = error.args[0] if isinstance(error, KeyError) and error.args else one_line(error)

@@ -109,7 +109,7 @@ def _motion() -> dict[str, Any]:
     film = FILM | {"height": 240, "visible": False, "elem_id": "film"}
     parts["film"] = gr.Video(label="Its motion", **film)
     with gr.Accordion("The motion in detail", open=False, visible=False) as detail:
-        parts["picture"] = gr.Image(label="Motion", buttons=["fullscreen"], interactive=False)
+        parts["picture"] = gr.Image(show_label=False, buttons=["fullscreen"], interactive=False)
     parts["detail"] = detail
     with gr.Row(elem_classes="joined", visible=False) as parts["row"]:
         parts["name"] = gr.Textbox(

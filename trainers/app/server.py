@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 WAITING = 20  # pieces of work that wait at a time
 FORM = 1 << 16  # bytes that a form has beside its file
-PIXELS = 1 << 25  # of a picture that is sent; twice as many are refused before it is decoded
+PIXELS = 1 << 24  # of a picture that is sent; twice as many are refused before it is decoded
 
 
 def serve(studio: Studio, bank: MotionBank | None, place: Place) -> None:
@@ -82,8 +82,9 @@ def _launch(studio: Studio, files: Path, place: Place) -> dict[str, Any]:
     from trainers.app.doors import Doors
 
     most = int(studio.limits.megabytes * 1e6)
-    guards = [Middleware(Doors, files=files, most=most + FORM)]
-    if place.host in LOCAL:  # else another site could speak to it by a name of its own
+    local = place.host in LOCAL
+    guards = [Middleware(Doors, files=files, most=most + FORM, local=local)]
+    if local:  # else another site could speak to it by a name of its own
         guards.insert(0, Middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL, "[::1]"]))
     return {
         "server_name": place.host,

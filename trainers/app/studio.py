@@ -30,6 +30,7 @@ from ditflow.files import atomic_file, make_folder
 from ditflow.models import Model
 from trainers.app.motions import Limits, Motion, motion_of_clip, motion_of_entry
 from trainers.app.visits import Visit
+from trainers.report.reading import doubts
 
 SHOWN = 24  # entries in the gallery at a time
 STRONGEST, LARGEST_SEED = 2.0, 2**32 - 1
@@ -64,11 +65,14 @@ class Wish:
 
 @dataclass(frozen=True)
 class Made:
-    """The file of a video, that of the entry that moved it, and that of the video beside it."""
+    """The file of a video, that of the entry that moved it, and that of the video beside it.
+    `doubts` are sentences about what was wished.
+    """
 
     video: Path
     entry: Path
     plain: Path | None = None
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -137,16 +141,18 @@ class Studio:
             motion = _of(visit, wish)
             wishes = [wish, replace(wish, strength=0.0)] if wish.beside else [wish]
             videos = []
-            for number, one in enumerate(wishes):
+            with doubts() as said:
+                for number, one in enumerate(wishes):
 
-                def on_step(done: int, of: int, before: int = number) -> None:
-                    visit.check()
-                    progress(before * of + done, len(wishes) * of)
+                    def on_step(done: int, of: int, before: int = number) -> None:
+                        visit.check()
+                        progress(before * of + done, len(wishes) * of)
 
-                videos.append(self._video(motion, one, on_step))
+                    videos.append(self._video(motion, one, on_step))
             folder = visit.folder / "videos" / motion.entry.content_hash[:16]
             files = [self._write(folder, *video) for video in videos]
-            return Made(files[0], _entry_file(folder, motion), *files[1:])
+            plain = files[1] if wish.beside else None
+            return Made(files[0], _entry_file(folder, motion), plain, _of_prompt(said, wish))
 
     def _video(
         self, motion: Motion, wish: Wish, on_step: Progress
@@ -202,6 +208,13 @@ def _of(visit: Visit, wish: Wish) -> Motion:
     if wish.region is None:
         return visit.motion
     return visit.motion.within(wish.region, moving=wish.moving)
+
+
+def _of_prompt(said: list[str], wish: Wish) -> tuple[str, ...]:
+    """What is said about the visitor's prompt, and not about the model's negative one."""
+    if any(sentence.startswith("prompt cut") and wish.prompt[:40] in sentence for sentence in said):
+        return ("The prompt is longer than the model reads: its end is left out.",)
+    return ()
 
 
 def _names(bank: MotionBank, words: str) -> list[str]:

@@ -13,7 +13,7 @@ from ditflow.bank import MotionBank
 from trainers.app.motions import Motion
 
 KEPT = 3600.0  # seconds that a visit is kept after its page was closed
-MOST = 200  # visits at a time; of more, the one that did nothing for longest ends
+MOST = 200  # visits at a time; of more, those whose page was closed end first, then the quietest
 
 
 class Stopped(Exception):
@@ -83,7 +83,9 @@ class Visits:
                 visit.stop.set()
 
     def leave(self, key: str) -> None:
-        """Stop the work of a visitor whose page was closed, and keep the visit for a while."""
+        """Stop the work of a visitor whose page was closed, or has lost its connection: the same
+        page may come back for a while.
+        """
         self.stop(key)
         with self._lock:
             if visit := self._visits.get(key):
@@ -102,10 +104,13 @@ class Visits:
         return Visit(folder, MotionBank(folder / "bank", create=True), folder / "stills")
 
     def _sweep(self) -> None:
-        """Throw away whom nobody will come back to, and the quietest of too many."""
-        now = time.monotonic()
-        old = [key for key, one in self._visits.items() if one.left and now - one.left > KEPT]
-        for key in old + [key for key in self._visits if key not in old][:-MOST]:
+        """Throw away what nobody will come back to, and what is too many."""
+        now, left = time.monotonic(), {key: one.left for key, one in self._visits.items()}
+        closed = [key for key, when in left.items() if when is not None]
+        old = sum(now - (left[key] or 0.0) > KEPT for key in closed)
+        closed.sort(key=lambda key: left[key] or 0.0)
+        quietest = [key for key, when in left.items() if when is None]
+        for key in (closed + quietest)[: max(old, len(left) - MOST)]:
             visit = self._visits.pop(key)
             visit.stop.set()
             shutil.rmtree(visit.folder, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from ditflow.video import write_video
 from tests.pages import blocks
 from tests.served import Served, Visitor, clip_at, served, started, wish
 from tests.trainers.commands.test_motion import panning
+from trainers.app.doors import UPLOAD, UPLOADS, Doors
 
 STEPS = 60
 
@@ -123,6 +125,48 @@ def test_there_is_no_interface_for_programs(app, place):
 def test_another_site_cannot_speak_to_it_by_a_name_of_its_own(app):
     answer = requests.get(app.url, headers={"Host": "evil.example"}, timeout=30)
     assert answer.status_code == 400
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1.evil.example"])
+def test_another_site_can_neither_send_nor_ask(visitor, clip, origin):
+    headers, files = {"Origin": origin}, {"files": ("pan.mp4", clip)}
+    answer = requests.post(f"{visitor.api}/upload", files=files, headers=headers, timeout=30)
+    assert answer.status_code == 403
+    answer = requests.post(f"{visitor.api}/queue/join", b"{}", headers=headers, timeout=30)
+    assert answer.status_code == 403
+    own = {"Origin": visitor.url}
+    answer = requests.post(f"{visitor.api}/upload", files=files, headers=own, timeout=30)
+    assert answer.status_code == 200
+
+
+def test_there_is_room_for_so_many_uploads(tmp_path):
+    """Of a folder that is full, the server says so before it takes anything."""
+    sent = []
+
+    async def send(message: dict[str, object]) -> None:
+        sent.append(message)
+
+    doors = Doors(None, tmp_path, 100)  # type: ignore[arg-type]
+    (tmp_path / "a.mp4").write_bytes(bytes(100 * UPLOADS + 1))
+    scope = {"type": "http", "path": UPLOAD, "headers": [(b"content-length", b"5")]}
+    asyncio.run(doors(scope, None, send))  # type: ignore[arg-type]
+    assert sent[0]["status"] == 507
+
+
+def test_an_event_names_few_files_and_is_not_nested(visitor, clip):
+    place = clip_at(visitor.upload("pan.mp4", clip))
+    region = {"background": None, "layers": [place] * 6, "composite": None}
+    data = ["a cat", 1, region, True, 0, None, False]
+    assert visitor.join("make", data).status_code == 413
+    nested = b"[" * 200_000
+    assert requests.post(f"{visitor.api}/queue/join", nested, timeout=30).status_code == 403
+
+
+def test_what_no_page_sends_is_one_sentence(visitor, clip):
+    visitor.look(visitor.upload("pan.mp4", clip))
+    asked = wish()
+    assert "load the page anew" in said(visitor.done("make", [None, *asked[1:]]))
+    assert "load the page anew" in visitor.done("keep", [None])[1]
 
 
 @pytest.mark.parametrize("claimed", [True, False])

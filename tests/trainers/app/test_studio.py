@@ -139,6 +139,12 @@ def test_a_video_is_that_of_the_library_and_says_how_it_was_made(studio, visit, 
     assert_shows(made.video, wanted)
 
 
+def test_a_prompt_that_is_too_long_is_told(studio, visit):
+    made = studio.make(visit, Wish("cats and " * 20), quiet)
+    assert made.doubts == ("The prompt is longer than the model reads: its end is left out.",)
+    assert studio.make(visit, Wish("a cat"), quiet).doubts == ()
+
+
 def test_the_video_beside_it_is_the_plain_one(studio, visit):
     made = studio.make(visit, Wish("a cat", beside=True), quiet)
     model, advice = studio.model, recommended(studio.model.spec)
@@ -311,6 +317,16 @@ def test_a_visit_ends_some_time_after_its_page_was_closed(tmp_path):
     assert not gone.folder.exists() and not back.folder.exists() and there.folder.exists()
     visitors.leave("there")
     assert there.stop.is_set() and visitors.of("there") is there and there.left is None
+
+
+def test_of_too_many_visits_those_of_closed_pages_end_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(visits, "MOST", 3)
+    visitors = Visits(tmp_path / "visits")
+    still_open = visitors.of("open")
+    for number in range(6):
+        visitors.of(f"gone{number}")
+        visitors.leave(f"gone{number}")
+    assert len(visitors) == 3 and still_open.folder.is_dir() and visitors.of("open") is still_open
 
 
 def test_of_too_many_visits_the_quietest_ends(tmp_path, monkeypatch):
