@@ -61,7 +61,7 @@ def describe_injection(
         guidance=schedule.guidance,
     )
     how = given_or(how, Injection())
-    acting = asdict(_acting(backbone, motion, how)) | _masks(how)
+    acting = vars(_acting(backbone, motion, how)) | _masks(how)
     fields |= acting | _source(motion) | named
     return VideoProvenance(prompt=prompt, seed=seed, fps=fps, **fields)
 

@@ -105,17 +105,16 @@ def current(
     listing: Mapping[str, tuple[int, str]],
     make: Callable[[str, int, str], IndexRow | None],
 ) -> Iterator[IndexRow]:
-    """A row for each file of a sorted listing: a known one while the file is the same, else made
-    anew. Known rows out of order are passed over.
+    """A row for each file of a sorted listing: a known one while the file is the same and could be
+    read, else made anew. Known rows out of order are passed over.
     """
     row = next(known, None)
     for name, (size, mark) in listing.items():
         while row is not None and row.name < name:
             row = next(known, None)
-        same = (
-            row is not None and mark != "" and (row.name, row.size, row.mark) == (name, size, mark)
-        )
-        fresh = row if same else make(name, size, mark)
+        same = row is not None and (row.name, row.size, row.mark) == (name, size, mark)
+        sound = row is not None and mark != "" and not row.problem
+        fresh = row if same and sound else make(name, size, mark)
         if fresh is not None:
             yield fresh
 

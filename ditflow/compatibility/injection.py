@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from torch import Tensor
@@ -26,7 +25,8 @@ class Injection:
     `Placement`. Blocks of `injection_blocks` have keys and values of the entry's reference latents.
     `change` says what is made of the motion before (see `ditflow.fields.changes`). For fields
     alone, `window` says in which steps tokens follow one, and `noise_share` how much of the initial
-    noise does.
+    noise does. `masks` are the pictures that the change names, by these names; those that are not
+    given are read.
     """
 
     strength: float = 1.0
@@ -36,6 +36,7 @@ class Injection:
     window: Window | None = None
     noise_share: float | None = None
     change: str | None = None
+    masks: Mapping[str, Mask] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Raises ValueError for what makes no sense on any model, and for a mask that the change
@@ -44,12 +45,10 @@ class Injection:
         self.placement("conditional")
         check_share(self.noise_share or 0.0)
         check_window(1.0 if self.window is None else self.window)
-        self.masks  # noqa: B018  read now, so that a mistake is told before there is work
-
-    @cached_property
-    def masks(self) -> dict[str, Mask]:
-        """The pictures that the change names, by these names."""
-        return {name: read_mask(name) for name in pictures_in(self.change or "")}
+        names = pictures_in(self.change or "")
+        # read once, now: a mistake is told before there is work, and the file may go or change
+        masks = {name: self.masks.get(name) or read_mask(name) for name in names}
+        object.__setattr__(self, "masks", masks)
 
     @property
     def regions(self) -> dict[str, Tensor]:

@@ -100,7 +100,7 @@ def changed(field: MotionField, changes: str, masks: Masks | None = None) -> Mot
 
     The words are names of `ditflow.fields.operations`, and what these take. "camera" is the
     camera's part of the motion, and "objects" the rest. `masks` are the pictures that the changes
-    name; each is stretched to the frame, as clips are. Raises FieldError as `check_changes` does,
+    name; each is stretched to the frame, as clips are. Raises FieldError as `parsed` does,
     where a change takes other numbers, and for a mask of quite another shape than the frame.
     """
     return _changed(field, changes, masks or {}, OF_FIELDS)
@@ -130,11 +130,6 @@ def region_of(words: str, aspect: float, read: Callable[[str], Tensor]) -> Argum
     return _arguments(found[0], {picture: read(picture)} if picture else {}, aspect)
 
 
-def check_changes(changes: str) -> None:
-    """Raise FieldError for a change that is not known, or takes more words, or fewer."""
-    parsed(changes)
-
-
 def pictures_in(changes: str) -> list[str]:
     """The names of the pictures that changes take as masks, each once."""
     return list(dict.fromkeys(change.picture for change in parsed(changes) if change.picture))
@@ -143,7 +138,7 @@ def pictures_in(changes: str) -> list[str]:
 def renamed(changes: str, names: Mapping[str, str]) -> str:
     """The same changes with other names of their pictures, where there are others."""
     return ", ".join(
-        str(change._replace(words=tuple(names.get(word, word) for word in change.words)))
+        str(change._replace(words=(names.get(change.picture, change.picture), *change.words[1:])))
         if change.picture
         else str(change)
         for change in parsed(changes)
@@ -151,7 +146,9 @@ def renamed(changes: str, names: Mapping[str, str]) -> str:
 
 
 def parsed(changes: str) -> list[Change]:
-    """Changes one by one. Raises FieldError as `check_changes` does."""
+    """Changes one by one. Raises FieldError for one that is not known, or takes more words, or
+    fewer.
+    """
     return list(_parsed(changes))
 
 
@@ -168,6 +165,8 @@ def _arguments(change: Change, masks: Masks, aspect: float) -> Arguments:
     except ValueError as error:
         raise _other(change) from error
     if change.picture:
+        if change.picture not in masks:
+            raise FieldError(f"the mask {change.picture!r:.200} is not among the masks given.")
         region = _fitting(change.picture, masks[change.picture], aspect)
         return {**given, "region": region}
     return given

@@ -69,14 +69,15 @@ class Rows:
 
 def current(folder: Folder, records: Records, doubted: Iterable[str] = ()) -> Rows:
     """A row for each entry. Those of new and changed entries are made, and so are those that are
-    doubted; all are kept for the next time.
+    doubted, and those of entries that could not be read; all are kept for the next time.
     """
     known, listing, doubted = _kept(folder), records.listing(), set(doubted)
-    files = zip(known.of.name, known.of.size, known.of.mark, strict=True)
+    told = known.of
+    files = zip(told.name, told.size, told.mark, told.content, strict=True)
     places = {
         name: at
-        for at, (name, size, mark) in enumerate(files)
-        if mark and listing.get(name) == (size, mark) and name not in doubted
+        for at, (name, size, mark, content) in enumerate(files)
+        if mark and content and listing.get(name) == (size, mark) and name not in doubted
     }
     rows = known.at(list(places.values()))
     served = set(rows.of.name)

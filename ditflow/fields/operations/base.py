@@ -18,10 +18,16 @@ def check_finite(done: str, number: float) -> None:
         raise FieldError(f"a motion is {done} that is finite, not by {number:g}.")
 
 
-def like(first: MotionField, second: MotionField) -> MotionField:
-    """The second field at the times and on the cells of the first."""
-    same = (first.times, first.cells, first.frames) == (second.times, second.cells, second.frames)
-    return second if same else second.resampled(first.times, first.cells, first.frames)
+def together(first: MotionField, second: MotionField) -> tuple[MotionField, MotionField]:
+    """Both fields at the times of both, on the cells and in the length of the first."""
+    if (first.times, first.cells, first.frames) == (second.times, second.cells, second.frames):
+        return first, second
+    stretch = (first.frames - 1) / max(second.frames - 1, 1)
+    later = {round(min(time * stretch, first.frames - 1.0), 6) for time in second.times}
+    own = {round(time, 6) for time in first.times}
+    times = sorted({*first.times, *(later - own)})
+    given = times, first.cells, first.frames
+    return first.resampled(*given), second.resampled(*given)
 
 
 def inside(displacement: Tensor) -> Tensor:

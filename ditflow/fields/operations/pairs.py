@@ -9,16 +9,16 @@ from dataclasses import replace
 import torch
 
 from ditflow.fields.field import FieldError, MotionField, looked_up
-from ditflow.fields.operations.base import continued, inside, like, trust_at
+from ditflow.fields.operations.base import continued, inside, together, trust_at
 from ditflow.fields.operations.time import anchored
 
 
 def added(first: MotionField, second: MotionField) -> MotionField:
     """A motion whose displacements are the sum of both, cell by cell.
 
-    The second is taken to the times of the first, and the lower confidence counts.
+    Both are taken to the times of both, and the lower confidence counts.
     """
-    second = like(first, second)
+    first, second = together(first, second)
     trust = torch.minimum(first.confidence, second.confidence)
     return first.replaced(first.displacement + second.displacement, trust)
 
@@ -26,10 +26,10 @@ def added(first: MotionField, second: MotionField) -> MotionField:
 def composed(first: MotionField, second: MotionField) -> MotionField:
     """A motion that moves all content as the first does, and what comes of it as the second does.
 
-    Content that is here now came by the second from a place to which the first had brought it. The
-    second is taken to the times of the first, and the lower confidence counts.
+    Content that is here now came by the second from a place to which the first had brought it. Both
+    are taken to the times of both, and the lower confidence counts.
     """
-    second = like(first, second)
+    first, second = together(first, second)
     by = second.displacement
     before = continued(looked_up(first.displacement, by), inside(by))
     trust = torch.minimum(second.confidence, trust_at(first.confidence, by))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ditflow.fields.field import FieldError, MotionField, cell_places, looked_up, resized
-from ditflow.fields.operations.base import like
+from ditflow.fields.operations.base import together
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in shares of the frame
 
@@ -29,10 +29,10 @@ def parted(
 ) -> MotionField:
     """One motion in a region of the frame, and another in the rest.
 
-    `region` is as for `restricted`; with `moving` it goes along with the motion inside. The motion
-    outside is taken to the times and cells of the other.
+    `region` is as for `restricted`; with `moving` it goes along with the motion inside. Both are
+    taken to the times of both, on the cells of the motion inside.
     """
-    outside = like(inside, outside)
+    inside, outside = together(inside, outside)
     mask = _within(inside, region, moving)
     trust = torch.lerp(outside.confidence, inside.confidence, mask[:, 0])
     return inside.replaced(torch.lerp(outside.displacement, inside.displacement, mask), trust)

@@ -38,9 +38,11 @@ def anchored(field: MotionField, index: int) -> MotionField:
 
 
 def reversed_in_time(field: MotionField) -> MotionField:
-    """The motion played backwards: the last time becomes the first, and the anchor."""
+    """The video played backwards: the last time becomes the first, and the anchor. What holds still
+    at its end does so at its beginning.
+    """
     last = anchored(field, -1)
-    times = tuple(field.times[-1] + field.times[0] - time for time in reversed(field.times))
+    times = tuple(field.frames - 1 - time for time in reversed(field.times))
     backwards = last.replaced(last.displacement.flip(0), last.confidence.flip(0))
     return replace(backwards, times=times)
 
@@ -52,8 +54,7 @@ def slowed(field: MotionField, factor: float) -> MotionField:
     pace; to another length it spreads the whole motion again, which `paced` does not. Below 1 it is
     faster. Raises FieldError for a factor that is not above 0 or changes no whole frame.
     """
-    if not (factor > 0 and math.isfinite(factor)):
-        raise FieldError(f"a motion is slowed by a factor above 0, not by {factor:g}.")
+    _check_factor(factor)
     frames = max(round((field.frames - 1) * factor), 1) + 1
     if frames == field.frames and factor != 1:
         raise FieldError(
@@ -69,12 +70,12 @@ def paced(field: MotionField, factor: float) -> MotionField:
     """The motion, `factor` times as slow, in a video of the same length.
 
     Above 1 the video ends before the motion does. Below 1 it holds still when the motion has ended.
-    Raises FieldError as `slowed` does.
+    Raises FieldError for a factor that is not above 0.
     """
-    slow = slowed(field, factor)
-    if slow.frames >= field.frames:
-        return trimmed(slow, field.frames)
-    return replace(slow, frames=field.frames)
+    _check_factor(factor)
+    times = tuple(time * factor for time in field.times)
+    longer = replace(field, times=times, frames=max(field.frames, math.ceil(times[-1]) + 1))
+    return trimmed(longer, field.frames)
 
 
 def trimmed(field: MotionField, frames: int) -> MotionField:
@@ -89,6 +90,11 @@ def trimmed(field: MotionField, frames: int) -> MotionField:
         )
     times = [*(time for time in field.times if time < frames - 1), frames - 1.0]
     return replace(field.resampled(times, field.cells, field.frames), frames=frames)
+
+
+def _check_factor(factor: float) -> None:
+    if not (factor > 0 and math.isfinite(factor)):
+        raise FieldError(f"a motion is slowed by a factor above 0, not by {factor:g}.")
 
 
 def _inverse(field: MotionField, anchor: int) -> tuple[Tensor, Tensor]:

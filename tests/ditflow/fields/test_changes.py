@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
+from PIL import Image
 
+from ditflow.compatibility import Injection
 from ditflow.fields.changes import (
     OF_FIELDS,
     OF_OFFSETS,
@@ -24,6 +29,7 @@ from ditflow.fields.operations import (
     smoothed,
     split,
 )
+from ditflow.video import VideoError
 from tests.ditflow.fields.analytic import moving
 
 MOTION = moving((0.1, 0.05), 1.2, -20)
@@ -114,6 +120,24 @@ def test_a_region_is_a_picture(words: str, name: str) -> None:
     along = changed(MOTION, f"{words} moving", {name: MASK})
     wanted = restricted(MOTION, MASK, moving=True).displacement
     assert torch.equal(along.displacement, wanted)
+
+
+def test_a_mask_is_read_once_for_all_copies_of_how_a_motion_acts(tmp_path: Path) -> None:
+    """The file may go, or be painted over, while videos are made."""
+    file = tmp_path / "left.png"
+    Image.new("L", (8, 8), 255).save(file)
+    how = Injection(change=f'restricted "{file}"')
+    file.unlink()
+    half = replace(how, strength=0.5)
+    assert half.regions[str(file)] is how.regions[str(file)]
+    with pytest.raises(VideoError, match="left.png"):
+        Injection(change=f'restricted "{file}"')
+    assert replace(how, change="reversed").masks == {}
+
+
+def test_a_mask_that_is_not_given_is_named() -> None:
+    with pytest.raises(FieldError, match="the mask 'a.png' is not among the masks given"):
+        changed(MOTION, "restricted a.png")
 
 
 def test_pictures_are_renamed_in_the_words() -> None:

@@ -65,10 +65,38 @@ def test_added() -> None:
     assert torch.equal(added(some(0), some(1)).confidence, lower)
 
 
-def test_another_field_comes_to_the_times_and_cells_of_the_first() -> None:
+def test_two_fields_come_to_the_times_of_both_and_the_cells_of_the_first() -> None:
     pan, other = moving((0.1, 0.2)), moving((0.3, -0.1)).resampled((0, 3, 16), (10, 7), 17)
-    same(added(pan, other), moving((0.4, 0.1)), 1e-5)  # it is steady
-    assert added(pan, other).displacement.shape == pan.displacement.shape
+    found = added(pan, other)
+    at = found.resampled(pan.times, pan.cells, pan.frames)
+    same(at, moving((0.4, 0.1)), 1e-5)  # it is steady
+    assert found.cells == pan.cells and {*pan.times, 1.5} <= {*found.times}
+
+
+def test_a_sum_does_not_depend_on_the_order() -> None:
+    """Also where one motion has fewer times, or has ended before the video does."""
+    swing, pan = moving((0.1, 0.0)), paced(moving((0.0, 0.3)), 0.5)
+    coarse = swing.resampled((0, swing.frames - 1), swing.cells, swing.frames)
+    for first, second in ((swing, pan), (coarse, pan)):
+        one, other = added(first, second), added(second, first)
+        assert one.times == other.times
+        torch.testing.assert_close(one.displacement, other.displacement, rtol=0, atol=1e-6)
+
+
+def test_a_video_that_ends_in_a_hold_begins_with_it_backwards() -> None:
+    pan = moving((0.4, 0.0))
+    back = reversed_in_time(paced(pan, 0.5))
+    half = (pan.frames - 1) / 2
+    held, moved = back.resampled((half, pan.frames - 1), pan.cells, pan.frames).displacement
+    assert held.abs().max() < 1e-6
+    torch.testing.assert_close(moved, -pan.displacement[-1], rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("factor", [0.99, 1.02, 1.03])
+def test_paced_is_exact_however_close_to_1(factor: float) -> None:
+    pan = moving((0.4, 0.0))
+    wanted = pan.displacement[-1] * min(1 / factor, 1.0)
+    torch.testing.assert_close(paced(pan, factor).displacement[-1], wanted, rtol=0, atol=1e-5)
 
 
 @each

@@ -110,7 +110,7 @@ def test_a_part_of_the_frame_moves_its_own_way() -> None:
 def test_the_part_outside_may_have_other_times() -> None:
     other = moving((0.0, 0.1)).resampled((0.0, 1.0, 4.0), (6, 8), 5)
     found = parted(STILL, other, (0.0, 0.0, 0.5, 1.0))
-    assert (found.times, found.cells) == (TIMES, CELLS)
+    assert {*TIMES} <= {*found.times} and found.cells == CELLS
     torch.testing.assert_close(
         found.displacement[-1, 1, :, -1], moving((0.0, 0.1)).displacement[-1, 1, :, -1], **CLOSE
     )

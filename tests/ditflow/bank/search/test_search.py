@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from ditflow.bank import BankError, BankStorageError, FieldEntry, MotionBank, UnknownEntryError
+from ditflow.bank import (
+    BankError,
+    BankStorageError,
+    EntryError,
+    FieldEntry,
+    FieldMetadata,
+    MotionBank,
+    UnknownEntryError,
+)
+from ditflow.bank.file_format import Header
 from ditflow.bank.search import rows
 from ditflow.bank.search.rows import FILE
 from ditflow.fields import MotionField, described
@@ -191,6 +200,23 @@ def test_a_damaged_entry_is_not_found_and_stops_nothing(bank: MotionBank) -> Non
     assert (found.searched, found.left_out) == (5, 1)
     with pytest.raises(BankError, match="The entry 'left' keeps no motion of its clip"):
         bank.search(like="left")
+
+
+def test_what_could_not_be_read_once_is_read_again(
+    bank: MotionBank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an older version of ditflow could not, whose files of rows are found here."""
+
+    def unknown(header: Header) -> FieldMetadata:
+        raise EntryError("a schema of another version")
+
+    with monkeypatch.context() as older:
+        older.setattr(FieldEntry, "checked_metadata", unknown)
+        bank.reindex()
+    again = MotionBank(bank.path)
+    assert names(again, words="pan left") == ["left", "left-slowly"]
+    again.reindex()
+    assert not any(row.problem for row in MotionBank(bank.path).index())
 
 
 def test_a_bank_that_cannot_be_written_is_searched(
