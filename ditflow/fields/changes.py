@@ -119,15 +119,24 @@ def changed_offsets(offsets: Offsets, changes: str, masks: Masks | None = None) 
     return _changed(offsets, changes, masks or {}, OF_OFFSETS)
 
 
-def region_of(words: str, aspect: float, read: Callable[[str], Tensor]) -> Arguments:
-    """What `restricted` and `parted` take of a frame, in words: "0 0 0.5 1 moving", or "mask.png",
-    whose mask is read by its name. Raises FieldError for other words, and as `changed` does.
+def as_region(words: str) -> Change:
+    """The change that keeps to a region, which is said in words: "0 0 0.5 1 moving", or "mask.png".
+    Raises FieldError for other words.
     """
-    found = parsed(f"restricted {words}")
-    if len(found) != 1:
-        raise FieldError(f"a region is one, not {words!r:.80}: quote a name that has commas in it.")
-    picture = found[0].picture
-    return _arguments(found[0], {picture: read(picture)} if picture else {}, aspect)
+    try:
+        (change,) = parsed(f"restricted {words}")
+        _region(change)
+    except ValueError:
+        raise FieldError(
+            f"the region {words!r:.80} is not {TAKES['restricted'][0]}: a name with spaces or "
+            "commas stands in quotes inside."
+        ) from None
+    return change
+
+
+def region_of(change: Change, masks: Masks, aspect: float) -> Arguments:
+    """What `parted` takes of a region. Raises FieldError as `changed` does."""
+    return _arguments(change, masks, aspect)
 
 
 def pictures_in(changes: str) -> list[str]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ditflow.fields.field import MotionField
 
 HOW = ("then", "plus", "within")
+LONGEST = 70  # characters of each name in the new one's `clip`, or composing again would grow it
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,6 +60,11 @@ def compose(bank: MotionBank, arguments: argparse.Namespace, console: Console) -
     if how != "then" and at is not None:
         raise BankError(f"--at says where the second motion begins after the first, not {how} it.")
     first, second = (_entry(bank, name) for name in (arguments.first, arguments.second))
+    if arguments.new in bank:
+        raise BankError(
+            f"{bank.path} already holds an entry {arguments.new!r}: take another name, or remove "
+            "that one by `ditflow bank rm` first."
+        )
     try:
         entry = _composed(first, second, how, 0.5 if at is None else at, region)
     except ValueError as error:
@@ -85,12 +91,18 @@ def _composed(
 ) -> FieldEntry:
     from ditflow.core.sizes import VideoSize
     from ditflow.fields import described
+    from ditflow.fields.operations import added, chained
     from ditflow.provenance import told
 
-    one, other = first.metadata, second.metadata
-    told_as = f"{one.clip} {how} {other.clip}"
+    one, other, where = first.metadata, second.metadata, ""
+    if how == "then":
+        field, where = chained(first.field, second.field, at), f", at {at:g}"
+    elif how == "plus":
+        field = added(first.field, second.field)
+    else:
+        field, where = _within(first.field, second.field, region)
     source = Provenance(
-        told_as + (f", at {at:g}" if how == "then" else "") + (f", in {region}" if region else ""),
+        f"{_short(one.clip)} {how} {_short(other.clip)}{where}",
         clip_sha256="",
         prompt="",
         negative_prompt="",
@@ -98,22 +110,28 @@ def _composed(
         tags=tuple(dict.fromkeys((*one.tags, *other.tags))),
         reader=one.reader and other.reader,
     )
-    field = _field(first.field, second.field, how, at, region)
     return FieldEntry.of(
         field, words=described(field), **told(source, VideoSize(*one.size), seconds=0.0)
     )
 
 
-def _field(
-    first: MotionField, second: MotionField, how: str, at: float, region: str
-) -> MotionField:
-    from ditflow.fields.changes import region_of
-    from ditflow.fields.operations import added, chained, parted
+def _within(first: MotionField, second: MotionField, region: str) -> tuple[MotionField, str]:
+    """The motion, and its region in words that name no place on this machine: of a mask, the name
+    of its file, and its hash.
+    """
+    from ditflow.fields.changes import as_region, region_of
+    from ditflow.fields.operations import parted
     from ditflow.video import read_mask
 
-    if how == "then":
-        return chained(first, second, at)
-    if how == "plus":
-        return added(first, second)
-    where = region_of(region, first.aspect, lambda name: read_mask(name).region)
-    return parted(first, second, **where)
+    change = as_region(region)
+    if not (picture := change.picture):
+        field = parted(first, second, **region_of(change, {}, first.aspect))
+        return field, f", in {' '.join(change.words)}"
+    mask = read_mask(picture)
+    field = parted(first, second, **region_of(change, {picture: mask.region}, first.aspect))
+    words = " ".join([_short(mask.path.name, 20), *change.words[1:]])
+    return field, f", in {words} ({mask.sha256[:8]})"
+
+
+def _short(name: str, longest: int = LONGEST) -> str:
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"

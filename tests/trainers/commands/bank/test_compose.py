@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from PIL import Image as pil
@@ -9,9 +11,11 @@ from PIL import Image as pil
 from ditflow.bank import FieldEntry, MotionBank
 from ditflow.fields import MotionField
 from ditflow.fields.operations import added, chained, parted
+from ditflow.video import read_mask
 from tests.ditflow.bank.entries import make_entry, make_field_metadata
 from tests.ditflow.fields.analytic import ASPECT, CELLS, FRAMES, moving
 from trainers.commands.bank.command import main
+from trainers.commands.bank.staging import stage
 
 
 def entry_of(field: MotionField, clip: str) -> FieldEntry:
@@ -73,11 +77,14 @@ def test_each_way_is_the_operation(bank, capsys) -> None:
         (["new", "turn", "then", "pan", "--at", "1"], "begins at a share from 0 to 1, not 1"),
         (
             ["new", "turn", "within", "pan", "--region", "0 0 1"],
-            "but restricted takes LEFT TOP RIGHT",
+            "the region '0 0 1' is not LEFT TOP RIGHT BOTTOM or",
         ),
-        (["new", "turn", "within", "pan", "--region", "a.png, scaled 2"], "a region is one, not"),
+        (
+            ["new", "turn", "within", "pan", "--region", "my mask, left.png"],
+            "commas stands in quotes",
+        ),
         (["new", "turn", "within", "pan", "--region", "a.png"], "There is no file or folder a.png"),
-        (["pan", "turn", "then", "pan"], "already holds an entry 'pan'"),
+        (["pan", "turn", "then", "pan"], "remove that one by `ditflow bank rm` first"),
     ],
 )
 def test_mistakes_are_one_sentence_and_nothing_is_made(bank, words, sentence, capsys) -> None:
@@ -85,3 +92,21 @@ def test_mistakes_are_one_sentence_and_nothing_is_made(bank, words, sentence, ca
     said = capsys.readouterr().err
     assert sentence in said and said.count("\n") == 1
     assert sorted(bank) == ["optimised", "pan", "turn"]
+
+
+def test_a_mask_is_told_by_the_name_and_hash_of_its_file(bank) -> None:
+    path = (Path.cwd() / "my left.png").resolve()
+    pil.new("L", (36, 24), 255).save(path)
+    region = f'"{path}" moving'
+    assert main(["compose", "bank", "new", "turn", "within", "pan", "--region", region]) == 0
+    told = read_mask(path).sha256[:8]
+    assert bank["new"].metadata.clip == f"turn.mp4 within pan.mp4, in my left.png moving ({told})"
+    stage(bank, "staged")
+
+
+def test_what_is_composed_again_and_again_is_told_shortly(bank) -> None:
+    last = "turn"
+    for number in range(8):
+        assert main(["compose", "bank", f"new{number}", last, "then", last]) == 0
+        last = f"new{number}"
+    assert len(bank[last].metadata.clip) <= 200
