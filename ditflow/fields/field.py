@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+FARTHEST = 100.0  # frames: a video that is crossed each tenth of a second takes 10 seconds for it
+
 
 class FieldError(ValueError):
     """A clip or a file that holds no usable motion field; the sentence says why."""
@@ -43,7 +45,8 @@ class MotionField:
         aspect: width of a frame divided by its height.
         source: where the field comes from.
 
-    Raises FieldError where these do not fit each other, or hold numbers that are not finite.
+    Raises FieldError where these do not fit each other, or hold numbers that are not finite, and
+    for content that goes more than 100 frames far.
     """
 
     displacement: Tensor
@@ -65,6 +68,7 @@ class MotionField:
             raise FieldError(f"a field of shape {shapes[0]} has {len(self.times)} times.")
         if not self.displacement.isfinite().all() or not self.confidence.isfinite().all():
             raise FieldError("a field holds numbers that are not finite.")
+        check_far(self.displacement)
         least, most = float(self.confidence.min()), float(self.confidence.max())
         if not 0 <= least <= most <= 1:
             raise FieldError(
@@ -107,6 +111,15 @@ class MotionField:
             frames=frames,
         )
         return changed
+
+
+def check_far(moved: Tensor) -> None:
+    """FieldError for content that goes farther, in shares of the frame, than any motion does."""
+    if (most := float(moved.abs().max())) > FARTHEST:
+        raise FieldError(
+            f"a motion goes {most:.3g} times the frame's side, and {FARTHEST:g} is the most: take "
+            "less of it."
+        )
 
 
 def resized(values: Tensor, cells: tuple[int, int]) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ditflow.core.sizes import Compression, TokenGrid, VideoSize
-from ditflow.fields.field import FieldError, cell_places, in_time, resized
+from ditflow.fields.field import FieldError, cell_places, check_far, in_time, resized
 from ditflow.fields.operations.base import check_finite
 from ditflow.fields.operations.regions import Box, region_mask
 
@@ -68,7 +68,9 @@ class Offsets:
     def scaled(self, amount: float) -> Self:
         """So much of them: 0 are the stock positions."""
         check_finite("scaled by a number", amount)
-        return replace(self, values=self.values * amount)
+        values = self.values * amount
+        check_far(values)
+        return replace(self, values=values)
 
     def mirrored(self, across: str = "left-right") -> Self:
         """In a mirror that changes left and right, or top and bottom."""

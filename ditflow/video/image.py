@@ -69,16 +69,23 @@ def read_image(path: str | os.PathLike[str]) -> Image:
 
 
 def read_mask(path: str | os.PathLike[str]) -> Mask:
-    """A region of a file, white inside and black outside. Raises VideoError as `read_image` does,
-    and for a picture that is black all over.
+    """A region of a file, white inside and black outside; what is transparent is outside. Raises
+    VideoError as `read_image` does, and for a picture that is black or transparent all over.
     """
-    image = read_image(path)
-    grey = np.asarray(pil.fromarray(image.pixels.permute(1, 2, 0).numpy()).convert("L"))
-    if not grey.any():
+    path = expanded(path)
+    sha256 = video_sha256(path)
+    picture = pil.fromarray(still(path, upright=True, mode="RGBA"))
+    grey, opaque = (
+        np.asarray(band) / np.float32(255)
+        for band in (picture.convert("RGB").convert("L"), picture.getchannel("A"))
+    )
+    region = grey * opaque
+    if not region.any():
         raise VideoError(
-            f"{image.path} is black all over, so it shows no region: paint the region white."
+            f"{path} is black or transparent all over, so it shows no region: paint the region "
+            "white."
         )
-    return Mask(torch.from_numpy(grey / np.float32(255)), image.path, image.sha256)
+    return Mask(torch.from_numpy(region), path, sha256)
 
 
 def _tensor(picture: pil.Image) -> Tensor:

@@ -54,11 +54,13 @@ def pictures_of(folder: Path) -> list[Path]:
     return sorted((file for file in visible if file.suffix.lower() in PICTURES), key=_natural)
 
 
-def still(file: Path, *, upright: bool = False) -> Picture:
-    """A picture of a file; `upright` turns it as its camera was held. Raises VideoError."""
+def still(file: Path, *, upright: bool = False, mode: str = "RGB") -> Picture:
+    """A picture of a file in a mode of PIL; `upright` turns it as its camera was held. Raises
+    VideoError.
+    """
     try:
         with Image.open(file) as image:
-            picture = (ImageOps.exif_transpose(image) if upright else image).convert("RGB")
+            picture = (ImageOps.exif_transpose(image) if upright else image).convert(mode)
     except BROKEN as error:
         what = f"{file} is not a picture that can be decoded, or it was cut off"
         raise VideoError(f"{what}. Replace or remove it.") from error

@@ -73,7 +73,7 @@ class FieldEntry(Entry[FieldMetadata]):
 
         `provenance` are the fields of `FieldMetadata` but for `times` and `method`, and for `clip`
         where it is named as the field names it.
-        Raises EntryError for displacements beyond float16, and for a clip of another size.
+        Raises EntryError for a clip of another size.
         """
         told = {"clip": field.source.clip} | provenance
         metadata = FieldMetadata(times=field.times, method=field.source.method, **told)
@@ -83,13 +83,7 @@ class FieldEntry(Entry[FieldMetadata]):
                 f"metadata: size {metadata.size} is not that of the field, which has "
                 f"{field.frames} frames of width / height {field.aspect:g}."
             )
-        displacement = field.displacement.half()
-        if not displacement.isfinite().all():
-            raise EntryError(
-                f"tensors: displacement reaches {field.displacement.abs().max():g} frames, more "
-                "than a float16 holds: no clip moves as far."
-            )
-        return cls(metadata, displacement, field.confidence.half())
+        return cls(metadata, field.displacement.half(), field.confidence.half())
 
     @property
     def field(self) -> MotionField:

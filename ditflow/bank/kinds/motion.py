@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MOST_CELLS = 1 << 16  # rows, and columns
 TENSORS = {"displacement", "confidence"}
-LIMITS = {"confidence": (0.0, 1.0)}
+LIMITS = {"confidence": (0.0, 1.0), "displacement": (-100.0, 100.0)}  # as of a MotionField
 
 
 def times(least: int) -> Check:

@@ -7,10 +7,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ditflow.fields.field import FieldError, MotionField, cell_places, looked_up, resized
+from ditflow.fields.field import FieldError, MotionField, looked_up, resized
 from ditflow.fields.operations.base import together
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in shares of the frame
+LEAST = 0.05  # of a cell: a region that covers no more of any leaves nothing to be seen
 
 
 def restricted(field: MotionField, region: Tensor | Box, *, moving: bool = False) -> MotionField:
@@ -19,7 +20,7 @@ def restricted(field: MotionField, region: Tensor | Box, *, moving: bool = False
     `region` is a mask (H, W) from 0 to 1 of any size, or a box (left, top, right, bottom) in shares
     of the frame. It stays where it is at all times. With `moving` it is a region of the anchor
     frame, and goes along with the content that is in it there. Raises FieldError for a region of
-    another shape, beyond 0 to 1, or empty.
+    another shape, beyond 0 to 1, or so small that it covers hardly anything of any cell.
     """
     return field.replaced(field.displacement * _within(field, region, moving))
 
@@ -42,7 +43,13 @@ def region_mask(region: Tensor | Box, cells: tuple[int, int]) -> Tensor:
     """How much of each of (H, W) cells is in a region, from 0 to 1. Raises FieldError as
     `restricted` does.
     """
-    return _of_mask(region, cells) if isinstance(region, Tensor) else _of_box(region, cells)
+    mask = _of_mask(region, cells) if isinstance(region, Tensor) else _of_box(region, cells)
+    if (most := float(mask.max())) < LEAST:
+        raise FieldError(
+            f"a region covers {most:.2g} at most of any of {cells[0]} x {cells[1]} cells, so "
+            "nothing would move: take a larger one."
+        )
+    return mask
 
 
 def _within(field: MotionField, region: Tensor | Box, moving: bool) -> Tensor:
@@ -61,13 +68,17 @@ def _of_mask(mask: Tensor, cells: tuple[int, int]) -> Tensor:
 
 
 def _of_box(box: Box, cells: tuple[int, int]) -> Tensor:
-    """(H, W): 1 in the cells whose centre is in the box, else 0."""
+    """(H, W): the share of each cell that is in the box."""
     if len(box) != 4 or not all(0 <= place <= 1 for place in box):
         told = "a box is (left, top, right, bottom) in shares of the frame, from 0 to 1"
         raise FieldError(f"{told}, not {tuple(box)}.")
     left, top, right, bottom = box
     if not (left < right and top < bottom):
         raise FieldError(f"a box is (left, top, right, bottom); {tuple(box)} is empty.")
-    x, y = cell_places(*cells)
-    inside: Tensor = (x >= left) & (x < right) & (y >= top) & (y < bottom)
-    return inside.float()
+    return _covered(top, bottom, cells[0])[:, None] * _covered(left, right, cells[1])
+
+
+def _covered(start: float, end: float, count: int) -> Tensor:
+    """The share of each of `count` equal parts, (count,), that is between two places."""
+    edges = torch.arange(count + 1, dtype=torch.float64) / count
+    return (edges.clamp(start, end).diff() * count).clamp(0, 1).float()

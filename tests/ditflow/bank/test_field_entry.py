@@ -11,7 +11,7 @@ from safetensors.torch import save
 from ditflow.bank import BankEntry, EntryError, FieldEntry, FieldMetadata
 from ditflow.bank.file_format import pack
 from ditflow.bank.kinds.field_entry import FIELDS
-from ditflow.fields.field import FieldSource, MotionField
+from ditflow.fields.field import FARTHEST, FieldError, FieldSource, MotionField
 from tests.ditflow.bank.entries import (
     assert_same,
     make_entry,
@@ -74,10 +74,14 @@ def test_the_clip_is_named_as_the_field_names_it():
     assert (entry.metadata.clip, entry.metadata.method) == ("boat.mp4", "raft")
 
 
-def test_what_float16_cannot_hold_is_refused():
-    assert FieldEntry.of(make_field(displacement=torch.full((3, 2, 4, 5), 65504.0)), **provenance())
-    with pytest.raises(EntryError, match="reaches 70000 frames, more than a float16 holds"):
-        FieldEntry.of(make_field(displacement=torch.full((3, 2, 4, 5), -70000.0)), **provenance())
+def test_what_goes_farther_than_any_motion_is_refused():
+    far = torch.full((3, 2, 4, 5), FARTHEST)
+    entry = FieldEntry.of(make_field(displacement=-far), **provenance())
+    assert torch.equal(FieldEntry.from_bytes(entry.to_bytes()).displacement, -far.half())
+    with pytest.raises(FieldError, match="goes 101 times the frame's side, and 100 is the most"):
+        make_field(displacement=far + 1)
+    with pytest.raises(EntryError, match="displacement holds numbers below -100 or above 100"):
+        FieldEntry(entry.metadata, 2 * far.half(), entry.confidence)
 
 
 @pytest.mark.parametrize("size", [(8, 24, 32), (9, 32, 24)])

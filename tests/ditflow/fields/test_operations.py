@@ -27,6 +27,7 @@ from ditflow.fields.operations import (
     smoothed,
     trimmed,
 )
+from ditflow.fields.operations.regions import region_mask
 from tests.ditflow.fields.analytic import ASPECT, CELLS, FRAMES, field, moving
 
 MOTIONS = [
@@ -256,12 +257,27 @@ def test_restricted() -> None:
     assert restricted(some(0), coarse).displacement.shape == some(0).displacement.shape
 
 
+def test_a_box_takes_the_share_of_each_cell_that_is_in_it() -> None:
+    """A box from the middle of a cell to the middle of the next has a quarter of each of four."""
+    mask = region_mask((1.5 / 8, 0.5 / 4, 2.5 / 8, 1.5 / 4), (4, 8))
+    wanted = torch.zeros(4, 8)
+    wanted[0:2, 1:3] = 0.25
+    torch.testing.assert_close(mask, wanted, rtol=0, atol=1e-6)
+
+
+DOT = torch.zeros(480, 640)
+DOT[200, 200] = 1
+
+
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
         (lambda: anchored(some(0), 3), "has 3 times; there is no index 3"),
         (lambda: slowed(some(0), 0), "a factor above 0, not by 0"),
         (lambda: restricted(some(0), (0.5, 0, 0.5, 1)), "is empty"),
+        (lambda: restricted(some(0), (0, 0, 0.001, 0.001)), "a region covers .* nothing would"),
+        (lambda: restricted(some(0), DOT), "a region covers .* nothing would move: take a larger"),
+        (lambda: scaled(some(0), 1e30), "times the frame's side, and 100 is the most"),
         (lambda: restricted(some(0), torch.ones(3, 2, 2)), r"a mask \(H, W\), not of shape"),
         (lambda: mirrored(some(0), "up"), "left-right or top-bottom, not 'up'"),
         (lambda: scaled(some(0), math.nan), "scaled by a number that is finite, not by nan"),

@@ -69,6 +69,15 @@ def test_a_mask_is_white_inside(tmp_path, mode: str) -> None:
     assert mask.sha256 == hashlib.sha256((tmp_path / "left.png").read_bytes()).hexdigest()
 
 
+def test_what_is_transparent_is_outside_of_a_mask(tmp_path) -> None:
+    pixels = np.full((6, 8, 4), 255, dtype=np.uint8)
+    pixels[:, 4:, 3] = 0
+    pixels[:, 2:4, 3] = 51  # a fifth
+    pil.fromarray(pixels).save(tmp_path / "left.png")
+    wanted = torch.tensor([1, 1, 0.2, 0.2, 0, 0, 0, 0]).expand(6, 8)
+    torch.testing.assert_close(read_mask(tmp_path / "left.png").region, wanted)
+
+
 def test_a_mask_may_be_soft_and_a_photograph_of_a_mask(tmp_path) -> None:
     pil.fromarray(ramp(32, 48)).save(tmp_path / "ramp.jpg", quality=95)
     region = read_mask(tmp_path / "ramp.jpg").region
@@ -78,7 +87,9 @@ def test_a_mask_may_be_soft_and_a_photograph_of_a_mask(tmp_path) -> None:
 
 def test_a_mask_that_shows_nothing_is_said(tmp_path) -> None:
     pil.new("L", (8, 6)).save(tmp_path / "night.png")
-    with pytest.raises(VideoError, match=r"night\.png is black all over, so it shows no region: p"):
+    with pytest.raises(
+        VideoError, match=r"night\.png is black or transparent all over, so it shows"
+    ):
         read_mask(tmp_path / "night.png")
     with pytest.raises(VideoError, match=r"There is no file or folder .*none\.png"):
         read_mask(tmp_path / "none.png")

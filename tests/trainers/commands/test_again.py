@@ -300,7 +300,7 @@ def test_a_mask_of_the_users_home_is_told_from_there(run, fields, monkeypatch, t
     [
         ("none.png", "There is no file or folder none.png"),
         ("cat.txt", "cat.txt is not a picture that can be decoded"),
-        ("night.png", "night.png is black all over, so it shows no region"),
+        ("night.png", "night.png is black or transparent all over, so it shows no region"),
         (
             "tall.png",
             "tall.png has 64 x 8 pixels, and the motion's frames are 1.5 times as wide as",
