@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 
 from trainers.extras import missing
@@ -74,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(text, end="")
         return 0
     _keep_threads()
+    warnings.formatwarning = lambda message, *_: f"ditflow: {message}\n"
     return _one_sentence(lambda: COMMANDS[arguments[0]](arguments))
 
 

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ import yaml
 from ditflow.bank import MotionBank
 from tests.clips import NAMES, arguments, ditflow, hashes
 from tests.registry import tiny_folder
+from trainers import cli
 from trainers.commands.short_help import HELP
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -423,3 +425,20 @@ def test_words_that_are_no_command(monkeypatch, capfd):
     assert ditflow(monkeypatch) == 2
     assert ditflow(monkeypatch, "--version") == 0
     assert capfd.readouterr().out.splitlines()[-1].startswith("ditflow ")
+
+
+def test_a_warning_of_any_command_is_one_sentence_of_ditflow(monkeypatch, capsys) -> None:
+    def bank(_: list[str]) -> int:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            monkeypatch.setattr(warnings, "showwarning", shown)
+            warnings.warn("the mask is stretched.", stacklevel=1)
+        return 0
+
+    def shown(message, category, name, line, file=None, text=None) -> None:
+        sys.stderr.write(warnings.formatwarning(message, category, name, line, text))
+
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    monkeypatch.setitem(cli.COMMANDS, "bank", bank)
+    assert cli.main(["bank"]) == 0
+    assert capsys.readouterr().err == "ditflow: the mask is stretched.\n"

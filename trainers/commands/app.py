@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import warnings
 from collections.abc import Sequence
 
 from trainers.extras import need
@@ -30,7 +29,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     from trainers.app.studio import Studio
     from trainers.motion.cores import settle_flow
 
-    warnings.formatwarning = lambda message, *_: f"ditflow: {message}\n"
     bank = MotionBank(options.bank, create=True) if options.bank else None
     model = load_backbone(options.backbone, device=options.device)
     settle_flow(model.spec)

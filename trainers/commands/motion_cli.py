@@ -137,7 +137,6 @@ def _check_places(arguments: Sequence[str]) -> None:
 def _silence() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.formatwarning = lambda message, *_: f"ditflow: {message}\n"
     warnings.simplefilter("ignore", FutureWarning)
     for message in QUIET:
         warnings.filterwarnings("ignore", message)
