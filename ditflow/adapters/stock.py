@@ -9,6 +9,7 @@ from typing import Any
 from ditflow.adapters.motion import LoadedMotion, check_free, checked_strength, loaded_on
 from ditflow.adapters.pipeline import as_it_was, model_of, transformers_of
 from ditflow.bank import BankEntry, BankError, FieldEntry, MotionBank, hub
+from ditflow.bank.errors import UnknownEntryError
 from ditflow.bank.kinds import AnyEntry
 from ditflow.compatibility import Injection
 from ditflow.fields.field import MotionField
@@ -92,6 +93,14 @@ def _found(place: str | os.PathLike[str], entry: str | None) -> AnyEntry:
                 f"{entry!r:.80} names a bank or an entry, and both are needed: give 'bank/car', or "
                 "the bank together with entry='car'."
             )
+    elif bank.startswith("starter/") and not os.path.exists(bank):
+        raise BankError(
+            f"{bank!r:.80} names an entry of the starter bank, and entry={entry!r:.80} names one "
+            "again: give one of them, such as 'starter/orbit'."
+        )
     elif hub.is_hub_id(bank) and not os.path.exists(bank):
         bank = hub.hub_url(bank)
-    return MotionBank(bank)[entry]
+    try:
+        return MotionBank(bank)[entry]
+    except UnknownEntryError:
+        raise UnknownEntryError(f"The bank {bank} has no entry {entry!r:.200}.") from None

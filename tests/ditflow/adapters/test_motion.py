@@ -19,6 +19,7 @@ from ditflow.adapters.motion import LOADED
 from ditflow.adapters.pipeline import transformers_of
 from ditflow.adapters.stock import fit_motion, load_motion, unload_motion
 from ditflow.bank import BankError, EntryError, MotionBank
+from ditflow.bank.errors import UnknownEntryError
 from ditflow.compatibility import Injection, injected
 from ditflow.core.sizes import VideoSize
 from ditflow.fields.field import FieldError
@@ -512,3 +513,11 @@ def test_pipelines_that_change_a_video_are_refused() -> None:
     )
     with pytest.raises(ModelError, match="that begin with noise"):
         load_motion(pipe, pan())
+
+
+def test_an_entry_of_the_starter_bank_is_named_once(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BankError, match="'starter/pan-left' names an entry .* names one again"):
+        load_motion(object(), "starter/pan-left", entry="orbit")
+    with pytest.raises(UnknownEntryError, match="The bank starter has no entry 'nope'"):
+        load_motion(object(), "starter/nope")
