@@ -114,8 +114,10 @@ class MotionField:
 
 
 def check_far(moved: Tensor) -> None:
-    """FieldError for content that goes farther, in shares of the frame, than any motion does."""
-    if (most := float(moved.abs().max())) > FARTHEST:
+    """FieldError for content that goes farther, in shares of the frame, than any motion does. What
+    is on the device "meta", in a plan, goes nowhere.
+    """
+    if not moved.is_meta and (most := float(moved.abs().max())) > FARTHEST:
         raise FieldError(
             f"a motion goes {most:.3g} times the frame's side, and {FARTHEST:g} is the most: take "
             "less of it."
