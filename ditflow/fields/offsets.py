@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from ditflow.core.sizes import Compression, TokenGrid, VideoSize
 from ditflow.fields.field import FieldError, cell_places, check_far, in_time, resized
-from ditflow.fields.operations.base import check_finite
+from ditflow.fields.operations.base import check_factor, check_finite
 from ditflow.fields.operations.regions import Box, region_mask
 
 Y, X = 1, 2  # axes of an offset
@@ -89,8 +89,7 @@ class Offsets:
 
     def paced(self, factor: float) -> Self:
         """So many times as slow, in a video of the same length; below 1 it holds at the end."""
-        if not (factor > 0 and math.isfinite(factor)):
-            raise FieldError(f"a motion is slowed by a factor above 0, not by {factor:g}.")
+        check_factor(factor)
         longer = self.values.new_tensor([factor, 1.0, 1.0])
         return replace(self, values=self._at([time / factor for time in self.times]) * longer)
 

@@ -106,7 +106,9 @@ def flow_loss(
     scale: float = temperature / (query.shape[2] * query.shape[3] ** 0.5)  # mean over heads
     graph = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad)
     frames = by_frame(query, grid), by_frame(key, grid)
-    loss: Tensor = _FlowLoss.apply(*frames, grid, reference, moves, scale, graph)  # type: ignore[no-untyped-call]
+    loss: Tensor = _FlowLoss.apply(  # type: ignore[no-untyped-call]
+        *frames, grid, reference, moves, scale, graph
+    )
     return loss
 
 

@@ -54,8 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--bank",
         metavar="FOLDER",
-        help="a bank that all visitors read and add to (default: each has one of his own, which "
-        "ends with his visit)",
+        help="a bank that all visitors read and add to (default: each has one, which ends "
+        "with the visit)",
     )
     add("--host", default="127.0.0.1", help=f"the address to serve; 0.0.0.0 is all {default}")
     add("--port", type=_count, metavar="N", help="default: the first free one from 7860 on")

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -30,14 +29,13 @@ def descriptor(motion: MotionField | KeptMotion) -> NDArray[Any]:
     import numpy as np
 
     moved = np.asarray(motion.displacement, np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):  # of what is no motion
-        at = [part * (motion.frames - 1) / PARTS for part in range(PARTS + 1)]
-        rows, columns = (_means(*sizes) for sizes in zip(CELLS, moved.shape[-2:], strict=True))
-        small = rows @ _in_time(moved, motion.times, at) @ columns.T
-        heights = np.array([motion.aspect, 1], np.float32)[:, None, None]
-        vector: NDArray[Any] = (np.diff(-small, axis=0) * heights).ravel()
-        norm = np.float32(np.linalg.norm(vector))
-    if not STILL * (LENGTH / 2) ** 0.5 <= norm < math.inf:
+    at = [part * (motion.frames - 1) / PARTS for part in range(PARTS + 1)]
+    rows, columns = (_means(*sizes) for sizes in zip(CELLS, moved.shape[-2:], strict=True))
+    small = rows @ _in_time(moved, motion.times, at) @ columns.T
+    heights = np.array([motion.aspect, 1], np.float32)[:, None, None]
+    vector: NDArray[Any] = (np.diff(-small, axis=0) * heights).ravel()
+    norm = np.float32(np.linalg.norm(vector))
+    if norm < STILL * (LENGTH / 2) ** 0.5:
         return np.zeros_like(vector)
     return vector / norm
 

@@ -18,6 +18,12 @@ def check_finite(done: str, number: float) -> None:
         raise FieldError(f"a motion is {done} that is finite, not by {number:g}.")
 
 
+def check_factor(factor: float) -> None:
+    """FieldError unless a motion can be so many times as slow."""
+    if not (factor > 0 and math.isfinite(factor)):
+        raise FieldError(f"a motion is slowed by a factor above 0, not by {factor:g}.")
+
+
 def together(first: MotionField, second: MotionField) -> tuple[MotionField, MotionField]:
     """Both fields at the times of both, on the cells and in the length of the first."""
     if (first.times, first.cells, first.frames) == (second.times, second.cells, second.frames):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ditflow.fields.field import FieldError, MotionField, cell_places, looked_up
 from ditflow.fields.inversion import places_of
-from ditflow.fields.operations.base import continued, inside, trust_at
+from ditflow.fields.operations.base import check_factor, continued, inside, trust_at
 
 CLOSE = 0.02  # shares of the frame: an inverse that is farther off has found nothing
 
@@ -54,7 +54,7 @@ def slowed(field: MotionField, factor: float) -> MotionField:
     pace; to another length it spreads the whole motion again, which `paced` does not. Below 1 it is
     faster. Raises FieldError for a factor that is not above 0 or changes no whole frame.
     """
-    _check_factor(factor)
+    check_factor(factor)
     frames = max(round((field.frames - 1) * factor), 1) + 1
     if frames == field.frames and factor != 1:
         raise FieldError(
@@ -72,7 +72,7 @@ def paced(field: MotionField, factor: float) -> MotionField:
     Above 1 the video ends before the motion does. Below 1 it holds still when the motion has ended.
     Raises FieldError for a factor that is not above 0.
     """
-    _check_factor(factor)
+    check_factor(factor)
     times = tuple(time * factor for time in field.times)
     longer = replace(field, times=times, frames=max(field.frames, math.ceil(times[-1]) + 1))
     return trimmed(longer, field.frames)
@@ -90,11 +90,6 @@ def trimmed(field: MotionField, frames: int) -> MotionField:
         )
     times = [*(time for time in field.times if time < frames - 1), frames - 1.0]
     return replace(field.resampled(times, field.cells, field.frames), frames=frames)
-
-
-def _check_factor(factor: float) -> None:
-    if not (factor > 0 and math.isfinite(factor)):
-        raise FieldError(f"a motion is slowed by a factor above 0, not by {factor:g}.")
 
 
 def _inverse(field: MotionField, anchor: int) -> tuple[Tensor, Tensor]:
