@@ -70,8 +70,8 @@ def test_what_is_planted_in_names_and_prompts_stays_text(driver, report):
         to_the_videos(page)
         section = page.locator("section").first
         section.locator("h2").click()
-        assert section.locator("h2").inner_text() == PLANTED
-        assert section.locator("h3").first.inner_text().endswith(f"clouds {PLANTED}")
+        assert section.locator("h2").text_content() == PLANTED
+        assert section.locator("h3").first.text_content().endswith(f"clouds {PLANTED}")
         assert page.evaluate("window.owned") is None
         assert (
             page.evaluate("document.scripts.length") == 1
@@ -214,14 +214,14 @@ def test_what_is_looked_for_is_shown_alone(driver, report):
         sections = page.locator("section:visible")
         page.locator("#find").fill("ROT")
         assert (
-            sections.locator("h2").all_inner_texts() == ["rotate"]
+            sections.locator("h2").all_text_contents() == ["rotate"]
             and page.locator("#found").inner_text() == "1 of 6 clips"
         )
         choose(page, "scene")
         assert page.locator("section:visible .group:visible").count() == 1
         page.locator(".choose summary").click()
         page.locator(".choose label", has_text="backbone").click()
-        assert page.locator("section:visible .panels .panel:visible strong").all_inner_texts() == [
+        assert page.locator("section:visible .panels .panel:visible strong").all_text_contents() == [
             "ditflow-latents"
         ]
         page.locator("#find").fill("")

@@ -157,7 +157,7 @@ def test_filter_and_sort_by_keyboard_alone(driver, page):
         keys.press("Tab")
         assert shown.evaluate(FOCUS)[1:] == ["SUMMARY", "solid"]
         keys.press("Enter")
-        assert shown.locator(".card details[open] pre").inner_text().startswith("clip_sha256")
+        assert shown.locator(".card details[open] pre").text_content().startswith("clip_sha256")
         keys.press("Tab")
         while shown.evaluate(FOCUS)[1] != "BUTTON":
             keys.press("Tab")
