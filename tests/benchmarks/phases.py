@@ -23,8 +23,8 @@ from ditflow.core.sizes import VideoSize
 from ditflow.models import Model, sketch_backbone
 from ditflow.models.presets import recommended
 from ditflow.sampling.variables import VARIABLES
-from tests.trainers.motion.test_plan import published_folder
-from trainers.motion.costs import sample_of
+from tests.trainers.motion.dry_run.test_plan import published_folder
+from trainers.motion.dry_run.costs import sample_of
 
 FRAMES, STEPS, GUIDED, UPDATES = (24, 49), 50, 10, 5
 

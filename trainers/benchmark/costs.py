@@ -24,7 +24,7 @@ from lightning import Callback, Trainer
 from datamodules.queue.generation_queue import Generation
 from ditflow.bank import EntryMetadata
 from ditflow.files import make_folder, write_json
-from trainers.motion.costs import schedule_of
+from trainers.motion.dry_run.costs import schedule_of
 from trainers.motion.optimization import MotionOptimization
 from trainers.motion.videos import Video
 from trainers.motion.work import Work

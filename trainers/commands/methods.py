@@ -17,10 +17,10 @@ import yaml
 from lightning import Callback, LightningModule
 
 from trainers.motion.callbacks import BankWriter, FieldWriter, VideoWriter
+from trainers.motion.dry_run.plan import plan_fields, plan_fit
 from trainers.motion.instant import InstantMotion
 from trainers.motion.loggers import ClipLosses
 from trainers.motion.optimization import MotionOptimization
-from trainers.motion.plan import plan_fields, plan_fit
 
 MethodName = Literal["optimise", "instant"]
 CONFIG = ("--config", "-c")

@@ -13,7 +13,7 @@ from trainers.commands.again import again_of
 from trainers.commands.methods import FitMethod
 from trainers.commands.motion_cli import GIVEN, MotionCLI
 from trainers.commands.short_help import OWN
-from trainers.motion.plan import plan_predict
+from trainers.motion.dry_run.plan import plan_predict
 
 
 class Predict(MotionCLI):

@@ -221,9 +221,9 @@ def test_what_is_looked_for_is_shown_alone(driver, report):
         assert page.locator("section:visible .group:visible").count() == 1
         page.locator(".choose summary").click()
         page.locator(".choose label", has_text="backbone").click()
-        assert page.locator("section:visible .panels .panel:visible strong").all_text_contents() == [
-            "ditflow-latents"
-        ]
+        assert page.locator(
+            "section:visible .panels .panel:visible strong"
+        ).all_text_contents() == ["ditflow-latents"]
         page.locator("#find").fill("")
         choose(page, "all")
         assert sections.count() == len(CLIPS) and page.locator("#found").inner_text() == ""

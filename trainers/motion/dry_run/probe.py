@@ -23,7 +23,8 @@ from tqdm import tqdm
 from ditflow.core.sizes import VideoSize
 from ditflow.models import Model, sketch_backbone
 from ditflow.sampling.guidance import MotionGuidance
-from trainers.motion import cores, costs
+from trainers.motion import cores
+from trainers.motion.dry_run import costs
 from trainers.progress.view import console_of, duration, plain
 
 Rows = list[tuple[str, str, str]]

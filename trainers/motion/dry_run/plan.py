@@ -25,10 +25,10 @@ from ditflow.compatibility import check_entry, own_size
 from ditflow.core.sizes import VideoSize
 from ditflow.models import sketch_backbone
 from ditflow.models.dtypes import default_dtype
-from trainers.motion import costs
+from trainers.motion.dry_run import costs
+from trainers.motion.dry_run.probe import Rows, cost_rows, pace_of, print_rows
 from trainers.motion.instant import InstantMotion
 from trainers.motion.optimization import MotionOptimization
-from trainers.motion.probe import Rows, cost_rows, pace_of, print_rows
 from trainers.progress.view import plain
 
 FORWARDS = "forward passes of one sample through the whole transformer"

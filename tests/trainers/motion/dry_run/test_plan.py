@@ -27,8 +27,9 @@ from ditflow.sampling.variables import VARIABLES
 from ditflow.video import write_video
 from tests.clips import NAMES, arguments, ditflow
 from tests.registry import BACKBONES, SCHEDULER, SIZE, TRANSFORMER, tiny_folder
-from trainers.motion import costs, optimization, probe
-from trainers.motion.plan import Workload
+from trainers.motion import optimization
+from trainers.motion.dry_run import costs, probe
+from trainers.motion.dry_run.plan import Workload
 from trainers.motion.progress_bar import Tqdm
 
 ROOT = Path(__file__).parents[3]
@@ -498,7 +499,9 @@ def test_a_probe_costs_one_block_and_counts_for_all(monkeypatch):
     blocks compute than one.
     """
     ticks = iter(range(99))
-    monkeypatch.setattr("trainers.motion.probe.time.perf_counter", lambda: float(next(ticks)))
+    monkeypatch.setattr(
+        "trainers.motion.dry_run.probe.time.perf_counter", lambda: float(next(ticks))
+    )
     backbone = sketch_backbone(str(tiny_folder("rotary")), dtype="float32")
     measured = probe.measure_forward(backbone, SIZE, torch.device("cpu"))
     block = sketch_backbone(str(tiny_folder("rotary")), dtype="float32", blocks=1)
@@ -508,9 +511,11 @@ def test_a_probe_costs_one_block_and_counts_for_all(monkeypatch):
 
 def test_a_probe_ends_by_itself(monkeypatch):
     """Without patience one pass of the smallest video is left; seconds are scaled from there."""
-    monkeypatch.setattr("trainers.motion.probe.PATIENCE", 0.0)
+    monkeypatch.setattr(probe, "PATIENCE", 0.0)
     ticks = iter(range(99))
-    monkeypatch.setattr("trainers.motion.probe.time.perf_counter", lambda: float(next(ticks)))
+    monkeypatch.setattr(
+        "trainers.motion.dry_run.probe.time.perf_counter", lambda: float(next(ticks))
+    )
     backbone = sketch_backbone(str(tiny_folder("rotary")), dtype="float32")
     measured = probe.measure_forward(backbone, SIZE, torch.device("cpu"))
     assert measured.seen == VideoSize(4, 8, 8) and next(ticks) == 2
