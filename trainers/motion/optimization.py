@@ -23,21 +23,19 @@ from datamodules.encoding_cache import EncodingCache
 from datamodules.faults import BROKEN, FAILS
 from datamodules.motion_tasks import MotionTaskModule
 from datamodules.queue.generation_queue import Generation
-from ditflow.compatibility import Injection, own_size
+from ditflow.compatibility import Injection
 from ditflow.core.schedule import GuidanceKind, Scale
-from ditflow.injection_provenance import describe_injection
 from ditflow.models import Model, load_backbone
 from ditflow.motion import MotionSignal
 from ditflow.sampling.guidance import Begin, Update
 from ditflow.sampling.placement import Passes
 from ditflow.sampling.recipe import Choices, Recipe
 from ditflow.sampling.variables import Variable
-from ditflow.transfer import inject_motion
-from ditflow.video import read_image
 from trainers.motion import cores
+from trainers.motion.generated import generated
 from trainers.motion.signal_option import VariableKind, signal_of, variable_kind
 from trainers.motion.strategy import check_precision, check_strategy
-from trainers.motion.videos import Video, named_in
+from trainers.motion.videos import Video
 from trainers.motion.work import Work, advanced, decoded, resumed
 
 
@@ -220,22 +218,9 @@ class MotionOptimization(L.LightningModule):
 
     def predict_step(self, item: Generation, batch_idx: int = 0) -> Video | None:
         """One video with the motion of an entry; None where that cannot be."""
-        choices, data = self.choices, self.trainer.datamodule
+        data = self.trainer.datamodule
         try:
-            entry = data.bank[item.entry]
-            asked: Any = dict(
-                image=read_image(item.image) if item.image else None,
-                seed=item.seed,
-                negative_prompt=item.negative_prompt,
-                steps=choices.steps,
-                guidance_scale=choices.guidance_scale,
-                guidance_kind=choices.guidance,
-                size=data.size_on(own_size(self.backbone, entry)),
-                how=self.injection.of(entry),
-            )
-            told = named_in(self, data) | {"command": "predict", "entry": item.entry}
-            made = describe_injection(self.backbone, entry, item.prompt, **asked, **told)
-            return Video(inject_motion(self.backbone, entry, item.prompt, **asked), made)
+            return generated(self, data, item)
         except BROKEN:
             raise
         except FAILS as error:

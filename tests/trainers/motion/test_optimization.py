@@ -692,9 +692,9 @@ def test_what_fails_with_one_video_and_what_with_all(
 ):
     """A broken device is no video's fault: nothing is tried on it any more."""
 
-    from trainers.motion import optimization
+    from trainers.motion import generated
 
-    inject, calls = optimization.inject_motion, []
+    inject, calls = generated.inject_motion, []
 
     def first_fails(*rest, **options):
         calls.append(rest)
@@ -702,7 +702,7 @@ def test_what_fails_with_one_video_and_what_with_all(
             raise error
         return inject(*rest, **options)
 
-    monkeypatch.setattr(optimization, "inject_motion", first_fails)
+    monkeypatch.setattr(generated, "inject_motion", first_fails)
     words = [*arguments("predict", whole, prompts=prompts, entries="[left]"), "--out", "out"]
     if stops:
         with pytest.raises(type(error)):
