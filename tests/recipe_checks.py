@@ -48,7 +48,7 @@ def test_add_a_control():
 def test_add_a_model_family(tmp_path, monkeypatch):
     """`load_backbone` finds it, and all that is left to write is what the recipe lists."""
     from ditflow.models import sketch_backbone
-    from ditflow.models.skyreels import SkyReels
+    from ditflow.models.families.skyreels import SkyReels
 
     index = {"transformer": ["diffusers", "SkyReelsV2Transformer3DModel"]}
     (tmp_path / "model_index.json").write_text(json.dumps(index))

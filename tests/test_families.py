@@ -18,7 +18,7 @@ TABLE = "ditflow/models/registry.py"
 FAMILIES = {
     "cogvideox": (
         r"(?i)cogvideox",
-        "ditflow/models/cogvideox.py",
+        "ditflow/models/families/cogvideox.py",
         (
             "trainers/pretraining/",
             "datamodules/pretraining",
@@ -28,7 +28,7 @@ FAMILIES = {
     ),
     "wan": (
         r"\b(?:\w*_)?wan(?:_\w*)?\b|\bWAN\b|Wan(?![a-z])",
-        "ditflow/models/wan.py",
+        "ditflow/models/families/wan.py",
         ("trainers/pretraining/", "trainers/commands/demo.py"),
     ),
 }

@@ -220,7 +220,7 @@ def test_files_and_folders_stay_small():
 
 
 def test_only_the_registry_knows_the_families():
-    families = {"ditflow.models.cogvideox", "ditflow.models.wan"}
+    families = {"ditflow.models.families.cogvideox", "ditflow.models.families.wan"}
     knowing = {module for module in FILES if imports_of(module) & families}
     assert knowing == {"ditflow.models.registry"}
 

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from ditflow.models.base import Model, ModelError, ModelSpec
-from ditflow.models.cogvideox import CogVideoX
 from ditflow.models.dtypes import default_dtype, warn_if_emulated
+from ditflow.models.families.cogvideox import CogVideoX
+from ditflow.models.families.wan import Wan
 from ditflow.models.spec import Lora
-from ditflow.models.wan import Wan
 from ditflow.models.weights import lora as loras
 from ditflow.models.weights.files import (
     NEEDED,

@@ -27,7 +27,7 @@ TESTS = {  # the test that runs a feature on every tiny model that it names
         "ditflow.sampling.test_instant.test_a_field_without_motion_leaves_the_model_its_own_places"
     ),
     "injection of an entry": "ditflow.test_transfer.test_inject_motion",
-    "a picture to begin with": "ditflow.models.test_wan.test_what_is_shown_of_a_picture",
+    "a picture to begin with": "ditflow.models.families.test_wan.test_what_is_shown_of_a_picture",
     "LoRA": (
         "ditflow.models.weights.test_lora.test_it_is_the_product_of_its_matrices_in_the_weights"
     ),

@@ -26,7 +26,7 @@ from ditflow.core.schedule import GuidanceWindow
 from ditflow.core.sizes import VideoSize
 from ditflow.metrics import Tracks, motion_fidelity
 from ditflow.metrics.motion_fidelity import published_similarity
-from ditflow.models.cogvideox import CogVideoX, CogVideoXEncoders
+from ditflow.models.families.cogvideox import CogVideoX, CogVideoXEncoders
 from ditflow.motion import AttentionMotionFlow, MotionFeature, MotionSignal, SpatialMarginalMean
 from ditflow.provenance import entries_of
 from ditflow.sampling.guidance import MotionGuidance

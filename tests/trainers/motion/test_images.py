@@ -105,7 +105,7 @@ def test_a_field_moves_a_picture(run, files, tmp_path) -> None:
 
 def test_pictures_are_asked_for_before_a_model_is_loaded(run, files, tmp_path, monkeypatch) -> None:
     for name in ("load", "sketch"):
-        monkeypatch.setattr(f"ditflow.models.wan.Wan.{name}", None)
+        monkeypatch.setattr(f"ditflow.models.families.wan.Wan.{name}", None)
     wanted = "makes a picture move, and the video of 'car' has none to begin with: give one by "
     wanted += "--data.image FILE, or in a column 'image'."
     fit = ["--bank", tmp_path / "bank", "--data.manifest", files / "clips.csv", *SMALL, *QUICK]

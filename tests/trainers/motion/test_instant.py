@@ -61,7 +61,7 @@ def test_entries_are_the_fields_of_the_clips_and_no_model_is_loaded(
     run, clips, tmp_path, monkeypatch
 ):
     for name in ("load", "encode", "embed"):
-        monkeypatch.setattr(f"ditflow.models.cogvideox.CogVideoX.{name}", None)
+        monkeypatch.setattr(f"ditflow.models.families.cogvideox.CogVideoX.{name}", None)
     code, said, errors = run(*instant(tmp_path / "bank", clips))
     assert (code, "3 of 3 done" in said) == (0, True), errors
     bank = MotionBank(tmp_path / "bank")
@@ -162,7 +162,7 @@ def test_what_a_source_lacks_is_said_before_any_work(
 
 
 def test_a_dry_run_loads_no_weights_and_names_clips_with_a_cut(run, clips, tmp_path, monkeypatch):
-    monkeypatch.setattr("ditflow.models.cogvideox.CogVideoX.load", None)
+    monkeypatch.setattr("ditflow.models.families.cogvideox.CogVideoX.load", None)
     one, two = (read_video(clips / f"{name}.mp4").frames for name in ("one", "two"))
     write_video(tmp_path / "cut.mp4", torch.cat([one[:4], 255 - two[4:]]), 8)
     (tmp_path / "clips.csv").write_text(f"video,prompt\ncut.mp4,\n{clips / 'one.mp4'},\n")

@@ -393,7 +393,7 @@ def test_a_video_that_cannot_be_decoded_does_not_stop_the_others(
     """Two clips are too many to decode at once, and one cannot be decoded at all: its entry waits
     until it can.
     """
-    from ditflow.models.cogvideox import CogVideoX
+    from ditflow.models.families.cogvideox import CogVideoX
 
     decode, singles = CogVideoX.decode, iter(range(10))
 

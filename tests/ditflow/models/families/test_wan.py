@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ditflow.core.sizes import Compression, TokenGrid, VideoSize
 from ditflow.models import ModelError, load_backbone
+from ditflow.models.families.wan import Wan
 from ditflow.models.presets import recommended
-from ditflow.models.wan import Wan
 from ditflow.sampling.state import clip_generator, initial_noise
 from tests.closeness import assert_close_in_norm
 from tests.guided import sampled

@@ -14,7 +14,7 @@ from diffusers import CogVideoXPipeline
 
 from ditflow.core.sizes import Compression, VideoSize
 from ditflow.models import ModelError, load_backbone
-from ditflow.models.cogvideox import CogVideoX
+from ditflow.models.families.cogvideox import CogVideoX
 from tests.registry import PROMPTS, TRANSFORMER, frames_of, tiny_backbone, tiny_folder
 
 VAE = {"temporal_compression_ratio": 4, "block_out_channels": [8, 8, 8]}

@@ -27,7 +27,7 @@ from ditflow.core.positions import rotary_frequencies, rotary_tables
 from ditflow.core.sizes import Compression, TokenGrid
 from ditflow.models.base import ModelError, ModelSpec
 from ditflow.models.encoders import Encoders
-from ditflow.models.flow import SCHEDULERS, FlowModel
+from ditflow.models.families.flow import SCHEDULERS, FlowModel
 from ditflow.models.placing import placed_at
 from ditflow.models.presets import trained_size
 from ditflow.models.spec import Kept, expert_fingerprint, fingerprint
