@@ -40,7 +40,7 @@ FLOORS = {
     4: ("ditflow.extraction", "ditflow.transfer", "ditflow.injection_provenance"),
     5: ("ditflow.adapters",),
     6: ("datamodules",),
-    7: ("trainers.progress", "trainers.parser_errors", "trainers.extras"),
+    7: ("trainers.progress", "trainers.parser_errors", "trainers.extras", "trainers.lasting"),
     8: ("trainers.motion",),
     9: ("trainers.benchmark", "trainers.report", "trainers.pretraining"),
     10: ("trainers.app",),

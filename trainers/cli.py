@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Sequence
 
 from trainers.extras import missing
+from trainers.lasting import lasting
 
 TOP_HELP = """\
 usage: ditflow [-h] [--version] {fit,predict,motion,bank,video,app,test,ablate,report,demo} ...
@@ -145,15 +146,17 @@ def _refuse(sentence: str) -> int:
 
 
 def _fit(arguments: list[str]) -> int:
-    from trainers.commands.fit import Fit
-    from trainers.commands.motion_cli import run
+    with lasting():
+        from trainers.commands.fit import Fit
+        from trainers.commands.motion_cli import run
 
     return run(Fit, arguments)
 
 
 def _predict(arguments: list[str]) -> int:
-    from trainers.commands.motion_cli import run
-    from trainers.commands.predict import Predict
+    with lasting():
+        from trainers.commands.motion_cli import run
+        from trainers.commands.predict import Predict
 
     return run(Predict, arguments)
 
@@ -189,7 +192,8 @@ def _report(arguments: list[str]) -> int:
 
 
 def _benchmark(arguments: list[str]) -> int:
-    from trainers.commands.benchmark import main as benchmark
+    with lasting():
+        from trainers.commands.benchmark import main as benchmark
 
     return benchmark(arguments)
 

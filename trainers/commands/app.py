@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 
 from trainers.extras import need
+from trainers.lasting import lasting
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,12 +23,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     place = Place(options.host, options.port)
     place.check()
-    from ditflow.bank import MotionBank
-    from ditflow.models import load_backbone
-    from trainers.app.motions import Limits
-    from trainers.app.server import serve
-    from trainers.app.studio import Studio
-    from trainers.motion.cores import settle_flow
+    with lasting():
+        from ditflow.bank import MotionBank
+        from ditflow.models import load_backbone
+        from trainers.app.motions import Limits
+        from trainers.app.server import serve
+        from trainers.app.studio import Studio
+        from trainers.motion.cores import settle_flow
 
     bank = MotionBank(options.bank, create=True) if options.bank else None
     model = load_backbone(options.backbone, device=options.device)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainers.extras import need
+from trainers.lasting import lasting
 
 SETUPS = {
     "tiny-rope": "ditflow-positions",
@@ -32,10 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(argv)
     need("jinja2", "markupsafe")
-    from rich.console import Console
-    from rich.markdown import Markdown
+    with lasting():
+        from rich.console import Console
+        from rich.markdown import Markdown
 
-    from trainers.commands import benchmark, report
+        from trainers.commands import benchmark, report
 
     code = benchmark.main(["test", *benchmark_options(options)])
     report.main([options.out])
