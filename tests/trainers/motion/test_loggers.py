@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import csv
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from ditflow.bank import MotionBank
 from tests.clips import arguments, ditflow, write_clips
+from tests.ranks import Ranks
 
-ROOT = Path(__file__).resolve().parents[3]
 NAMES = [
     f"clip{number}" for number in range(8)
 ]  # so many that no rank can do them all before the other begins
@@ -41,30 +38,10 @@ def test_the_clips_of_every_rank_are_logged(tmp_path):
         "--trainer.logger.name",
         "run",
     ]
-    ranks = [
-        "--trainer.accelerator",
-        "cpu",
-        "--trainer.devices",
-        "2",
-        "--trainer.enable_progress_bar",
-        "false",
-    ]
-    command = [
-        sys.executable,
-        "-m",
-        "trainers.cli",
-        *arguments("fit", tmp_path / "bank", manifest=manifest),
-        *logger,
-        *ranks,
-    ]
-    done = subprocess.run(
-        command,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
+    ranks = Ranks(
+        [*arguments("fit", tmp_path / "bank", manifest=manifest), *logger], 2, tmp_path / "log"
     )
-    assert done.returncode == 0, done.stderr
+    assert ranks.wait() == [0, 0], ranks.log.read_text()
     (folder,) = (tmp_path / "logs" / "run").iterdir()
     logged = curves(folder / "metrics.csv")
     assert folder.name == "version_0" and sorted(logged) == sorted(NAMES)
