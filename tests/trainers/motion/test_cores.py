@@ -15,7 +15,7 @@ import torch
 
 from ditflow.core.sizes import Compression, VideoSize
 from ditflow.models import sketch_backbone
-from tests.clips import arguments
+from tests.clips import arguments, ditflow
 from tests.registry import tiny_folder
 from trainers.motion import cores
 
@@ -81,18 +81,24 @@ def test_as_many_processes_as_jobs_cores_and_memory(threads, monkeypatch):
     assert cores.processes(6) == 2
 
 
-CHOSEN = "import torch; torch.set_num_threads(3)"
+def words(clips: Path, tmp_path: Path) -> list[str]:
+    return [*arguments("fit", tmp_path / "bank", manifest=clips), "--trainer.max_steps", "1"]
 
 
-@pytest.mark.parametrize(("before", "wanted"), [("", 1), (CHOSEN, 3)])
-def test_a_command_of_its_own_and_one_in_a_program_that_has_chosen(before, wanted, clips, tmp_path):
-    words = [*arguments("fit", tmp_path / "bank", manifest=clips), "--trainer.max_steps", "1"]
-    run = f"from trainers.cli import main\nmain({words})"
-    program = f"{before}\n{run}\nimport torch\nprint('threads', torch.get_num_threads())"
+def test_a_command_of_its_own_settles_its_threads(clips, tmp_path):
+    run = f"from trainers.cli import main\nmain({words(clips, tmp_path)})"
+    program = f"{run}\nimport torch\nprint('threads', torch.get_num_threads())"
     command = [sys.executable, "-c", program]
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert ran.stdout.splitlines()[-1] == f"threads {wanted}", ran.stderr
+    assert ran.stdout.splitlines()[-1] == "threads 1", ran.stderr
+
+
+def test_a_command_in_a_program_that_has_chosen_keeps_its_threads(
+    threads, monkeypatch, clips, tmp_path
+):
+    assert ditflow(monkeypatch, *words(clips, tmp_path)) == 1, "one step is not all"
+    assert (torch.get_num_threads(), os.environ["OMP_NUM_THREADS"]) == (3, "3")
 
 
 def test_the_backbone_of_the_tests_is_small():
