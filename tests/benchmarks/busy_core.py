@@ -30,7 +30,7 @@ from datamodules.benchmark import SyntheticBenchmark
 from datamodules.synthetic import MOTIONS, World
 from ditflow.files import write_csv
 from ditflow.video import write_video
-from trainers.benchmark.costs import processor
+from trainers.benchmark.machine import processor
 from trainers.motion.cores import cores
 
 ROOT = Path(__file__).resolve().parents[2]

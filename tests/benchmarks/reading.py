@@ -23,7 +23,7 @@ from typing import Any
 import av
 import numpy as np
 
-from trainers.benchmark.costs import processor
+from trainers.benchmark.machine import processor
 
 SIZE = (480, 720)
 CASES: dict[str, dict[str, Any]] = {

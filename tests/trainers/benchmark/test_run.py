@@ -21,7 +21,7 @@ from ditflow.bank import MotionBank
 from tests.clips import ditflow, hashes
 from tests.davis import PROMPTS, write_davis, write_prompts
 from tests.registry import tiny_folder
-from trainers.benchmark.costs import forget_peak_memory, peak_memory
+from trainers.benchmark.machine import forget_peak_memory, peak_memory
 from trainers.benchmark.options import shared_options
 from trainers.benchmark.process import run_ditflow
 
@@ -240,7 +240,7 @@ def test_diversity_is_over_the_same_prompts_for_every_method(whole, method, capt
 
 
 def test_the_memory_of_the_process_that_starts_another_does_not_count():
-    code = "from trainers.benchmark.costs import peak_memory; print(peak_memory())"
+    code = "from trainers.benchmark.machine import peak_memory; print(peak_memory())"
     large = (
         "import subprocess, sys; b'x' * 2**30; "
         f"subprocess.run([sys.executable, '-c', {code!r}], check=True)"
