@@ -8,16 +8,16 @@ import time
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor
 
-from ditflow.bank import BankEntry, FieldEntry, Provenance
+from ditflow.bank import BankEntry, Provenance
 from ditflow.bank.kinds import AnyEntry
-from ditflow.compatibility import Injection, injected
+from ditflow.compatibility import Injection, draft_injection, videos_of
 from ditflow.core.schedule import GuidanceKind, Scale
 from ditflow.core.sizes import VideoSize
 from ditflow.fields.field import FieldError, MotionField
-from ditflow.fields.operations import anchored
 from ditflow.fields.sources import field_of
 from ditflow.models import Model
 from ditflow.provenance import entries_of, moving
@@ -28,7 +28,6 @@ from ditflow.sampling.image import check_given, shown
 from ditflow.sampling.loop import OnStep, sample
 from ditflow.sampling.recipe import Choices, Recipe, given_or
 from ditflow.sampling.reference import reference_prompt, words_of
-from ditflow.sampling.state import start
 from ditflow.video import Clip, Image
 
 
@@ -123,28 +122,15 @@ def inject_motion(
     many are done, and of how many; what it raises ends the generation. Raises EntryError where the
     entry does not fit the backbone.
 
+    For several at once, see `ditflow.compatibility.drafts`.
+
     VAE and text encoder stay loaded for the next video. Where memory is short, free them between
     two videos with `backbone.release_encoders()`.
     """
-    kinds = (BankEntry, FieldEntry, MotionField)
-    check_kind("inject_motion", motion, kinds, "a bank entry or a MotionField")
-    check_given("inject_motion", backbone.spec, image)
-    if image is not None and not isinstance(motion, BankEntry):
-        motion = anchored(motion if isinstance(motion, MotionField) else motion.field, 0)
-    # the entry is checked before anything is loaded for it
-    ready = injected(backbone, motion, given_or(how, Injection()), size)
-    schedule = backbone.schedule(
-        given_or(steps, ready.steps),
-        given_or(guidance_scale, ready.guidance_scale),
-        guidance_kind or ready.guidance,
-    )
-    negative_prompt = given_or(negative_prompt, ready.negative_prompt)
-    text, negative = backbone.embed([prompt, negative_prompt]).split(1)
-    state = start(backbone, ready.size, [prompt], [seed])
-    picture = shown(backbone, image, ready.size)
-    told = Prompt(text, negative, picture)
-    state = sample(backbone, schedule, told, state, ready.control, on_step)
-    return backbone.decode(state.latents)[0].cpu()
+    asked: Any = dict(seed=seed, negative_prompt=negative_prompt, steps=steps, size=size, how=how)
+    asked |= dict(image=image, guidance_scale=guidance_scale, guidance_kind=guidance_kind)
+    draft = draft_injection(backbone, motion, prompt, **asked)
+    return videos_of(backbone, [draft], on_step)[0]
 
 
 def recommended_guidance(backbone: Model) -> MotionGuidance:

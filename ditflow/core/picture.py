@@ -92,6 +92,10 @@ class Picture(NamedTuple):
         parts = ([x for x in part if x is not None] for part in zip(*given, strict=True))
         return cls(*(torch.cat(part) if part else None for part in parts))
 
+    def row(self, index: int) -> Picture:
+        """That of one clip of a batch; one for all stays one."""
+        return self._changed(lambda x: x if len(x) == 1 else x[index : index + 1])
+
     def repeated(self, copies: int) -> Picture:
         """Those of so many copies of a batch, one after the other; one for all stays one."""
         return self._changed(lambda x: x if len(x) == 1 else torch.cat([x] * copies))

@@ -13,8 +13,9 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
+import torch
 from torch import Tensor
 
 from ditflow.core.noise import NoiseLevel
@@ -34,6 +35,20 @@ class Prompt(NamedTuple):
     text: Tensor
     negative: Tensor
     picture: Picture | None = None
+
+    @classmethod
+    def stacked(cls, prompts: Sequence[Self]) -> Self:
+        """The prompts of a batch, one after the other."""
+        text, negative, pictures = zip(*prompts, strict=True)
+        return cls(torch.cat(text), torch.cat(negative), Picture.stacked(pictures))
+
+    def row(self, index: int) -> Self:
+        """That of one clip of a batch; one for all stays one."""
+        text, negative = (
+            x if len(x) == 1 else x[index : index + 1] for x in (self.text, self.negative)
+        )
+        picture = None if self.picture is None else self.picture.row(index)
+        return self._replace(text=text, negative=negative, picture=picture)
 
 
 @dataclass(frozen=True)
@@ -97,6 +112,66 @@ class Controls(Control):
         for control in self.controls:
             state = control.after(model, step, state)
         return state
+
+
+@dataclass(frozen=True)
+class Each(Control):
+    """A control of its own for each clip of a batch, which sees that clip alone.
+
+    It acts first. Where some clips are moved in a step and others are not, these are where the
+    model puts them itself. Raises ValueError where clips do not share their motion scale, or the
+    blocks that take keys and values.
+    """
+
+    controls: tuple[Control, ...]
+
+    def before(
+        self, model: Model, step: Step, prompt: Prompt, state: State, inputs: Inputs
+    ) -> tuple[State, Inputs]:
+        rows = zip(self.controls, state.rows(), inputs.latents.split(1), strict=True)
+        states, each = zip(
+            *(
+                control.before(model, step, prompt.row(index), row, Inputs(latents))
+                for index, (control, row, latents) in enumerate(rows)
+            ),
+            strict=True,
+        )
+        return State.stacked(states), _stacked(model, each)
+
+    def after(self, model: Model, step: Step, state: State) -> State:
+        rows = zip(self.controls, state.rows(), strict=True)
+        return State.stacked([control.after(model, step, row) for control, row in rows])
+
+
+def _stacked(model: Model, each: Sequence[Inputs]) -> Inputs:
+    """The inputs of a batch, from those of its clips."""
+    latents, positions = torch.cat([one.latents for one in each]), [one.positions for one in each]
+    blocks = {frozenset(one.key_value) for one in each}
+    scales = {own.motion_scale for own in positions if own.conditional is not None}
+    if len(blocks) > 1 or len(scales) > 1:
+        raise ValueError(
+            "clips of one batch share their motion scale, and the blocks that take keys and values "
+            "in a step: make those that differ by themselves."
+        )
+
+    def placed(rows: Sequence[Tensor | None]) -> Tensor | None:
+        if all(row is None for row in rows):
+            return None
+        stock = model.stock_position(model.spec.compression.grid_of(latents))
+        return torch.cat([stock if row is None else row for row in rows])
+
+    conditional, unconditional = (
+        placed(side) for side in zip(*(own[:2] for own in positions), strict=True)
+    )
+    key_value = {
+        block: (
+            torch.cat([one.key_value[block][0] for one in each]),
+            torch.cat([one.key_value[block][1] for one in each]),
+        )
+        for block in sorted(blocks.pop())
+    }
+    scale = scales.pop() if scales else None
+    return Inputs(latents, Positions(conditional, unconditional, scale), key_value)
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,15 @@ Everything random comes from a generator of the clip's own, so that no clip depe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import NamedTuple, Self
 
 import torch
 
 from ditflow.core.schedule import DenoisingSchedule, Step
 from ditflow.models.base import Model
-from ditflow.sampling.control import NOTHING, Control, Inputs, Prompt
+from ditflow.sampling.control import NOTHING, Control, Each, Inputs, Prompt
 from ditflow.sampling.state import State, generators_of, states_of
 
 OnStep = Callable[[int, int], None]
@@ -58,3 +59,37 @@ def sample(
         if on_step is not None:
             on_step(state.step, len(schedule))
     return state
+
+
+class Draft(NamedTuple):
+    """A video before it is denoised, or several of them in one batch: all that `sample` takes."""
+
+    schedule: DenoisingSchedule
+    prompt: Prompt
+    state: State
+    control: Control = NOTHING
+
+    @property
+    def alike(self) -> tuple[object, ...]:
+        """What drafts have in common that are denoised together."""
+        shape, picture = self.state.latents.shape[1:], self.prompt.picture
+        return self.schedule, self.state.step, shape, [x is None for x in picture or ()]
+
+    @classmethod
+    def together(cls, drafts: Sequence[Self]) -> Self:
+        """Drafts of one video each as one batch, in which none depends on another.
+
+        Raises ValueError for drafts that differ in size or schedule, or of which some begin with a
+        picture.
+        """
+        first, *others = drafts
+        if not others:
+            return first
+        if any(draft.alike != first.alike for draft in others):
+            raise ValueError(
+                "videos are made together that share their size, their steps with their guidance, "
+                "and whether they begin with a picture: make those that differ by themselves."
+            )
+        prompt, state = Prompt.stacked([x.prompt for x in drafts]), [x.state for x in drafts]
+        control = Each(tuple(draft.control for draft in drafts))
+        return cls(first.schedule, prompt, State.stacked(state), control)

@@ -53,6 +53,24 @@ class State:
         assert self.memory is not None
         return self.memory[:, 0]
 
+    @classmethod
+    def stacked(cls, states: Sequence[Self]) -> Self:
+        """The clips of several states at one step as one batch, as long as nothing is optimised."""
+        assert len({state.step for state in states}) == 1, "clips of a batch are at one step"
+        assert not any(state.history for state in states), "what is optimised stays in its batch"
+        named: dict[str, Tensor | None] = {}
+        for name in ("generators", *CURRENT):
+            found = [x for state in states if (x := getattr(state, name)) is not None]
+            named[name] = torch.cat(found) if found else None
+        return cls(step=states[0].step, **named)  # type: ignore[arg-type]
+
+    def rows(self) -> list[Self]:
+        """Each clip's own state."""
+        assert not self.history, "what is optimised stays in its batch"
+        names = [name for name in ("generators", *CURRENT) if getattr(self, name) is not None]
+        rows = zip(*(getattr(self, name).split(1) for name in names), strict=True)
+        return [replace(self, **dict(zip(names, row, strict=True))) for row in rows]
+
     def tensors(self) -> dict[str, Tensor]:
         """As named tensors on the CPU that share no memory, for one safetensors file."""
         named = {"step": torch.tensor(self.step), "generators": self.generators}
