@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from ditflow.models import ModelError
 BROKEN = (StorageError, ModelError, getattr(torch, "AcceleratorError", StorageError))
 # but for what is BROKEN: these concern a clip or a video, and the others go on
 FAILS = (RuntimeError, ValueError, ArithmeticError, MemoryError)
+NO_MEMORY = (torch.OutOfMemoryError, MemoryError)
 Fail = Callable[[str, Exception], None]
 T = TypeVar("T")
 
@@ -29,13 +30,19 @@ def reported(what: T, fail: Callable[[T, Exception], None]) -> Iterator[None]:
         yield
     except BROKEN:
         raise
-    except (ValueError, OSError, RuntimeError) as error:
+    except (OSError, *FAILS) as error:
         fail(what, error)
 
 
 def say_failed(name: str, reason: str) -> None:
     """One line on stderr for a clip or a video that cannot be done."""
     print(f"\n{name!r} failed: {reason}", file=sys.stderr, flush=True)
+
+
+def say_halved(names: Sequence[str], error: Exception) -> None:
+    """One line for a batch that failed as a whole."""
+    together = f"{', '.join(names)} failed together and will be tried in halves"
+    print(f"\n{together}: {error}", flush=True)
 
 
 def one_line(error: Exception) -> str:

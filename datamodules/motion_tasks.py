@@ -15,19 +15,18 @@ import lightning as L
 import torch
 
 from datamodules.batching import MotionBatch
-from datamodules.faults import one_line, reported, say_failed
+from datamodules.faults import reported, say_failed
 from datamodules.frames import FrameBatch
 from datamodules.library import Library
 from datamodules.manifest import MotionTask, check_images, tasks_of
 from datamodules.outcomes import Outcomes
+from datamodules.places import beside
 from datamodules.prompts import generations_of
 from datamodules.queue.generation_queue import Generation, GenerationQueue
 from datamodules.queue.job import Job
+from datamodules.queue.step_loader import StepLoader
 from datamodules.queue.work_queue import Leg, Plan, WorkQueue, share, turns
-from datamodules.step_loader import StepLoader
 from ditflow.bank import MotionBank
-from ditflow.bank.remote_storage import open_folder
-from ditflow.bank.storage import LocalFolder
 from ditflow.core.sizes import VideoSize
 from ditflow.files import expanded
 
@@ -54,7 +53,8 @@ class MotionTaskModule(L.LightningDataModule):
         image: File of the picture that videos of an image-to-video backbone begin with, where no
             column image names one. It is resized, and its middle cut out, to the size of the video.
         seed: Random seed of clips that have none in the manifest.
-        batch_size: Clips optimised together, at least 1; affects memory, but not results.
+        batch_size: Clips or videos made together, at least 1; affects memory and time, but not
+            results. With auto, the number that is fastest here is measured first.
         cache: Folder for encoded clips and prompts; by default `cache` in the bank.
         entries: Names of the bank entries to make videos from; by default all of the bank.
         prompts: Text file with one prompt a line, each used with all entries. Or a CSV or JSONL
@@ -81,7 +81,7 @@ class MotionTaskModule(L.LightningDataModule):
         size: tuple[int, int] | None = None,
         image: str | None = None,
         seed: int = 0,
-        batch_size: int = 1,
+        batch_size: int | Literal["auto"] = 1,
         cache: str | None = None,
         entries: list[str] | None = None,
         prompts: str | None = None,
@@ -89,7 +89,7 @@ class MotionTaskModule(L.LightningDataModule):
         attempts: int = 3,
     ) -> None:
         super().__init__()
-        if batch_size < 1:
+        if batch_size != "auto" and batch_size < 1:
             raise ValueError(
                 f"batch_size is {batch_size}, but at least one clip is optimised at a time."
             )
@@ -107,6 +107,7 @@ class MotionTaskModule(L.LightningDataModule):
         self.tasks: list[MotionTask] = []
         self.generations: list[Generation] = []
         self.failed: dict[str, str] = {}  # clip or video: reason
+        self.queue: WorkQueue | GenerationQueue
 
     def setup(self, stage: str) -> None:
         """Read the clips or prompts on rank 0, and share them with the other ranks."""
@@ -119,9 +120,21 @@ class MotionTaskModule(L.LightningDataModule):
     def share_out(self) -> None:
         """Plan what is left to fit on rank 0, and make this process's queue from the plan."""
         plan = self.job.agreed(self._make_plan)
+        self.together = self._together(len(plan.todo))
         leases, order = self.job.leases(self.bank), turns(plan.todo, *self._deal)
-        self.queue = WorkQueue(self.library, leases, plan, order, self.batch_size, self.job.wait)
-        self.outcomes = Outcomes(self.library, self.queue)
+        queue = WorkQueue(self.library, leases, plan, order, self.together, self.job.wait)
+        self.queue, self.outcomes = queue, Outcomes(self.library, queue)
+        self.failed = self.queue.failed
+
+    def share_videos(self) -> None:
+        """Make this process's queue of the videos that do not exist yet."""
+        left = [generation for generation in self.generations if not generation.file.exists()]
+        if (kept := len(self.generations) - len(left)) and self.trainer.is_global_zero:
+            print(f"{kept} existing {'file' if kept == 1 else 'files'} kept", flush=True)
+        self.together = self._together(len(left))
+        leases, order = self.job.leases(str(self.video_folder)), turns(left, *self._deal)
+        alike = self.trainer.lightning_module.alike
+        self.queue = GenerationQueue(order, leases, alike, self.together, self.job.wait)
         self.failed = self.queue.failed
 
     @cached_property
@@ -155,12 +168,8 @@ class MotionTaskModule(L.LightningDataModule):
         return StepLoader(self.queue, self._batch, steps, goes_on=goes_on, length=length)
 
     def predict_dataloader(self) -> GenerationQueue:
-        """The videos that do not exist yet."""
-        left = [generation for generation in self.generations if not generation.file.exists()]
-        if (kept := len(self.generations) - len(left)) and self.trainer.is_global_zero:
-            print(f"{kept} existing {'file' if kept == 1 else 'files'} kept", flush=True)
-        leases = self.job.leases(str(self.video_folder))
-        return GenerationQueue(turns(left, *self._deal[:2]), leases, self.job.wait)
+        """The videos of this process, in batches."""
+        return self.queue
 
     def teardown(self, stage: str) -> None:
         self.job.leave()
@@ -176,11 +185,6 @@ class MotionTaskModule(L.LightningDataModule):
         """
         return batch
 
-    def fail(self, name: str, error: Exception) -> None:
-        """Record and report a video that cannot be made. The others continue."""
-        self.failed[name] = one_line(error)
-        say_failed(name, self.failed[name])
-
     def outcome(self) -> tuple[list[str], set[str]]:
         """The names of all requested clips or videos, and of those that are done."""
         if self.tasks:
@@ -190,7 +194,13 @@ class MotionTaskModule(L.LightningDataModule):
 
     @property
     def _deal(self) -> tuple[int, int, int]:
-        return self.trainer.global_rank, self.trainer.world_size, self.batch_size
+        return self.trainer.global_rank, self.trainer.world_size, self.together
+
+    def _together(self, most: int) -> int:
+        """How many of so many clips or videos are made together, on all ranks."""
+        if self.batch_size != "auto":
+            return self.batch_size
+        return self.job.agreed(lambda: self.trainer.lightning_module.batch_size(most))
 
     def _make_plan(self) -> Plan:
         print(self.trainer.lightning_module.recipe)
@@ -215,7 +225,7 @@ class MotionTaskModule(L.LightningDataModule):
 
     @property
     def cache_folder(self) -> str:
-        return self.cache if self.cache is not None else self._beside("cache", "--data.cache")
+        return self.cache if self.cache is not None else beside(self.path, "cache", "--data.cache")
 
     def video_of(self, name: str) -> Path:
         """Path of a clip's video, for runs that denoise to the end."""
@@ -223,16 +233,7 @@ class MotionTaskModule(L.LightningDataModule):
 
     @property
     def video_folder(self) -> Path:
-        return Path(self.out if self.out is not None else self._beside("videos", "--out"))
-
-    def _beside(self, name: str, option: str) -> str:
-        folder = open_folder(self.path)
-        if not isinstance(folder, LocalFolder):
-            raise ValueError(
-                f"the bank {self.path} is not a local folder: name one for its {name} with "
-                f"{option}."
-            )
-        return str(folder.root / name)
+        return Path(self.out if self.out is not None else beside(self.path, "videos", "--out"))
 
     def _read_tasks(self) -> list[MotionTask]:
         defaults: Any = dict(negative_prompt=self.negative_prompt, seed=self.seed, fps=self.fps)

@@ -4,12 +4,10 @@ fail.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-import torch
+from collections.abc import Mapping
 
 from datamodules.batching import MotionBatch
-from datamodules.faults import one_line, reported, say_failed
+from datamodules.faults import NO_MEMORY, one_line, reported, say_failed, say_halved
 from datamodules.frames import FrameBatch
 from datamodules.library import Library
 from datamodules.queue import inflight
@@ -55,7 +53,7 @@ class Outcomes:
         """
         self._drop(batch)
         if isinstance(error, EntryError) and batch.leg.record is not None:
-            print(f"\n{_list(batch.leg.names)} will be begun again: {error}", flush=True)
+            print(f"\n{', '.join(batch.leg.names)} will be begun again: {error}", flush=True)
             return self.queue.begin_again(batch.leg)
         self.halve(batch.leg, error)
 
@@ -63,9 +61,8 @@ class Outcomes:
         """Try clips that failed together in halves. A single clip fails."""
         if len(leg.names) == 1:
             return self.fail(leg.names[0], error)
-        names = _list(leg.names)
-        print(f"\n{names} failed together and will be tried in halves: {error}", flush=True)
-        self.queue.halve(leg, smaller=isinstance(error, torch.OutOfMemoryError | MemoryError))
+        say_halved(leg.names, error)
+        self.queue.halve(leg, smaller=isinstance(error, NO_MEMORY))
 
     def _put(self, name: str, entry: BankEntry) -> None:
         """Publish an entry, unless another process has published it first: results of different
@@ -81,7 +78,3 @@ class Outcomes:
 
     def _drop(self, batch: MotionBatch | FrameBatch) -> None:
         inflight.drop(self.bank, inflight.key_of(batch.leg.names, batch.settings))
-
-
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(names)

@@ -26,8 +26,8 @@ from typing import Any
 
 from datamodules.queue.inflight import InflightBatch
 from datamodules.queue.job import PAUSE
+from datamodules.queue.step_loader import StepLoader
 from datamodules.queue.work_queue import Leg, Plan, WorkQueue, turns
-from datamodules.step_loader import StepLoader
 from ditflow.bank.failures import Failure
 from ditflow.bank.leases import EXPIRY, Leases
 from tests.benchmarks.simulated_time import Clock

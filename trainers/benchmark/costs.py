@@ -75,23 +75,24 @@ class CostWriter(Callback):
         self,
         trainer: Trainer,
         module: MotionOptimization,
-        outputs: Video | None,
-        batch: Generation,
+        outputs: list[tuple[Generation, Video]],
         *_: Any,
     ) -> None:
-        if outputs is not None:
-            if module.device.type == "cuda":
-                torch.cuda.synchronize(module.device)
-            metadata = trainer.datamodule.bank.metadata(batch.entry)
+        if outputs and module.device.type == "cuda":
+            torch.cuda.synchronize(module.device)
+        seconds = time.monotonic() - self._began
+        for generation, _video in outputs:
+            metadata = trainer.datamodule.bank.metadata(generation.entry)
             schedule = schedule_of(metadata, module.backbone, module.choices)
             of_entry = 0.0 if isinstance(metadata, EntryMetadata) else metadata.seconds
             self._write(
-                batch.file.stem,
-                seconds=time.monotonic() - self._began + of_entry,
+                generation.file.stem,
+                seconds=seconds / len(outputs) + of_entry,
                 forward_equivalents=float(module.backbone.spec.passes_of(schedule)),
                 losses=[],
-                machine=machine(1),
+                machine=machine(len(outputs)),
             )
+        if outputs:
             forget_peak_memory()
 
     def teardown(self, trainer: Trainer, module: MotionOptimization, stage: str) -> None:

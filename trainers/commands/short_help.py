@@ -109,6 +109,7 @@ HELP = {
         (
             *("bank", "out", "again", "data.prompts", "data.entries", "data.seeds"),
             *(
+                "data.batch_size",
                 "data.negative_prompt",
                 "model.backbone",
                 "model.lora",

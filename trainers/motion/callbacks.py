@@ -119,12 +119,11 @@ class VideoWriter(Callback):
         self,
         trainer: Trainer,
         module: MotionOptimization,
-        outputs: Video | None,
-        batch: Generation,
+        outputs: list[tuple[Generation, Video]],
         *_: Any,
     ) -> None:
-        if outputs is not None:
-            outputs.write(batch.file)
+        for generation, video in outputs:
+            video.write(generation.file)
 
 
 class PreviewWriter(Callback):

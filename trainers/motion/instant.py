@@ -85,6 +85,10 @@ class InstantMotion(L.LightningModule):
         size, compression = data.size_on(self.backbone.spec.size), self.backbone.spec.compression
         return FrameBatching(ClipReader(compression, size, auto=data.frames == "auto"))
 
+    def batch_size(self, most: int) -> int:
+        """Clips are followed one by one, so that none gains by another."""
+        return 1
+
     def setup(self, stage: str) -> None:
         check_strategy(self.trainer)
         cores.settle_flow(self.backbone.spec)

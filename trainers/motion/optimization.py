@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Hashable
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -22,7 +23,7 @@ from datamodules.batching import Batching, MotionBatch
 from datamodules.encoding_cache import EncodingCache
 from datamodules.faults import BROKEN, FAILS
 from datamodules.motion_tasks import MotionTaskModule
-from datamodules.queue.generation_queue import Generation
+from datamodules.queue.generation_queue import Batch, Generation
 from ditflow.compatibility import Injection
 from ditflow.core.schedule import GuidanceKind, Scale
 from ditflow.models import Model, load_backbone
@@ -32,7 +33,8 @@ from ditflow.sampling.placement import Passes
 from ditflow.sampling.recipe import Choices, Recipe
 from ditflow.sampling.variables import Variable
 from trainers.motion import cores
-from trainers.motion.generated import generated
+from trainers.motion.batch_size import settled
+from trainers.motion.generated import alike, generated
 from trainers.motion.signal_option import VariableKind, signal_of, variable_kind
 from trainers.motion.strategy import check_precision, check_strategy
 from trainers.motion.videos import Video
@@ -175,11 +177,17 @@ class MotionOptimization(L.LightningModule):
         guidance = self.recipe.guidance
         return Batching(cache, guidance.signal, guidance.follows)
 
+    def batch_size(self, most: int) -> int:
+        """How many clips or videos, of so many, are the fastest to work on together here."""
+        return settled(self, self.trainer.datamodule, most)
+
     def setup(self, stage: str) -> None:
         check_precision(self.trainer)
         check_strategy(self.trainer)
         if stage == "fit":
             self.trainer.datamodule.share_out()
+        elif stage == "predict":
+            self.trainer.datamodule.share_videos()
 
     def configure_optimizers(self) -> None:
         """Adam is fresh inside each denoising step; Lightning's stand-in counts these."""
@@ -216,16 +224,13 @@ class MotionOptimization(L.LightningModule):
         """One epoch does it all, whatever the Trainer's limit."""
         self.trainer.should_stop = True
 
-    def predict_step(self, item: Generation, batch_idx: int = 0) -> Video | None:
-        """One video with the motion of an entry; None where that cannot be."""
-        data = self.trainer.datamodule
-        try:
-            return generated(self, data, item)
-        except BROKEN:
-            raise
-        except FAILS as error:
-            data.fail(item.file.stem, error)
-            return None
+    def predict_step(self, batch: Batch, batch_idx: int = 0) -> list[tuple[Generation, Video]]:
+        """The videos of a batch that could be made."""
+        return generated(self, self.trainer.datamodule, batch)
+
+    def alike(self, item: Generation) -> Hashable:
+        """What videos have in common that are made together."""
+        return alike(self, self.trainer.datamodule, item)
 
     def _work(self, batch: MotionBatch) -> Work:
         """The work on a batch: that in hand, or that of its record, or new work."""

@@ -1,5 +1,5 @@
 """The progress bar of `fit` and `predict`. During `fit` it shows the whole library: the work of
-every rank, and of every other job on the same bank.
+every rank, and of every other job on the same bank. During `predict` it counts videos.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
-from datamodules.queue.generation_queue import Generation
+from datamodules.queue.generation_queue import Batch
 from ditflow.bank import BankError
 from trainers.motion.instant import InstantMotion
 from trainers.motion.optimization import MotionOptimization
@@ -70,12 +70,23 @@ class LibraryBar(TQDMProgressBar):
         self,
         trainer: Trainer,
         module: MotionOptimization | InstantMotion,
-        batch: Generation,
+        batch: Batch,
         *_: Any,
         **__: Any,
     ) -> None:
-        super().on_predict_batch_start(trainer, module, batch, *_, **__)
-        self.predict_progress_bar.set_description(f"{batch.entry}: {batch.prompt}"[:60])
+        bar, queue, first = self.predict_progress_bar, trainer.datamodule.queue, batch[0]
+        bar.total, bar.n = queue.total, queue.total - len(queue.left)
+        others = f" and {len(batch) - 1} more" if len(batch) > 1 else ""
+        bar.set_description(f"{first.entry}: {first.prompt}"[:60] + others)
+
+    def on_predict_batch_end(self, *_: Any) -> None:
+        """The next batch tells what is left, and the end that nothing is."""
+
+    def on_predict_end(self, trainer: Trainer, module: MotionOptimization | InstantMotion) -> None:
+        bar, queue = self.predict_progress_bar, trainer.datamodule.queue
+        bar.n = queue.total - len(queue.left)
+        bar.refresh()
+        super().on_predict_end(trainer, module)
 
     def _keep_drawing(self, watcher: Watcher, module: MotionOptimization | InstantMotion) -> None:
         """Draw until the bar is stopped, and once more then. Try again where the bank cannot be

@@ -694,7 +694,7 @@ def test_what_fails_with_one_video_and_what_with_all(
 
     from trainers.motion import generated
 
-    inject, calls = generated.inject_motion, []
+    inject, calls = generated.videos_of, []
 
     def first_fails(*rest, **options):
         calls.append(rest)
@@ -702,7 +702,7 @@ def test_what_fails_with_one_video_and_what_with_all(
             raise error
         return inject(*rest, **options)
 
-    monkeypatch.setattr(generated, "inject_motion", first_fails)
+    monkeypatch.setattr(generated, "videos_of", first_fails)
     words = [*arguments("predict", whole, prompts=prompts, entries="[left]"), "--out", "out"]
     if stops:
         with pytest.raises(type(error)):

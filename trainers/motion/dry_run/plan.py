@@ -6,11 +6,9 @@ counted, estimated, or measured on this device, if `--measure` asks for that.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 from lightning import Trainer
 from lightning.pytorch.utilities import rank_zero_only
@@ -20,13 +18,12 @@ from datamodules.faults import one_line, reported
 from datamodules.motion_tasks import MotionTaskModule
 from datamodules.queue.generation_queue import Generation
 from datamodules.queue.inflight import InflightBatch
-from ditflow.bank import EntryError, EntryMetadata, FieldMetadata
 from ditflow.compatibility import check_entry, own_size
-from ditflow.core.sizes import VideoSize
 from ditflow.models import sketch_backbone
 from ditflow.models.dtypes import default_dtype
 from trainers.motion.dry_run import costs
 from trainers.motion.dry_run.probe import Rows, cost_rows, pace_of, print_rows
+from trainers.motion.generated import largest, readable
 from trainers.motion.instant import InstantMotion
 from trainers.motion.optimization import MotionOptimization
 from trainers.progress.view import plain
@@ -75,13 +72,14 @@ def plan_fit(
     data.setup("fit")
     backbone, recipe, size = module.backbone, module.recipe, data.library.clips.size
     print_rows(
-        [("method", "", str(recipe)), *cost_rows(backbone, size, data.batch_size, recipe.guidance)]
+        [("method", "", str(recipe)), *cost_rows(backbone, size, _counted(data), recipe.guidance)]
     )
     pace = pace_of(trainer, backbone, size, measure)
     work = _workload(module, data)
     forwards = _forwards_of_a_clip(module) * work.clip_steps / work.steps
     passes = f"{forwards:.4g} {FORWARDS}; a backward pass counts as two"
-    rows = [*_counts(work), ("work", "counted", passes), pace.row(forwards)]
+    counts = _counts(work, auto=data.batch_size == "auto")
+    rows = [*counts, ("work", "counted", passes), pace.row(forwards)]
     print_rows([*rows, ("bank", "", data.path)])
     return _conclude(work.failed)
 
@@ -108,9 +106,9 @@ def plan_predict(
     _sketch(trainer, module, data)
     data.setup("predict")
     left = [video for video in data.generations if not video.file.exists()]
-    entries = _entries(data, left)
-    size = _largest(module, data, entries.values())
-    print_rows(cost_rows(module.backbone, size, 1, None))
+    entries = readable(data, left)
+    size = largest(module, data, entries.values())
+    print_rows(cost_rows(module.backbone, size, _counted(data), None))
     pace = pace_of(trainer, module.backbone, size, measure)
     failed = _refused(module, data, left)
     todo = [video for video in left if video.file.stem not in failed]
@@ -157,8 +155,13 @@ def _workload(module: MotionOptimization | InstantMotion, data: MotionTaskModule
     library.batching.check(library.pick(plan.todo), fail)
     left = tuple(name for name in plan.todo if name not in failed)
     begun = [(batch.names, batch.step) for batch in _disjoint(library.begun(), set(left))]
-    sizes = data.batch_size, module.iterations
+    sizes = _counted(data), module.iterations
     return Workload(len(data.tasks), left, tuple(begun), failed, *sizes, library.alike)
+
+
+def _counted(data: MotionTaskModule) -> int:
+    """The batch size to count with: auto is measured by a run, and is one clip at least."""
+    return 1 if data.batch_size == "auto" else data.batch_size
 
 
 def _disjoint(begun: Iterable[InflightBatch], left: set[str]) -> Iterable[InflightBatch]:
@@ -177,42 +180,23 @@ def _forwards_of_a_clip(module: MotionOptimization) -> float:
     return whole - module.backbone.spec.passes_of(list(recipe.schedule)[module.iterations :])
 
 
-def _counts(work: Workload) -> Rows:
+def _counts(work: Workload, *, auto: bool = False) -> Rows:
     done = work.asked - len(work.left) - len(work.failed)
     begun, left = f"{len(work.begun)} in flight", f"{len(work.left)} to do"
     clips = f"{work.asked} asked for, {done} done, {begun}, {left}{_and_refused(work.failed)}"
     steps = sum(steps for _, steps in work.batches)
+    batches = f"{len(work.batches)} of at most {work.batch_size} clips"
+    if auto:
+        batches += ", or fewer and larger: the run measures which size is fastest"
     return [
         ("clips", "counted", clips),
-        ("batches", "counted", f"{len(work.batches)} of at most {work.batch_size} clips"),
+        ("batches", "counted", batches),
         ("steps", "counted", f"{steps}, {work.steps} for each new batch"),
     ]
 
 
 def _and_refused(failed: Mapping[str, str]) -> str:
     return f", {len(failed)} refused" if failed else ""
-
-
-def _entries(
-    data: MotionTaskModule, left: Sequence[Generation]
-) -> dict[str, EntryMetadata | FieldMetadata]:
-    """The metadata of the entries that videos are made from, without damaged entries."""
-    found = {}
-    for name in dict.fromkeys(generation.entry for generation in left):
-        with suppress(EntryError):
-            found[name] = data.bank.metadata(name)
-    return found
-
-
-def _largest(
-    module: MotionOptimization,
-    data: MotionTaskModule,
-    entries: Iterable[EntryMetadata | FieldMetadata],
-) -> VideoSize:
-    """The size of the largest video that will be made; of a field it is the backbone's."""
-    stock = data.size_on(module.backbone.spec.size)
-    own = [VideoSize(*entry.size) for entry in entries if isinstance(entry, EntryMetadata)]
-    return max(map(data.size_on, own), key=lambda size: math.prod(astuple(size)), default=stock)
 
 
 def _refused(

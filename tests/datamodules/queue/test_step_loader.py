@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import pytest
 
+from datamodules.queue.step_loader import StepLoader
 from datamodules.queue.work_queue import Leg, share, turns
-from datamodules.step_loader import StepLoader
 
 STEPS = 5
 
