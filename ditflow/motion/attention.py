@@ -11,7 +11,8 @@ frame pairs at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -25,6 +26,54 @@ PAIRWISE = 2**24
 # From scores (B, f, S, S) of a frame's queries with the keys of f frames, and what is `given` for
 # them, to (B, f, S, ...).
 Read = Callable[..., Tensor]
+
+PAIRS = ("all", "neighbours", "anchors")
+TYPES = ("float32", "bfloat16")  # of float16, gradients would be too small
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Which scores are read, and how exactly. By default it is all of them, in float32.
+
+    Attributes:
+        pairs: all frames with all, a frame with its neighbours, or neighbours and each frame with
+            the first one (anchors).
+        window: how many tokens to each side, in rows and in columns, a token looks; None is all.
+        dtype: of queries, keys and products, one of `TYPES`. In float32, float64 stays.
+    """
+
+    pairs: str = "all"
+    window: int | None = None
+    dtype: str = "float32"
+
+    def compared(self, frames: int) -> Tensor:
+        """bool (F, F): the frame pairs that are read."""
+        time = torch.arange(frames)
+        apart = (time[:, None] - time).abs()
+        read = apart.eq(1) if self.pairs != "all" else apart.ge(0)
+        if self.pairs == "anchors":
+            read[0, 1:] = read[1:, 0] = True
+        return read
+
+    def strips(self, grid: TokenGrid) -> Iterator[tuple[slice, slice, Tensor | None]]:
+        """Tokens of a frame, the tokens of another frame that they look at, and where (., .) these
+        are too far away: whole rows at a time.
+        """
+        wide, far = grid.width, self.window
+        if far is None:
+            whole = slice(0, grid.tokens_per_frame)
+            yield whole, whole, None
+            return
+        places = grid.coordinates()
+        for row in range(0, grid.height, far):
+            ours = slice(row * wide, min(row + far, grid.height) * wide)
+            theirs = slice(max(row - far, 0) * wide, min(row + 2 * far, grid.height) * wide)
+            apart = (places[ours, None] - places[None, theirs]).abs()
+            yield ours, theirs, apart.amax(dim=-1) > far
+
+    def stored(self, x: Tensor) -> Tensor:
+        """Queries or keys in the type of the scan."""
+        return single(x) if self.dtype == "float32" else x.to(getattr(torch, self.dtype))
 
 
 def across_frames(

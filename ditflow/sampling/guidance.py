@@ -16,6 +16,7 @@ from ditflow.models.base import Model, ModelSpec
 from ditflow.motion.base import MotionSignal
 from ditflow.sampling.placement import Passes, Placement
 from ditflow.sampling.reference import seen_at
+from ditflow.sampling.savings import Savings
 from ditflow.sampling.state import State, carry, start
 from ditflow.sampling.variables import VARIABLES, Variable
 
@@ -32,7 +33,7 @@ class MotionGuidance:
     those down to that level of noise. `learning_rate` goes from its first to its last value over
     the window, in units of the variable (`adam`) or as a factor of the gradient (`sgd`, `score`).
     In the window, keys and values of `injection_blocks` come from the reference. Without a `signal`
-    nothing is optimised. `checkpointing` saves memory.
+    nothing is optimised. `checkpointing` saves memory. `savings` are approximations.
     Optimised positions act in `passes` of the prompt's guidance. They begin at the model's `own`
     places or where the clip's `field` puts them, and `noise_share` of the initial noise moves along
     that field. The loss sees them in full; in the conditional pass a step is taken with
@@ -57,6 +58,7 @@ class MotionGuidance:
     passes: Passes = "both"
     begin: Begin = "own"
     noise_share: float = 0.0
+    savings: Savings = Savings()
 
     def __post_init__(self) -> None:
         if self.variable not in VARIABLES:
@@ -107,6 +109,7 @@ class MotionGuidance:
         self.kind.check(model)
         if self.signal is not None:
             signal = self.signal
+            self.savings.check(signal)
             model.check_blocks([*signal.capture, *signal.features, *signal.text])
             seen_at(model, signal.looks)
         return GuidanceWindow.of(self.window, schedule)
@@ -140,7 +143,8 @@ class MotionGuidance:
         """What a video costs, in forward passes of one sample through the whole transformer.
 
         VAE and text encoder are left out. A pass that ends early counts by its blocks, a backward
-        pass as two forward ones, recomputation under checkpointing as one more.
+        pass as two forward ones, recomputation under checkpointing as one more. It is the most
+        where the savings depend on what they see. What they spare of scores is not in it.
         """
         guided, signal = len(GuidanceWindow.of(self.window, schedule)), self.signal
         plain = spec.passes_of(schedule) + guided * _depth(self.injection_blocks) / spec.blocks
@@ -148,7 +152,8 @@ class MotionGuidance:
             return plain
         depth = _depth(signal.capture, signal.features) / spec.blocks
         looks = signal.clips_shown * (guided if signal.looks.anew else 1)
-        updates = guided * self.inner_steps * (4 if self.checkpointing else 3)
+        fresh = self.savings.gradients(guided * self.inner_steps)
+        updates = fresh * (4 if self.checkpointing else 3)
         back = signal.clips_shown * len(schedule) * (signal.looks.timestep == "inverted")
         return plain + back + depth * (looks + updates)
 

@@ -25,6 +25,7 @@ from ditflow.sampling.guidance import MotionGuidance
 from ditflow.sampling.key_value import ReferenceKeyValue
 from ditflow.sampling.placement import Placement, placed
 from ditflow.sampling.reference import Reference, motion_of, run_back
+from ditflow.sampling.savings import Kept, Updates
 from ditflow.sampling.state import State
 from ditflow.sampling.variables import Variable
 
@@ -71,8 +72,12 @@ class Optimise(Control):
         assert guidance.signal is not None and state.parameter is not None
         motion = motion_of(model, guidance.signal, self.reference, state.noise, step)
         variable = guidance.kind.at(model, state.parameter).carried(inputs.latents)
-        updated, losses = guide(
-            model, guidance, variable, inputs, step, self._rate(step), prompt, motion
+        kept = None
+        if state.gradient is not None and state.pace is not None:
+            last = state.losses[-1][-1].to(state.gradient.device)
+            kept = Kept(state.gradient, last, state.pace)
+        updated, losses, kept = guide(
+            model, guidance, variable, inputs, step, self._rate(step), prompt, motion, kept
         )
         correction = None
         if guidance.update == "score":
@@ -84,6 +89,8 @@ class Optimise(Control):
             parameter=variable.parameter,
             history=(*state.history, variable.parameter.cpu()),
             losses=(*state.losses, losses.cpu()),
+            gradient=None if kept is None else kept.gradient,
+            pace=None if kept is None else kept.pace,
         )
         placement = Placement(guidance.passes)
         return state, replace(
@@ -113,8 +120,10 @@ def guide(
     learning_rate: float,
     prompt: Prompt,
     motion: Any,
-) -> tuple[Variable, Tensor]:
-    """K updates of the variable at one step, and the losses (K, B) before each.
+    kept: Kept | None = None,
+) -> tuple[Variable, Tensor, Kept | None]:
+    """K updates of the variable at one step, the losses (K, B) before each, and what later steps
+    are spared by, where savings want it.
 
     Clips are independent: their losses are summed. Through a float16 model each clip's loss goes
     back multiplied by a power of two, and its gradient is divided by it in float32.
@@ -127,7 +136,7 @@ def guide(
     optimizer = algorithm([parameter], lr=learning_rate)
     power = LOSS_SCALE if model.dtype == torch.float16 else 1.0
     scale = torch.full(parameter.shape[:1], power, device=parameter.device)
-    losses = []
+    updates = Updates(guidance.savings, kept)
     with model.tapped(
         signal.capture,
         signal.features,
@@ -136,17 +145,23 @@ def guide(
         key_value=inputs.key_value,
         checkpointing=guidance.checkpointing,
     ) as recording:
-        for _ in range(guidance.inner_steps):
-            current = variable.replaced(parameter)
-            latents = current.latents(inputs.latents)
-            model.predict(latents, step.timestep, text, current.position, picture)
-            loss = signal.loss(recording, grid, motion)
-            parameter.grad, scale = _gradient(loss, parameter, scale)
-            optimizer.step()
-            losses.append(loss.detach())
-            # it may hold what was kept for the backward pass, while the next forward pass runs
-            del loss
-    return variable.replaced(parameter.detach()), torch.stack(losses)
+        while len(updates.losses) < guidance.inner_steps:
+            if updates.due:
+                current = variable.replaced(parameter)
+                latents = current.latents(inputs.latents)
+                model.predict(latents, step.timestep, text, current.position, picture)
+                loss = guidance.savings.loss(signal, recording, grid, motion)
+                if updates.stop(loss.detach()):
+                    break
+                gradient, scale = _gradient(loss, parameter, scale)
+                updates.keep(loss.detach(), gradient)
+                # it may hold what was kept for the backward pass, while the next forward pass runs
+                del loss
+            updates.take(optimizer, parameter)
+    rest = guidance.inner_steps - len(updates.losses)
+    losses = torch.stack(updates.losses + updates.losses[-1:] * rest)
+    kept = updates.kept if guidance.savings.reuse > 1 else None
+    return variable.replaced(parameter.detach()), losses, kept
 
 
 def _gradient(loss: Tensor, parameter: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:

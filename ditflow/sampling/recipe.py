@@ -22,6 +22,7 @@ from ditflow.sampling.guidance import Begin, MotionGuidance, Update
 from ditflow.sampling.optimise import motion_control
 from ditflow.sampling.placement import Passes
 from ditflow.sampling.reference import reference_motion
+from ditflow.sampling.savings import Savings
 
 T = TypeVar("T")
 
@@ -61,6 +62,7 @@ class Recipe:
             "passes": guidance.passes,
             "begin": guidance.begin,
             "noise_share": guidance.noise_share,
+            "savings": str(guidance.savings),
             "learning_rate": tuple(guidance.learning_rate),
             "inner_steps": guidance.inner_steps,
             "injection_blocks": guidance.injection_blocks,
@@ -120,6 +122,8 @@ class Recipe:
             said.append("from the clip's field")
         if guidance.noise_share:
             said.append(f"{guidance.noise_share:g} of the noise moves along")
+        if guidance.savings != Savings():
+            said.append(f"approximated: {guidance.savings}")
         return ", ".join(said)
 
 
@@ -145,6 +149,7 @@ class Choices:
     guidance: GuidanceKind | None = None
     injection_blocks: tuple[int, ...] | None = None
     checkpointing: bool | None = None
+    savings: Savings = Savings()
 
     def on(self, backbone: Model, guidance: MotionGuidance | None = None) -> Recipe:
         """The recipe for a model; a `guidance` stands for all that is chosen of it here.
@@ -184,6 +189,7 @@ class Choices:
             passes=given_or(self.passes, advice.passes),
             begin=given_or(self.begin, begin),
             noise_share=given_or(self.noise_share, 0.0 if signal is None else advice.noise_share),
+            savings=self.savings,
         )
 
 

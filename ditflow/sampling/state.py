@@ -19,7 +19,8 @@ from ditflow.core.sizes import VideoSize
 from ditflow.fields.noise import all_carried
 from ditflow.models.base import Model
 
-CURRENT = ("latents", "noise", "parameter", "memory")  # what the next step needs
+# what the next step needs
+CURRENT = ("latents", "noise", "parameter", "memory", "gradient", "pace")
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class State:
     the variable that is optimised, if there is one. `history` and `losses` have one member for each
     guided step so far: the parameter (B, ...) that was denoised with, and the losses (K, B) before
     each update. `generators` are the clips' random states, uint8 (B, .). `memory` (B, M, F, C, Hl,
-    Wl) is what the solver remembers of the steps before.
+    Wl) is what the solver remembers of the steps before. A `gradient` (B, ...) of the parameter is
+    there where savings take it again, with its `pace` (B, 2).
     """
 
     step: int
@@ -39,6 +41,8 @@ class State:
     generators: Tensor
     parameter: Tensor | None = None
     memory: Tensor | None = None
+    gradient: Tensor | None = None
+    pace: Tensor | None = None
     history: tuple[Tensor, ...] = ()
     losses: tuple[Tensor, ...] = ()
 

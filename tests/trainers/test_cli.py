@@ -255,7 +255,7 @@ def test_every_configuration_is_parsed_built_and_run(config, monkeypatch, tmp_pa
         "tiny-wan": "wan",
         "THUDM/CogVideoX-5b": "rotary",
         "THUDM/CogVideoX-2b": "sinusoidal",
-    }[options["backbone"]]
+    }[options.get("backbone", "tiny-rope")]
     small = [
         "--model.steps",
         "5",

@@ -21,8 +21,10 @@ def with_shipped_configs(arguments: Sequence[str]) -> list[str]:
 
 
 def _config(name: str) -> str:
-    """A file as it is named, or else the shipped one with its path below `configs` or its name."""
-    ships = shipped("configs", Path(name).as_posix().rpartition("configs/")[2]) or shipped(
-        "configs", Path(name).name
-    )
-    return name if Path(name).exists() or ships is None else str(ships)
+    """A file as it is named, or else the shipped one with its path below `configs` or its name,
+    which may be said without ".yaml".
+    """
+    below = Path(name).as_posix().rpartition("configs/")[2]
+    words = (below, Path(name).name, f"{below}.yaml")
+    found = (ships for word in words if (ships := shipped("configs", word)) and ships.is_file())
+    return name if Path(name).exists() else str(next(found, name))

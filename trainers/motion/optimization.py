@@ -31,6 +31,7 @@ from ditflow.motion import MotionSignal
 from ditflow.sampling.guidance import Begin, Update
 from ditflow.sampling.placement import Passes
 from ditflow.sampling.recipe import Choices, Recipe
+from ditflow.sampling.savings import Savings
 from ditflow.sampling.variables import Variable
 from trainers.motion import cores
 from trainers.motion.batch_size import settled
@@ -64,6 +65,7 @@ class MotionOptimization(L.LightningModule):
         inner_steps: Updates at each guided step, at least 1.
         update: How the variable is updated: adam, sgd (plain gradient descent), or score.
             The last, of MotionClone, changes the latents after the step.
+        savings: Approximations of the optimisation, such as "reuse 3, stop .02, pairs neighbours".
         steps: Number of denoising steps.
         guidance_scale: Scale of classifier-free guidance, which strengthens the prompt; a model
             with two experts may have two. At 1 a step is a single pass.
@@ -101,6 +103,7 @@ class MotionOptimization(L.LightningModule):
         learning_rate: tuple[float, float] | None = None,
         inner_steps: int | None = None,
         update: Update = "adam",
+        savings: str | None = None,
         steps: int | None = None,
         guidance_scale: Scale | None = None,
         guidance: GuidanceKind | None = None,
@@ -127,18 +130,16 @@ class MotionOptimization(L.LightningModule):
                 "--model.finish true."
             )
         both = dict(window=window, passes=passes, noise_share=noise_share)
+        updates = dict(update=update, learning_rate=learning_rate, inner_steps=inner_steps)
+        updates |= dict(begin=begin, savings=Savings.parsed(savings or ""))
+        denoised = dict(steps=steps, guidance_scale=guidance_scale, guidance=guidance)
         blocks = None if injection_blocks is None else tuple(injection_blocks)
         self.choices = Choices(
             **both,
+            **updates,
+            **denoised,
             variable=variable_kind(variable),
             signal=signal_of(signal, signal_arguments, block),
-            update=update,
-            learning_rate=learning_rate,
-            inner_steps=inner_steps,
-            begin=begin,
-            steps=steps,
-            guidance_scale=guidance_scale,
-            guidance=guidance,
             injection_blocks=blocks,
             checkpointing=gradient_checkpointing,
         )

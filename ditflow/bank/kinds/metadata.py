@@ -54,6 +54,7 @@ FIELDS: dict[str, Check] = CLIP_FIELDS | {
     "passes": text(64),
     "begin": text(64),
     "noise_share": number(0, 1),
+    "savings": text(256),
     "loras": many(_lora, 0, 64),
     "times": motion.times(0),
 }
@@ -62,6 +63,7 @@ LATER: dict[str, Any] = {
     "passes": "both",
     "begin": "own",
     "noise_share": 0.0,
+    "savings": "",
     "loras": (),
     "caption": "",
     "subject": "",
@@ -101,9 +103,11 @@ class EntryMetadata(ClipMetadata):
             the clip. dtype: of the backbone.
         update: adam, sgd or score. passes: of the prompt's guidance in which it acts, both or
             conditional. begin: own or field, where positions began. noise_share: of the initial
-            noise, how much moved along the clip's field. loras: in the backbone's weights, the
-            file, sha256 and scale of each.
-        losses: per guided step, the loss before each inner update.
+            noise, how much moved along the clip's field. savings: approximations of the
+            optimisation, in words. loras: in the backbone's weights, the file, sha256 and scale of
+            each.
+        losses: per guided step, the loss before each inner update; one that was spared repeats the
+            last that was seen.
     """
 
     checks = FIELDS
@@ -129,6 +133,7 @@ class EntryMetadata(ClipMetadata):
     passes: str = "both"
     begin: str = "own"
     noise_share: float = 0.0
+    savings: str = ""
     loras: tuple[dict[str, Any], ...] = ()
 
     def check_fields(self) -> None:

@@ -70,6 +70,7 @@ WRONG = {
     "passes": [None, "x" * 65],
     "begin": [None, "x" * 65],
     "noise_share": [None, -0.1, 1.1, float("nan")],
+    "savings": [None, 3, "x" * 257],
     "loras": [None, ["a.safetensors"], [{"file": "a"}], [{"file": 1, "sha256": "", "scale": 1}]],
     "caption": [None, 3],
     "subject": [None],

@@ -334,7 +334,7 @@ def gradient_of(run: Run, dtype: torch.dtype) -> Tensor:
     backbone, latents, step = tiny_backbone("sinusoidal", dtype), run.state.latents, run.schedule[1]
     guidance = replace(run.guidance, inner_steps=1, update="sgd")
     variable = guidance.kind.start(backbone, latents)
-    after, _ = guide(
+    after, *_ = guide(
         backbone,
         guidance,
         variable,
