@@ -131,6 +131,11 @@ class Savings:
             return signal.scanned(recording, grid, motion, self.scan)
         return signal.loss(recording, grid, motion)
 
+    @property
+    def adapts(self) -> bool:
+        """Whether what is spared depends on the clip, so that a cost is the most that it can be."""
+        return self.stop is not None or self.alike is not None
+
     def gradients(self, updates: int) -> int:
         """How many of so many updates have a fresh gradient, at most."""
         return updates if self.alike is not None else math.ceil(updates / self.reuse)

@@ -77,7 +77,8 @@ def plan_fit(
     pace = pace_of(trainer, backbone, size, measure)
     work = _workload(module, data)
     forwards = _forwards_of_a_clip(module) * work.clip_steps / work.steps
-    passes = f"{forwards:.4g} {FORWARDS}; a backward pass counts as two"
+    most = "at most " if recipe.guidance.savings.adapts else ""
+    passes = f"{most}{forwards:.4g} {FORWARDS}; a backward pass counts as two"
     counts = _counts(work, auto=data.batch_size == "auto")
     rows = [*counts, ("work", "counted", passes), pace.row(forwards)]
     print_rows([*rows, ("bank", "", data.path)])
