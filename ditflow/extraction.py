@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
+from ditflow.core.given import check_kind
 from ditflow.core.sizes import VideoSize
 from ditflow.fields.field import FieldError, MotionField
 from ditflow.fields.raft import raft_flow
@@ -18,7 +19,6 @@ from ditflow.metrics.trackers import CoTracker3, FrameTracker, LucasKanade
 from ditflow.models import Model
 from ditflow.models.presets import recommended
 from ditflow.motion import AttentionMotionFlow
-from ditflow.sampling.given import check_kind
 from ditflow.sampling.recipe import given_or
 from ditflow.sampling.reference import reference_motion
 from ditflow.sampling.state import clip_generator, initial_noise

@@ -15,6 +15,7 @@ from torch import Tensor
 from ditflow.bank import BankEntry, Provenance
 from ditflow.bank.kinds import AnyEntry
 from ditflow.compatibility import Injection, draft_injection, videos_of
+from ditflow.core.given import check_kind
 from ditflow.core.schedule import GuidanceKind, Scale
 from ditflow.core.sizes import VideoSize
 from ditflow.fields.field import FieldError, MotionField
@@ -22,7 +23,6 @@ from ditflow.fields.sources import field_of
 from ditflow.models import Model
 from ditflow.provenance import entries_of, moving
 from ditflow.sampling.control import Prompt
-from ditflow.sampling.given import check_kind
 from ditflow.sampling.guidance import MotionGuidance
 from ditflow.sampling.image import check_given, shown
 from ditflow.sampling.loop import OnStep, sample

@@ -25,12 +25,12 @@ from ditflow.adapters.call import Acting, Call
 from ditflow.adapters.pipeline import as_it_was, model_of, transformers_of
 from ditflow.bank.kinds import AnyEntry
 from ditflow.compatibility import Injection
+from ditflow.core.given import check_kind
 from ditflow.core.sizes import VideoSize
 from ditflow.fields.field import MotionField
 from ditflow.models.hooks import register
 from ditflow.models.placing import PositionSlot
 from ditflow.models.taps import Args, Kwargs, taps
-from ditflow.sampling.given import check_kind
 from ditflow.sampling.placement import check_strength
 
 # transformers that have a motion, and which one; its hooks on them keep it alive

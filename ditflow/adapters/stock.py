@@ -12,9 +12,9 @@ from ditflow.bank import BankEntry, BankError, FieldEntry, MotionBank, hub
 from ditflow.bank.errors import UnknownEntryError
 from ditflow.bank.kinds import AnyEntry
 from ditflow.compatibility import Injection
+from ditflow.core.given import check_kind
 from ditflow.fields.field import MotionField
 from ditflow.models import ModelError
-from ditflow.sampling.given import check_kind
 from ditflow.transfer import Transfer, transfer_motion
 from ditflow.video import Clip
 

@@ -16,13 +16,13 @@ from ditflow.bank import BankEntry, FieldEntry
 from ditflow.bank.kinds import AnyEntry
 from ditflow.compatibility.injection import Injection
 from ditflow.compatibility.ready import injected
+from ditflow.core.given import check_kind
 from ditflow.core.schedule import GuidanceKind, Scale
 from ditflow.core.sizes import VideoSize
 from ditflow.fields.field import MotionField
 from ditflow.fields.operations import anchored
 from ditflow.models import Model
 from ditflow.sampling.control import Prompt
-from ditflow.sampling.given import check_kind
 from ditflow.sampling.image import check_given, shown
 from ditflow.sampling.loop import Draft, OnStep, sample
 from ditflow.sampling.recipe import given_or

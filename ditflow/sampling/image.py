@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ditflow.core.given import check_kind
 from ditflow.core.picture import Picture
 from ditflow.core.sizes import VideoSize
 from ditflow.models.base import Model, ModelError, ModelSpec
-from ditflow.sampling.given import check_kind
 
 if TYPE_CHECKING:
     from ditflow.video import Image
