@@ -28,9 +28,9 @@ from ditflow.compatibility import Injection
 from ditflow.core.given import check_kind
 from ditflow.core.sizes import VideoSize
 from ditflow.fields.field import MotionField
-from ditflow.models.hooks import register
 from ditflow.models.placing import PositionSlot
 from ditflow.models.taps import Args, Kwargs, taps
+from ditflow.models.taps.hooks import register
 from ditflow.sampling.placement import check_strength
 
 # transformers that have a motion, and which one; its hooks on them keep it alive

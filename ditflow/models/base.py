@@ -23,16 +23,15 @@ from ditflow.core.positions import Positions
 from ditflow.core.schedule import DenoisingSchedule, GuidanceKind, Scale, Step
 from ditflow.core.sizes import TokenGrid
 from ditflow.core.tokens import KeyValue, Recording
-from ditflow.models.encoders import Encoders
+from ditflow.models.checks import Checks
 from ditflow.models.loading import ModelError
-from ditflow.models.parts import Parts
 from ditflow.models.spec import Kept, ModelSpec
-from ditflow.models.taps import Layout, taps
+from ditflow.models.taps import Backend, Layout, compile_blocks, taps
 
 __all__ = ["Model", "ModelError", "ModelSpec"]
 
 
-class Model(Parts):
+class Model(Checks):
     """A frozen video diffusion transformer with its VAE, text encoder and scheduler.
 
     Latents are float32 (B, F, C, Hl, Wl), scaled, whatever order the family has. A position is one
@@ -44,16 +43,7 @@ class Model(Parts):
     layout: ClassVar[Layout]
     kept: ClassVar[Kept]
 
-    def __init__(
-        self,
-        spec: ModelSpec,
-        transformer: Any,
-        scheduler: Any,
-        encoders: Encoders,
-        *second: Any,
-    ) -> None:
-        super().__init__(spec, transformer, scheduler, encoders, *second)
-        self._tapped = False
+    compiled = False  # whether its blocks are
 
     @abstractmethod
     def schedule(
@@ -115,6 +105,19 @@ class Model(Parts):
         """The model's own position, b = 1."""
         return self.position_at(self.positions(grid)[None])
 
+    def placed(self, position: Tensor | None, latents: Tensor) -> Tensor | None:
+        """What a pass puts in the place of the model's own position; None leaves it.
+
+        Blocks that are compiled see one position for each clip, also the model's own: all passes
+        look alike to them.
+        """
+        if not self.compiled or self.spec.position == "sinusoidal":
+            return position
+        if position is None:
+            position = self.stock_position(self.spec.compression.grid_of(latents))
+        position = position.expand(len(latents), *position.shape[1:])
+        return position.clone(memory_format=torch.contiguous_format)
+
     def guided(
         self,
         latents: Tensor,
@@ -171,6 +174,12 @@ class Model(Parts):
         clean, noise = separate(latents, output, step.level, self.spec.prediction)
         return step.next_level.mix(clean, noise), clean[:, None]
 
+    def compile(self, backend: Backend = "inductor") -> None:
+        """Compile the blocks, once with gradients and once without; see `taps.compiled`."""
+        for expert in self.experts:
+            compile_blocks(expert, self.layout, backend)
+        self.compiled = True
+
     @contextmanager
     def tapped(
         self,
@@ -205,45 +214,3 @@ class Model(Parts):
             stack.callback(vars(self).update, _tapped=False, seen_as=None)
             self._tapped, self.seen_as = True, seen_as
             yield recording
-
-    def check_blocks(self, blocks: Collection[int]) -> None:
-        """Raise ModelError unless all of these blocks exist."""
-        for block in blocks:
-            if not 0 <= block < self.spec.blocks:
-                raise ModelError(
-                    f"there is no block {block}: {self.spec.name!r} has blocks 0 to "
-                    f"{self.spec.blocks - 1}. Choose one of these."
-                )
-
-    def check_steps(self, steps: int) -> None:
-        """Raise ModelError for a number of steps that the scheduler cannot take."""
-        trained = self.scheduler.config.num_train_timesteps
-        if not 1 <= steps <= trained:
-            raise ModelError(
-                f"{steps} denoising steps were asked for; {self.spec.name!r} can take 1 to "
-                f"{trained}."
-            )
-
-    def no_timestep(self, timestep: float, last: float) -> ModelError:
-        """What to raise for a timestep beyond 0 to the last."""
-        return ModelError(
-            f"there is no timestep {timestep} to look at the reference: those of "
-            f"{self.spec.name!r} are 0 to {last}."
-        )
-
-    def check_picture(self, picture: Picture | None) -> None:
-        """Raise ModelError where a picture is given and none is taken, or one is missing."""
-        given = picture is not None
-        if self.spec.picture == ("none" if given else "required"):
-            said = "makes a picture move, and none was given. Make it with look()."
-            if given:
-                said = "takes no picture, and one was given. Leave it out."
-            raise ModelError(f"{self.spec.name!r} {said}")
-
-    def check_tapped(self) -> None:
-        """Raise ModelError outside of `tapped`, where nothing applies a rotary position."""
-        if not self._tapped:
-            raise ModelError(
-                "a rotary position is applied by hooks: call predict inside "
-                "`with backbone.tapped():`."
-            )

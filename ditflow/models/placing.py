@@ -18,8 +18,8 @@ import torch
 from diffusers.utils.torch_utils import unwrap_module
 from torch import Tensor
 
-from ditflow.models.hooks import hook
 from ditflow.models.taps import Args, Kwargs, Layout
+from ditflow.models.taps.hooks import hook
 
 
 @dataclass

@@ -16,6 +16,7 @@ from ditflow.models.dtypes import default_dtype, warn_if_emulated
 from ditflow.models.families.cogvideox import CogVideoX
 from ditflow.models.families.wan import Wan
 from ditflow.models.spec import Lora
+from ditflow.models.taps import check_compiler
 from ditflow.models.weights import lora as loras
 from ditflow.models.weights.files import (
     NEEDED,
@@ -43,6 +44,7 @@ def load_backbone(
     device: torch.device | str | None = None,
     dtype: torch.dtype | str | None = None,
     lora: str | Sequence[str] = (),
+    compile: bool = False,
 ) -> Model:
     """Load a frozen backbone.
 
@@ -51,8 +53,9 @@ def load_backbone(
     if it has instructions for that, else float32; a dtype can be given by name. Warns of one that
     the device emulates. `lora` names files of LoRAs, "PATH" or "PATH:SCALE", which are merged into
     the transformer; where there are two, into both, or after "high=" or "low=" into the one for
-    much or for little noise. Raises ModelError where nothing usable is found, or too little memory
-    is free.
+    much or for little noise. With `compile` its blocks are compiled where they first run, once with
+    gradients and once without. Raises ModelError where nothing usable is found, too little memory
+    is free, or nothing compiles.
     """
     device = torch.device(
         device if device is not None else "cuda" if torch.cuda.is_available() else "cpu"
@@ -63,10 +66,14 @@ def load_backbone(
     spec = family.spec_in(folder, name)  # what configurations say comes before files
     _check(folder, family, spec, given, parts)
     check_fits(name, _numbers(folder, family, parts), device, wanted)
+    if compile:
+        check_compiler(device)
     model = family.load(folder, spec, device=device, dtype=wanted)
     for file, one in given:
         loras.merge(model.experts, file, one, family.pipelines[0])
     model.spec = replace(model.spec, loras=tuple(one for _, one in given))
+    if compile:
+        model.compile()
     return model
 
 

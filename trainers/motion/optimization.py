@@ -82,8 +82,8 @@ class MotionOptimization(L.LightningModule):
             In `predict` it is for entries that are fields: an optimised one brings its own.
         change: In `predict`, what is made of a motion before, such as "mirrored, paced 2".
         dtype: Number format of the backbone: float32, bfloat16 or float16.
-        gradient_checkpointing: Recompute activations in the backward pass, which takes less memory
-            and more time.
+        compile: Compile the blocks of a large model: faster, once that has taken its minutes.
+        gradient_checkpointing: Recompute activations in the backward pass: less memory, more time.
         keep_reference: Store the clip's latents in the entry. With them `predict` can inject keys
             and values without the clip.
         finish: Also denoise to the end and write the video, not only the entry.
@@ -115,6 +115,7 @@ class MotionOptimization(L.LightningModule):
         noise_share: float | None = None,
         change: str | None = None,
         dtype: str | None = None,
+        compile: bool = False,
         gradient_checkpointing: bool | None = None,
         keep_reference: bool = False,
         finish: bool = False,
@@ -145,7 +146,7 @@ class MotionOptimization(L.LightningModule):
         )
         placed = dict(strength=strength, motion_scale=motion_scale, injection_blocks=blocks or ())
         self.injection = Injection(**both, **placed, change=change)
-        self.name, self.reads_images = backbone, True
+        self.name, self.compiles, self.reads_images = backbone, compile, True
         self.loaded_as = {"dtype": dtype, "lora": lora or ()}
         self.keep_reference, self.finish, self.fps = keep_reference, finish, fps
         self.work: Work | None = None
@@ -153,7 +154,7 @@ class MotionOptimization(L.LightningModule):
     @cached_property
     def backbone(self) -> Model:
         device = self.trainer.strategy.root_device
-        backbone = load_backbone(self.name, device=device, **self.loaded_as)
+        backbone = load_backbone(self.name, device=device, compile=self.compiles, **self.loaded_as)
         cores.settle(backbone)
         return backbone
 

@@ -198,9 +198,10 @@ class CogVideoX(Model):
     ) -> Tensor | None:
         self.check_picture(picture)
         self._check_text(text)
-        rotary = self._own_tables(latents) if position is None else None
         if position is not None and self.spec.position == "rotary":
             self.check_tapped()
+        position = self.placed(position, latents)
+        rotary = self._own_tables(latents) if position is None else None
         try:
             with placed_at(position, self.transformer, self.layout, self.spec.position):
                 output: Tensor = self.transformer(

@@ -186,6 +186,7 @@ class Wan(FlowModel):
         self.check_picture(picture)
         if position is not None:
             self.check_tapped()
+        position = self.placed(position, latents)
         transformer = self.transformer_at(timestep)
         told = torch.tensor([timestep], device=latents.device)  # one, so no clip sees its batch
         if self.spec.token_timesteps:

@@ -6,7 +6,8 @@ the model's own table the result is bit-identical to stock. Where the model's ow
 there is to do, the tap is idle and the stock processor rotates. The table travels as an argument of
 the call: recomputation under gradient checkpointing sees the one that the forward pass saw. Then
 stay inside the context until the backward pass has finished. The root carries plain torch hooks,
-which survive model offload.
+which survive model offload. A compiled block rotates by itself, and carries a tap only where that
+records or injects.
 """
 
 # B batch (b: 1 or B), L text tokens, N video tokens, A heads, D head dim, E hidden dim
@@ -16,53 +17,20 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ditflow.core.positions import Side, rotate, tables_of
+from ditflow.core.positions import Side
 from ditflow.core.tokens import KeyValue, Recording
-from ditflow.models.hooks import hook, watch
-
-Args = tuple[Any, ...]
-Kwargs = dict[str, Any]
+from ditflow.models.taps.compiled import Rotating
+from ditflow.models.taps.hooks import hook, watch
+from ditflow.models.taps.layout import Args, Kwargs, Layout, rotated
 
 
 class StopForward(Exception):
     """Raised inside the transformer when all that was asked for has been recorded."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where a family of transformers keeps what the taps touch.
-
-    `norms` says how the query and key norms see their tokens: (B, A, N, D), (B, N, A, D) or
-    (B, N, A*D). With `text_first` these are text and then video, else video alone, and `cross` is
-    their attention to text. A rotary table comes from the module `table`, or in the call of the
-    transformer; the module `added` adds sinusoidal positions. Latents are (B, C, F, Hl, Wl) with
-    `channels_first`, else (B, F, C, Hl, Wl).
-    """
-
-    blocks: tuple[str, ...]  # module lists, in the order in which they run
-    attention: str
-    rotary: str | int  # the attention's argument, by name or by place
-    tail: str  # what runs after the last block, on video tokens
-    norms: Literal["BAND", "BNAD", "BNE"]
-    text_first: bool = False
-    channels_first: bool = False
-    cross: str | None = None
-    table: str | None = None
-    added: str = ""
-
-    def all_blocks(self, transformer: nn.Module) -> list[nn.Module]:
-        return [
-            block for name in self.blocks for block in transformer.get_submodule(name).children()
-        ]
-
-    def followers(self, transformer: nn.Module) -> list[nn.Module]:
-        """For each block the module that reads its output."""
-        return [*self.all_blocks(transformer)[1:], transformer.get_submodule(self.tail)]
 
 
 @contextmanager
@@ -100,7 +68,8 @@ def taps(
                 injected=injected.get(index),
                 stops=index == last and index not in features and index not in apart,
             )
-            tap.install(stack)
+            if tap.acts or not isinstance(tap.attention.processor, Rotating):
+                tap.install(stack)
             if index in apart:
                 cross = block.get_submodule(layout.cross or "")
                 stops = index == last and index not in features
@@ -129,11 +98,16 @@ class _AttentionTap:
     text: int = 0
     idle: bool = False
 
+    @property
+    def acts(self) -> bool:
+        """Whether there is something to record or to inject."""
+        return self.captured is not None or self.injected is not None
+
     def install(self, stack: ExitStack) -> None:
         hook(stack, self.attention, before=self.enter)
         hook(stack, self.attention.get_submodule("norm_q"), after=self.query)
         hook(stack, self.attention.get_submodule("norm_k"), after=self.key)
-        if self.captured is not None or self.injected is not None:
+        if self.acts:
             hook(stack, self.attention.get_submodule("to_v"), after=self.value)
 
     def enter(self, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
@@ -142,7 +116,7 @@ class _AttentionTap:
         self.text = kwargs["encoder_hidden_states"].shape[1] if self.layout.text_first else 0
         self.rotary = kwargs[place] if isinstance(place, str) else args[place]
         ours = isinstance(self.rotary, Tensor) or torch.is_grad_enabled()
-        self.idle = not ours and self.captured is None and self.injected is None
+        self.idle = not ours and not self.acts
         if self.idle:
             return args, kwargs
         if isinstance(place, str):
@@ -156,7 +130,7 @@ class _AttentionTap:
         self._record(self.recording.query, video)
         if self.layout.text_first:
             self._record(self.recording.text_query, video)
-        return self._as_norms(torch.cat([text, video], dim=1))
+        return self.layout.as_norms(torch.cat([text, video], dim=1))
 
     def key(self, output: Tensor) -> Tensor:
         if self.idle:
@@ -168,7 +142,7 @@ class _AttentionTap:
         if self.stops and self.recording.live:
             raise StopForward
         video = video if self.injected is None else self.injected[0].to(video).expand_as(video)
-        return self._as_norms(torch.cat([text, video], dim=1))
+        return self.layout.as_norms(torch.cat([text, video], dim=1))
 
     def value(self, output: Tensor) -> Tensor:
         text, video = output[:, : self.text], output[:, self.text :]  # (B, L, E), (B, N, E)
@@ -179,24 +153,9 @@ class _AttentionTap:
 
     def _rotated(self, output: Tensor, side: Side) -> tuple[Tensor, Tensor]:
         """Text tokens and rotated video tokens (B, ., A, D) of what a norm gives."""
-        match self.layout.norms:
-            case "BAND":
-                output = output.transpose(1, 2)
-            case "BNE":
-                output = output.unflatten(-1, (self.attention.heads, -1))
+        output = self.layout.tokens_of(output, self.attention.heads)
         text, video = output[:, : self.text], output[:, self.text :]
-        if self.rotary is None:
-            return text, video
-        return text, rotate(video, *tables_of(self.rotary, side, video.device))
-
-    def _as_norms(self, tokens: Tensor) -> Tensor:
-        """Tokens (B, ., A, D) as the norm gave them."""
-        match self.layout.norms:
-            case "BAND":
-                return tokens.transpose(1, 2)
-            case "BNE":
-                return tokens.flatten(2)
-        return tokens
+        return text, video if self.rotary is None else rotated(video, self.rotary, side)
 
     def _record(self, into: dict[int, Tensor], tokens: Tensor) -> None:
         if self.captured is not None and self.recording.live:
