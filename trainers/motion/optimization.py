@@ -82,7 +82,7 @@ class MotionOptimization(L.LightningModule):
             In `predict` it is for entries that are fields: an optimised one brings its own.
         change: In `predict`, what is made of a motion before, such as "mirrored, paced 2".
         dtype: Number format of the backbone: float32, bfloat16 or float16.
-        compile: Compile the blocks of a large model: faster, once that has taken its minutes.
+        compile: Compile the blocks: passes are faster, but the first ones wait for a compiler.
         gradient_checkpointing: Recompute activations in the backward pass: less memory, more time.
         keep_reference: Store the clip's latents in the entry. With them `predict` can inject keys
             and values without the clip.

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch._dynamo.testing import CompileCounterWithBackend
+from torch._dynamo.testing import CompileCounter, CompileCounterWithBackend
 
 from ditflow.bank import BankEntry
 from ditflow.models import Model, ModelError, load_backbone
@@ -24,7 +24,7 @@ from ditflow.transfer import inject_motion, transfer_motion
 from tests.clips import clip_of
 from tests.closeness import assert_close_in_norm
 from tests.registry import grid_of, tiny_backbone, tiny_folder
-from tests.tapped import BLOCK, latents_of, text_of
+from tests.tapped import BLOCK, latents_of, sequential_offload, text_of
 
 RATE = 0.1  # what an update of Adam may change
 KINDS = {  # variable, compiler, and how many clips are moved at once
@@ -149,6 +149,17 @@ def test_a_position_is_seen_in_compiled_blocks(pair: Pair) -> None:
     moved, plain, same = outputs[0]
     assert torch.equal(plain, same) and not torch.equal(plain, moved)
     assert pair.counter.frame_count == 1 + pair.clips
+
+
+def test_blocks_under_offload_run_as_they_are() -> None:
+    """Their weights come layer by layer, by hooks inside of them."""
+    model, counter = tiny_backbone("rotary"), CompileCounter()
+    expected = output_of(model)
+    model.compile(counter)
+    sequential_offload(model.transformer)
+    off = output_of(model) - expected
+    assert off.norm() <= 1e-5 * expected.norm()
+    assert counter.frame_count == 0
 
 
 def test_without_a_compiler_the_message_says_what_to_install(
