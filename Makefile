@@ -36,7 +36,7 @@ test slow numerics benchmark: export OMP_NUM_THREADS = $(THREADS)
 test slow numerics bench benchmark instant: export HF_HUB_OFFLINE = 1
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 # Without PyTorch's own vector code, and with the instructions of a processor without AVX-512.
 NUMERIC := tests/test_closeness.py tests/ditflow $(addprefix --ignore=tests/ditflow/,bank video visual)
