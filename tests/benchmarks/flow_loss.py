@@ -16,6 +16,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -39,10 +40,10 @@ def seconds(loss: Loss, query: Tensor, key: Tensor) -> float:
     return time.process_time() - began
 
 
-def largest(loss: Loss, query: Tensor, key: Tensor) -> int:
+def largest(work: Callable[[], object]) -> int:
     """The most bytes that are allocated at a time."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-        gradient(loss, query, key)
+        work()
     results = seen.profiler.kineto_results  # type: ignore[union-attr]
     events = [event for event in results.events() if event.name() == "[memory]"]
     allocated, most = 0, 0
@@ -66,7 +67,7 @@ def row(grid: TokenGrid, heads: int, pairs: int) -> str:
     def theirs(query: Tensor, key: Tensor) -> Tensor:
         return published_loss(published(query, key, grid, TEMPERATURE), reference)
 
-    memory = [largest(loss, query, key) for loss in (ours, theirs)]
+    memory = [largest(partial(gradient, loss, query, key)) for loss in (ours, theirs)]
     ratios, ours_took = [], []
     for number in range(pairs):
         first, second = (ours, theirs) if number % 2 else (theirs, ours)
