@@ -51,3 +51,10 @@ def test_a_convolution_of_onednn_is_counted() -> None:
     phase = Phase(convolve)
     phase.count()
     assert phase.operations == 2.0 * 5 * 4 * 8 * 8 * 3 * 27
+
+
+def test_a_product_that_is_added_in_place_is_counted() -> None:
+    one = torch.ones(3, N, N)
+    phase = Phase(lambda: one.clone().baddbmm_(one, one, alpha=0.5))
+    phase.count()
+    assert phase.operations == 3 * 2.0 * N**3

@@ -29,7 +29,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import (
     FlopCounterMode,
-    baddbmm_flop,
     conv_flop_count,
     sdpa_flop_count,
 )
@@ -65,11 +64,16 @@ def _convolution(inputs: Any, weight: Any, *_: Any, out_shape: Any, **__: Any) -
     return int(conv_flop_count(inputs, weight, out_shape))
 
 
+def _added_products(_: Any, left: Any, right: Any, *__: Any, **___: Any) -> int:
+    rows, within, columns = left[1], left[2], right[2]
+    return int(2 * left[0] * rows * within * columns)
+
+
 BESIDES = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
     torch.ops.aten.mkldnn_convolution: _convolution,
-    torch.ops.aten.baddbmm_: baddbmm_flop,
+    torch.ops.aten.baddbmm_: _added_products,
 }
 """Products that torch does not count by itself."""
 
