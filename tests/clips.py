@@ -14,8 +14,9 @@ from torch import Tensor
 
 from datamodules.synthetic import World
 from ditflow.bank import MotionBank
+from ditflow.core.sizes import VideoSize
 from ditflow.video import Clip, read_video, write_video
-from tests.registry import SIZE, tiny_folder
+from tests.registry import SIZE, size_for, tiny_folder
 
 NAMES = ("left", "right", "still.life")
 QUICK = [
@@ -26,32 +27,39 @@ QUICK = [
     "--model.inner_steps",
     "2",
 ]  # two guided steps of four
-SMALL = ["--data.frames", str(SIZE.frames), "--data.size", f"[{SIZE.height},{SIZE.width}]"]
 
 
-def clip_of(seed: int = 0) -> Clip:
+def small(size: VideoSize = SIZE) -> list[str]:
+    """Options of a command for clips of a size."""
+    return ["--data.frames", str(size.frames), "--data.size", f"[{size.height},{size.width}]"]
+
+
+SMALL = small()
+
+
+def clip_of(seed: int = 0, size: VideoSize = SIZE) -> Clip:
     """A clip of noise."""
-    shape = (SIZE.frames, 3, SIZE.height, SIZE.width)
+    shape = (size.frames, 3, size.height, size.width)
     frames = torch.randint(
         0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
     )
     return Clip(frames, 8.0, Path("clips/car.mp4"), "0" * 64)
 
 
-def write_clips(folder: Path, names: Sequence[str] = NAMES) -> Path:
-    """Clips of a sliding texture, and their manifest `clips.csv`."""
+def write_clips(folder: Path, names: Sequence[str] = NAMES, size: VideoSize = SIZE) -> Path:
+    """Clips of a sliding texture, two frames longer than `size`, and their manifest `clips.csv`."""
     for index, name in enumerate(names):
         texture = torch.randint(
             0,
             256,
-            (3, SIZE.height, SIZE.width),
+            (3, size.height, size.width),
             dtype=torch.uint8,
             generator=torch.Generator().manual_seed(index),
         )
         write_video(
             folder / f"{name}.mp4",
             torch.stack(
-                [texture.roll(2 * (index + 1) * frame, dims=-1) for frame in range(SIZE.frames + 2)]
+                [texture.roll(2 * (index + 1) * frame, dims=-1) for frame in range(size.frames + 2)]
             ),
             8,
         )
@@ -70,7 +78,7 @@ def write_moving(folder: Path, names: Sequence[str]) -> None:
 def arguments(command: str, bank: Path, kind: str = "rotary", **data: object) -> list[str]:
     """Of a quick run on a tiny random backbone."""
     options = [part for key, value in data.items() for part in (f"--data.{key}", str(value))]
-    quick = [*QUICK, *SMALL] if command == "fit" else []
+    quick = [*QUICK, *small(size_for(kind))] if command == "fit" else []
     return [
         command,
         "--model.backbone",

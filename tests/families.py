@@ -5,10 +5,13 @@ Nothing but the names of parts and how the stock pipeline calls the transformer.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from unittest import mock
 
 import torch
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor
 from torch.nn import functional
 
@@ -41,10 +44,15 @@ class Family:
 def _cogvideox(model: Model, latents: Tensor, text: Tensor, timestep: float) -> Tensor:
     grid = model.spec.compression.grid_of(latents)
     rotary = model.spec.position == "rotary"
+    picture = picture_for(model, latents)
+    if picture is not None and picture.latents is not None:
+        shown = picture.latents.to(latents).expand(len(latents), -1, -1, -1, -1)
+        latents = torch.cat([latents, shown], dim=2)
     output: Tensor = model.transformer(
         hidden_states=latents,
         encoder_hidden_states=text,
         timestep=torch.tensor([timestep]),
+        ofs=torch.tensor([2.0]) if model.transformer.config.ofs_embed_dim else None,
         image_rotary_emb=tuple(model.stock_position(grid)[0, 0]) if rotary else None,
     ).sample
     return output
@@ -84,6 +92,16 @@ FAMILIES = {
         _wan, "blocks", "patch_embedding", "ffn", last=1000, invariant=False
     ),
 }
+
+
+@contextmanager
+def likeliest() -> Iterator[None]:
+    """Pictures as we encode them in a stock pipeline of CogVideoX, which else takes a sample of
+    what the VAE says of them.
+    """
+    mode = DiagonalGaussianDistribution.mode
+    with mock.patch.object(DiagonalGaussianDistribution, "sample", lambda self, *_: mode(self)):
+        yield
 
 
 def family_of(model: Model) -> Family:

@@ -19,6 +19,7 @@ from diffusers import (
     AutoencoderKLWan,
     CogVideoXDDIMScheduler,
     CogVideoXDPMScheduler,
+    CogVideoXImageToVideoPipeline,
     CogVideoXPipeline,
     CogVideoXTransformer3DModel,
     DiffusionPipeline,
@@ -48,7 +49,8 @@ from ditflow.models import Model, load_backbone
 from ditflow.motion import MotionSignal
 from ditflow.video import Image
 
-SIZE = VideoSize(9, 32, 48)  # 3 x 4 x 6 tokens on these backbones
+SIZE = VideoSize(9, 32, 48)  # 3 x 4 x 6 tokens on most of these backbones
+LONGER = VideoSize(16, 32, 48)  # 2 x 4 x 6 tokens that span two latent frames
 PROMPTS = ["a cat", "the dog running"]
 TRANSFORMER: dict[str, Any] = dict(
     num_attention_heads=2,
@@ -72,10 +74,20 @@ SCHEDULER: dict[str, Any] = dict(
     clip_sample=False,
 )
 
-COGVIDEOX = {
-    "rotary": (True, CogVideoXDPMScheduler, 1.0),
-    "rotary-ddim": (True, CogVideoXDDIMScheduler, 1.0),
-    "sinusoidal": (False, CogVideoXDDIMScheduler, 3.0),
+# options of the transformer, and the scheduler with its shift of noise
+ROPE = {"use_rotary_positional_embeddings": True}
+LATER = {**ROPE, "patch_size_t": 2, "patch_bias": False}
+COGVIDEOX: dict[str, tuple[dict[str, Any], type[SchedulerMixin], float]] = {
+    "rotary": (ROPE, CogVideoXDPMScheduler, 1.0),
+    "rotary-ddim": (ROPE, CogVideoXDDIMScheduler, 1.0),
+    "sinusoidal": ({}, CogVideoXDDIMScheduler, 3.0),
+    "cogvideox-i2v": (
+        {**ROPE, "use_learned_positional_embeddings": True},
+        CogVideoXDPMScheduler,
+        1.0,
+    ),
+    "cogvideox15": (LATER, CogVideoXDDIMScheduler, 1.0),
+    "cogvideox15-i2v": ({**LATER, "ofs_embed_dim": 8}, CogVideoXDPMScheduler, 1.0),
 }
 # options of the pipeline and of the VAE, and the scheduler: the published ones have UniPC
 UNIPC: dict[str, Any] = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
@@ -113,15 +125,20 @@ WAN: dict[str, tuple[dict[str, Any], dict[str, Any], SchedulerMixin]] = {
         UniPCMultistepScheduler(flow_shift=2.0, **UNIPC),
     ),
 }
-# options of transformers that are shown a picture: in the place of the first frame as of the 5B of
-# 2.2, and beside the video with CLIP as of 2.1, and without as of the others of 2.2
+# options of transformers that are shown a picture: of Wan in the place of the first frame as of the
+# 5B of 2.2, and beside the video with CLIP as of 2.1, and without as of the others of 2.2
 PICTURED: dict[str, dict[str, Any]] = {
+    "cogvideox-i2v": {"in_channels": 8},
+    "cogvideox15-i2v": {"in_channels": 8},
     "wan22-5b-i2v": {},
     "wan-i2v": {"in_channels": 12, "image_dim": 24, "added_kv_proj_dim": 32},
     "wan-i2v-plain": {"in_channels": 12},
 }
 BACKBONES = (*COGVIDEOX, *WAN)
-ROTARY = ("rotary", "rotary-ddim", *WAN)
+# it has the picture of one and the tokens of the other, and stands for both where tests take long
+BOTH = "cogvideox15-i2v"
+SOME = tuple(kind for kind in BACKBONES if kind not in ("cogvideox-i2v", "cogvideox15"))
+ROTARY = tuple(kind for kind in BACKBONES if kind != "sinusoidal")
 VARIABLES = {
     "latents": BACKBONES,
     "rotary_tables": ROTARY,
@@ -130,6 +147,11 @@ VARIABLES = {
 }
 PAIRS = [
     (backbone, variable) for variable, backbones in VARIABLES.items() for backbone in backbones
+]
+SOME_PAIRS = [
+    (backbone, variable)
+    for backbone, variable in PAIRS
+    if backbone in SOME and (backbone != BOTH or variable == "rotary_positions")
 ]
 SIGNALS: dict[str, tuple[str, dict[str, Any]]] = {
     "amf": ("amf", {}),
@@ -210,6 +232,16 @@ def tiny_folder(kind: str) -> Path:
 KINDS: dict[str, str] = {}  # by folder
 
 
+def size_of(model: Model) -> VideoSize:
+    """Of a video that a backbone takes: SIZE, or LONGER."""
+    return SIZE if model.spec.compression.patch_time == 1 else LONGER
+
+
+def size_for(kind: str) -> VideoSize:
+    """The same, without the model."""
+    return LONGER if kind in COGVIDEOX and "patch_size_t" in COGVIDEOX[kind][0] else SIZE
+
+
 def frames_of(batch: int = 2, size: VideoSize = SIZE) -> Tensor:
     """Videos of noise, uint8 (B, T, C, Y, X)."""
     shape = (batch, size.frames, 3, size.height, size.width)
@@ -217,9 +249,9 @@ def frames_of(batch: int = 2, size: VideoSize = SIZE) -> Tensor:
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=draw)
 
 
-def grid_of(backbone: Model, size: VideoSize = SIZE) -> TokenGrid:
+def grid_of(backbone: Model, size: VideoSize | None = None) -> TokenGrid:
     """The tokens of a video on a backbone."""
-    return backbone.spec.compression.grid(size)
+    return backbone.spec.compression.grid(size or size_of(backbone))
 
 
 def tiny_pipeline(kind: str, **transformer: Any) -> DiffusionPipeline:
@@ -228,14 +260,15 @@ def tiny_pipeline(kind: str, **transformer: Any) -> DiffusionPipeline:
         return _wan(kind) if kind in WAN else _cogvideox(kind, **transformer)
 
 
-def _cogvideox(kind: str, **transformer: Any) -> CogVideoXPipeline:
-    rotary, scheduler, snr_shift_scale = COGVIDEOX[kind]
+def _cogvideox(kind: str, **transformer: Any) -> DiffusionPipeline:
+    options, scheduler, snr_shift_scale = COGVIDEOX[kind]
     tokenizer = tiny_tokenizer()
-    return CogVideoXPipeline(
+    own = {**options, **PICTURED.get(kind, {}), **transformer}
+    return (CogVideoXImageToVideoPipeline if kind in PICTURED else CogVideoXPipeline)(
         tokenizer=tokenizer,
         text_encoder=tiny_text_encoder(tokenizer),
-        vae=tiny_vae(),
-        transformer=tiny_transformer(use_rotary_positional_embeddings=rotary, **transformer),
+        vae=tiny_vae(invert_scale_latents="patch_size_t" in options),
+        transformer=tiny_transformer(**own),
         scheduler=scheduler(**SCHEDULER, snr_shift_scale=snr_shift_scale),
     )
 
@@ -301,7 +334,7 @@ def tiny_transformer(**changed: Any) -> CogVideoXTransformer3DModel:
     return transformer
 
 
-def tiny_vae() -> AutoencoderKLCogVideoX:
+def tiny_vae(**changed: Any) -> AutoencoderKLCogVideoX:
     levels = 3
     return AutoencoderKLCogVideoX(
         down_block_types=("CogVideoXDownBlock3D",) * levels,
@@ -311,6 +344,7 @@ def tiny_vae() -> AutoencoderKLCogVideoX:
         layers_per_block=1,
         norm_num_groups=2,
         temporal_compression_ratio=4,
+        **changed,
     ).eval()
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ditflow.models import Model
 from tests.families import stock_output
-from tests.registry import SIZE
+from tests.registry import size_of
 
 BLOCK = 2
 
@@ -18,7 +18,7 @@ BLOCK = 2
 def latents_of(backbone: Model, batch: int = 2) -> Tensor:
     return torch.randn(
         batch,
-        *backbone.spec.compression.latent_shape(SIZE),
+        *backbone.spec.compression.latent_shape(size_of(backbone)),
         generator=torch.Generator().manual_seed(3),
     )
 

@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("ditflow", "datamodules", "trainers")
 TABLE = "ditflow/models/registry.py"
 # words of a family, its file, and what is about that family alone: the embedded models are of our
-# own making, and the demo offers them; a paper is cited by its title, and help shows a recipe by
-# its name
+# own making, and the demo offers them; a paper is cited by its title, help shows a recipe by its
+# name, and the schedulers of a base class have that of the family that they were published with
 FAMILIES = {
     "cogvideox": (
         r"(?i)cogvideox",
@@ -22,6 +22,7 @@ FAMILIES = {
         (
             "trainers/pretraining/",
             "datamodules/pretraining",
+            "ditflow/models/families/diffusion.py",
             "ditflow/citations.py",
             "trainers/commands/short_help.py",
         ),

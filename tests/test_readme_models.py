@@ -16,12 +16,12 @@ from PIL import Image
 from ditflow import MotionBank, read_video
 from ditflow.core.sizes import VideoSize
 from ditflow.models import presets
-from tests.clips import SMALL, ditflow
+from tests.clips import ditflow, small
 from tests.pages import blocks, commands, write_files
-from tests.registry import BACKBONES, PICTURED, SIZE, tiny_folder
+from tests.registry import BACKBONES, PICTURED, SIZE, SOME, size_for, tiny_folder
 
-KINDS = ("tiny-wan", *BACKBONES)
-NEED_A_PICTURE = ("wan-i2v", "wan-i2v-plain")
+KINDS = ("tiny-wan", *SOME)
+NEED_A_PICTURE = tuple(kind for kind in PICTURED if kind != "wan22-5b-i2v")
 SHORT = {"steps": 3, "window": 0.4, "inner_steps": 1}  # one guided step
 FEW = shlex.split(  # of a benchmark
     "--data.clips 1 --setups [instant] --zero_shot [] --baseline instant "
@@ -48,13 +48,13 @@ def name_of(kind: str) -> str:
 
 
 def size_of(kind: str) -> VideoSize:
-    return SIZE if kind in BACKBONES else VideoSize(25, 64, 64)
+    return size_for(kind) if kind in BACKBONES else VideoSize(25, 64, 64)
 
 
 def run(command: str, kind: str, *more: str) -> int:
     """The exit code of a command of README, with another model for its own."""
     words = [*shlex.split(command.replace(CONFIG, ""))[1:], "--model.backbone", name_of(kind)]
-    words += [*(SMALL if kind in BACKBONES else ()), *more]
+    words += [*(small(size_of(kind)) if kind in BACKBONES else ()), *more]
     with pytest.MonkeyPatch.context() as monkeypatch:
 
         def started(words: list[str]) -> int:  # here, and not in a process of its own

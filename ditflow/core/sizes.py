@@ -64,7 +64,8 @@ class Compression:
     A causal video VAE compresses `time` frames and `space` x `space` pixels into one latent of
     `channels` numbers. A transformer reads `patch_time` x `patch` x `patch` latents as one token.
     With `first_alone` the first frame always has a latent of its own (Wan). Without, it has one
-    only if the number of latent frames is odd (CogVideoX).
+    only if the number of latent frames is odd (CogVideoX). A transformer with learned positions
+    reads videos of `only` one size.
     """
 
     time: int = 4
@@ -73,6 +74,7 @@ class Compression:
     channels: int = 16
     patch_time: int = 1
     first_alone: bool = False
+    only: VideoSize | None = None
 
     def latent_frames(self, frames: int) -> int:
         """Number of latent frames of an encoded video: 17 -> 5, 21 -> 6 and 24 -> 6 (CogVideoX)."""
@@ -126,26 +128,37 @@ class Compression:
         the same length after it is encoded and decoded.
         """
         self._check(size)
-        latent = self.latent_frames(size.frames)
-        if latent < 2:
+        latent, least = self.latent_frames(size.frames), 2 * self.patch_time
+        if latent < least:
             raise ValueError(
-                f"a video of {size.frames} frames holds no motion: it makes one latent frame, "
-                f"and two are needed. Use {2 * self.time} or more."
+                f"a video of {size.frames} frames holds no motion: it makes one "
+                f"{'latent frame' if least == 2 else 'row of tokens in time'}, "
+                f"and two are needed. Use {least * self.time} or more."
             )
-        if (decoded := self.decoded_frames(latent)) != size.frames:
-            fitting = sorted(
-                map(self.decoded_frames, range(2, latent + 2)),
-                key=lambda frames: abs(frames - size.frames),
-            )
+        come_back = sorted(
+            self._lengths(latent + self.patch_time), key=lambda frames: abs(frames - size.frames)
+        )
+        if size.frames not in come_back:
+            decoded = self.decoded_frames(latent)
+            wrong = f"would come back with {decoded}"
+            if latent % self.patch_time:
+                wrong = f"does not divide into tokens, which span {self.patch_time} latent frames"
             raise ValueError(
-                f"a video of {size.frames} frames would come back with {decoded}: "
-                f"use {fitting[0]} or {fitting[1]}, which keep their length."
+                f"a video of {size.frames} frames {wrong}: use {come_back[0]} or {come_back[1]}, "
+                "which keep their length."
             )
 
     def longest(self, frames: int) -> int | None:
         """The longest video of at most so many frames that `check_motion` accepts; None if none."""
-        latents = range(2, self.latent_frames(frames) + 1)
-        return max((n for n in map(self.decoded_frames, latents) if n <= frames), default=None)
+        lengths = [self.only.frames] if self.only else self._lengths(self.latent_frames(frames))
+        return max((length for length in lengths if length <= frames), default=None)
+
+    def _lengths(self, latent_frames: int) -> list[int]:
+        """How many frames videos have that come back as long as they are."""
+        return [
+            self.decoded_frames(latents)
+            for latents in range(2 * self.patch_time, latent_frames + 1, self.patch_time)
+        ]
 
     def grid_of(self, latents: Tensor) -> TokenGrid:
         """The tokens of latents (B, F, C, Hl, Wl)."""
@@ -162,4 +175,9 @@ class Compression:
             raise ValueError(
                 f"size {size.height}x{size.width} (height x width) does not divide into tokens: "
                 f"use multiples of {multiple}, such as {height}x{width}."
+            )
+        if self.only not in (None, size):
+            raise ValueError(
+                f"a video of {size} (frames x height x width) has no positions in this model, "
+                f"which learned those of one size: use {self.only}."
             )

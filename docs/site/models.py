@@ -27,7 +27,7 @@ TESTS = {  # the test that runs a feature on every tiny model that it names
         "ditflow.sampling.test_instant.test_a_field_without_motion_leaves_the_model_its_own_places"
     ),
     "injection of an entry": "ditflow.test_transfer.test_inject_motion",
-    "a picture to begin with": "ditflow.models.families.test_wan.test_what_is_shown_of_a_picture",
+    "a picture to begin with": "ditflow.models.test_pictured.test_what_is_shown_of_a_picture",
     "LoRA": (
         "ditflow.models.weights.test_lora.test_it_is_the_product_of_its_matrices_in_the_weights"
     ),
@@ -45,8 +45,9 @@ OPTIMISED = (
 FOLLOWED = "ditflow.motion.test_signals.test_its_loss_falls_and_clips_are_independent"
 LEGEND = """\
 "tiny": a test runs it on a tiny model of the real class with random weights. "no": it is refused,
-with a sentence. "-": no test runs it. Offload is of the transformer, whole and layer by layer, and
-was run on a CPU."""
+with a sentence. "-": no test runs it. `cogvideox15-i2v` has the picture of `cogvideox-i2v` and the
+tokens of `cogvideox15`, and stands for them where a test takes long. Offload is of the transformer,
+whole and layer by layer, and was run on a CPU."""
 RUN = """\
 Settings are those of a paper ("published"), of [BENCHMARKS.md](../BENCHMARKS.md) ("measured here"),
 or of a relative ("never run"). Weights that are not in this repository were never run here."""

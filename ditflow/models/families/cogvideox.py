@@ -1,6 +1,12 @@
-"""CogVideoX 1.0 text-to-video: rotary positions (5B class) or sinusoidal ones (2B class).
+"""CogVideoX 1.0 and 1.5, from text or a picture: rotary positions, or sinusoidal ones (2B class).
 
 Yang et al., ICLR 2025 (2408.06072), by DDIM or DPM. The stock diffusers classes run unchanged.
+
+A token of 1.5 spans two latent frames, and its places are whole numbers, whatever the size. Its
+stock pipeline adds a latent frame where their number is odd, and drops it again; here a video has
+an even number of them. An image-to-video model sees the latents of the picture beside those of the
+first latent frame, and zeros beside the others. Here they are the mode of what the VAE encodes, in
+the stock pipeline a sample. That of 1.0 has learned positions besides, for one size.
 """
 
 # B batch (b: 1 or B), F latent frames, C channels, Hl Wl latent rows and columns, N video tokens,
@@ -8,30 +14,28 @@ Yang et al., ICLR 2025 (2408.06072), by DDIM or DPM. The stock diffusers classes
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from diffusers import CogVideoXTransformer3DModel
 from diffusers.pipelines.cogvideo.pipeline_cogvideox import get_resize_crop_region_for_grid
 from torch import Tensor
+from torch.nn import functional
 
-from ditflow.core.noise import NoiseLevel
 from ditflow.core.picture import Picture
 from ditflow.core.positions import rotary_frequencies, rotary_tables, sinusoids
-from ditflow.core.schedule import DenoisingSchedule, GuidanceKind, Scale, Step
 from ditflow.core.sizes import Compression, TokenGrid, VideoSize
-from ditflow.models.base import Model, ModelError, ModelSpec
+from ditflow.models.base import ModelError, ModelSpec
 from ditflow.models.encoders import Encoders
+from ditflow.models.families.diffusion import GUIDANCE, DiffusionModel
 from ditflow.models.placing import placed_at
+from ditflow.models.presets import trained_size
 from ditflow.models.spec import Kept, fingerprint
 from ditflow.models.taps import Layout, StopForward
 
-GUIDANCE: dict[str, GuidanceKind] = {  # as published for each scheduler
-    "CogVideoXDDIMScheduler": "constant",
-    "CogVideoXDPMScheduler": "dynamic_timestep",
-}
-SUPPORTED = "a text-to-video CogVideoX 1.0, such as THUDM/CogVideoX-5b"
+SIDES = ("height", "width")
+OFS = 2.0  # what an image-to-video 1.5 is told beside the timestep, as published
 
 
 class CogVideoXEncoders(Encoders):
@@ -40,8 +44,15 @@ class CogVideoXEncoders(Encoders):
     vae_class, text_class = "AutoencoderKLCogVideoX", "T5EncoderModel"
     tile = (240, 360)  # pixels; larger frames go in tiles of this size, as published
 
+    def encode_first(self, images: Tensor, frames: int) -> Tensor:
+        """Latents of images uint8 (B, C, Y, X), and zeros after them, in the scale of a picture."""
+        first, config = self.encode(images[:, None]), self._load_vae().config
+        if config.invert_scale_latents:  # published like this
+            first = first / config.scaling_factor**2
+        return functional.pad(first, (0, 0, 0, 0, 0, 0, 0, frames - 1))
 
-class CogVideoX(Model):
+
+class CogVideoX(DiffusionModel):
     """See `load` for a saved pipeline, and `spec_of` for what is refused."""
 
     transformer_class, encoders_class = CogVideoXTransformer3DModel, CogVideoXEncoders
@@ -50,7 +61,6 @@ class CogVideoX(Model):
         "CogVideoXImageToVideoPipeline",
         "CogVideoXVideoToVideoPipeline",
     )
-    schedulers = tuple(GUIDANCE)
     kept = Kept(13, 0, 13)
     layout = Layout(
         blocks=("transformer_blocks",),
@@ -71,77 +81,49 @@ class CogVideoX(Model):
         "vae": ("block_out_channels", "temporal_compression_ratio"),
     }
 
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
-        # a copy: diffusers moves its own to where it last added noise
-        self._signal: Tensor = self.scheduler.alphas_cumprod.float().cpu()
-
     @classmethod
     def spec_of(
         cls, name: str, transformer: Mapping[str, Any], vae: Mapping[str, Any], scheduler: str
     ) -> ModelSpec:
         _check_supported(name, transformer, scheduler)
-        space = 2 ** (len(vae["block_out_channels"]) - 1)
-        sides = (transformer[f"sample_{side}"] * space for side in ("height", "width"))
-        rotary = transformer.get("use_rotary_positional_embeddings")
+        config, space = transformer, 2 ** (len(vae["block_out_channels"]) - 1)
+        channels, patch_time = config["out_channels"], config.get("patch_size_t") or 1
+        beside = config["in_channels"] - channels
+        told: dict[str, Any] = {
+            "transformer": cls.transformer_class.__name__,
+            "position": "rotary"
+            if config.get("use_rotary_positional_embeddings")
+            else "sinusoidal",
+            "blocks": config["num_layers"],
+            "heads": config["num_attention_heads"],
+            "head_dim": config["attention_head_dim"],
+            "picture": "required" if beside else "none",
+        }
+        size = VideoSize(
+            config["sample_frames"], *(config[f"sample_{side}"] * space for side in SIDES)
+        )
+        if patch_time > 1:  # its configuration tells how large the grid may be, and not how large
+            size = trained_size(**told, patch_time=patch_time)
         return ModelSpec(
+            **told,
             name=name,
-            fingerprint=fingerprint(transformer),
-            transformer=cls.transformer_class.__name__,
-            position="rotary" if rotary else "sinusoidal",
-            blocks=transformer["num_layers"],
-            heads=transformer["num_attention_heads"],
-            head_dim=transformer["attention_head_dim"],
-            hidden=transformer["num_attention_heads"] * transformer["attention_head_dim"],
-            text_tokens=transformer["max_text_seq_length"],
-            text_channels=transformer["text_embed_dim"],
+            fingerprint=fingerprint(config),
+            hidden=config["num_attention_heads"] * config["attention_head_dim"],
+            text_tokens=config["max_text_seq_length"],
+            text_channels=config["text_embed_dim"],
             compression=Compression(
                 time=vae["temporal_compression_ratio"],
                 space=space,
-                patch=transformer["patch_size"],
-                channels=transformer["in_channels"],
+                patch=config["patch_size"],
+                channels=channels,
+                patch_time=patch_time,
+                only=size if config.get("use_learned_positional_embeddings") else None,
             ),
-            size=VideoSize(transformer["sample_frames"], *sides),
+            size=size,
             prediction="v",
             guidance=GUIDANCE[scheduler],
             scheduler=scheduler,
         )
-
-    def schedule(
-        self, steps: int, guidance_scale: Scale = 7.0, guidance: GuidanceKind | None = None
-    ) -> DenoisingSchedule:
-        self.check_steps(steps)
-        self.scheduler.set_timesteps(steps)
-        timesteps = tuple(self.scheduler.timesteps.tolist())
-        levels = tuple(self.level(timestep) for timestep in timesteps)
-        return DenoisingSchedule(timesteps, levels, guidance_scale, guidance or self.spec.guidance)
-
-    def level(self, timestep: float) -> NoiseLevel:
-        if not 0 <= timestep < len(self._signal):
-            raise self.no_timestep(timestep, len(self._signal) - 1)
-        signal = self._signal[int(timestep)]
-        return NoiseLevel(float(signal**0.5), float((1 - signal) ** 0.5))
-
-    def timestep_of(self, share: float) -> float:
-        return int((1 - self._signal - share).abs().argmin())
-
-    def advance(
-        self,
-        output: Tensor,
-        step: Step,
-        latents: Tensor,
-        memory: Tensor | None,
-        generators: Sequence[torch.Generator],
-    ) -> tuple[Tensor, Tensor]:
-        self.scheduler.set_timesteps(step.steps)
-        if self.spec.scheduler == "CogVideoXDPMScheduler":
-            before = int(self.scheduler.timesteps[step.index - 1]) if step.index else None
-            previous_x0 = None if memory is None else memory[:, 0]
-            arguments = output, previous_x0, step.timestep, before, latents
-            following, x0 = self.scheduler.step(*arguments, generator=list(generators))
-        else:
-            following, x0 = self.scheduler.step(output, step.timestep, latents, return_dict=False)
-        return following, x0[:, None]
 
     def position_at(self, positions: Tensor) -> Tensor:
         """Of sinusoidal positions a quarter of the channels is of time, three eighths each of
@@ -166,9 +148,9 @@ class CogVideoX(Model):
     def positions(self, grid: TokenGrid) -> Tensor:
         """A rotary grid of another size than the trained one is stretched into its middle.
 
-        Its borders are whole tokens. Sinusoidal ones count tokens.
+        Its borders are whole tokens. Sinusoidal ones, and those of 1.5, count tokens.
         """
-        if self.spec.position == "sinusoidal":
+        if self.spec.position == "sinusoidal" or self.spec.compression.patch_time > 1:
             return grid.places(self.device)
         trained = self.spec.compression.grid(self.spec.size)
         start, stop = get_resize_crop_region_for_grid(
@@ -188,6 +170,17 @@ class CogVideoX(Model):
         axes = [rotary_frequencies(n, device=positions.device) for n in (time, space, space)]
         return rotary_tables(positions, axes)
 
+    def look(self, images: Tensor, frames: int) -> Picture | None:
+        if self.spec.picture == "none":
+            return None
+        count = self.spec.compression.latent_frames(frames)
+        return Picture(self.encoders.encode_first(images, count))
+
+    def blank(self, latents: Tensor) -> Picture | None:
+        if self.spec.picture == "none":
+            return None
+        return Picture.blank(latents, self.spec.compression.channels, None)
+
     def predict(
         self,
         latents: Tensor,
@@ -202,12 +195,17 @@ class CogVideoX(Model):
             self.check_tapped()
         position = self.placed(position, latents)
         rotary = self._own_tables(latents) if position is None else None
+        if picture is not None:
+            latents, text, _ = picture.joined(latents, text, self.spec.text_tokens)
+        told = self.transformer.config.ofs_embed_dim is not None
+        ofs = torch.full((1,), OFS, device=latents.device) if told else None
         try:
             with placed_at(position, self.transformer, self.layout, self.spec.position):
                 output: Tensor = self.transformer(
                     hidden_states=latents.to(self.dtype),
                     encoder_hidden_states=text.to(self.dtype).expand(len(latents), -1, -1),
                     timestep=torch.tensor([timestep], device=latents.device),
+                    ofs=ofs,
                     image_rotary_emb=rotary,
                     return_dict=False,
                 )[0]
@@ -231,16 +229,18 @@ class CogVideoX(Model):
 
 
 def _check_supported(name: str, transformer: Mapping[str, Any], scheduler: str) -> None:
-    if transformer.get("patch_size_t") is not None:
+    channels, given = transformer["out_channels"], transformer["in_channels"]
+    if given not in (channels, 2 * channels):
         raise ModelError(
-            f"{name!r} is a CogVideoX 1.5, whose tokens span several frames (patch_size_t): "
-            f"not supported. Use {SUPPORTED}."
+            f"{name!r} is a CogVideoX that takes more than a text and a first picture (it has "
+            f"{given} input channels): use one that takes no more."
         )
-    channels = transformer["in_channels"], transformer["out_channels"]
-    if transformer.get("use_learned_positional_embeddings") or channels[0] != channels[1]:
+    if transformer.get("use_learned_positional_embeddings") and not transformer.get(
+        "use_rotary_positional_embeddings"
+    ):
         raise ModelError(
-            f"{name!r} is an image-to-video CogVideoX (learned positions, or an image as input): "
-            f"not supported. Use {SUPPORTED}."
+            f"{name!r} is a CogVideoX with learned positions alone, which cannot be moved: use one "
+            "with rotary positions."
         )
     if scheduler not in GUIDANCE:
         raise ModelError(f"{name!r} has a {scheduler}; supported: {', '.join(GUIDANCE)}.")

@@ -80,7 +80,8 @@ class Preset:
 
     Attributes:
         checkpoint: its name or hub id.
-        model: the fields of `ModelSpec` that tell it from other checkpoints.
+        model: the fields of `ModelSpec`, and of its compression, that tell it from other
+            checkpoints.
         status: whether the recommendation is from the paper or from BENCHMARKS.md; one that was
             never run is taken over from another model.
         source: where the recommendation comes from.
@@ -115,8 +116,9 @@ def recommended(spec: ModelSpec) -> Recommendation:
     A model that no preset describes gets the published values of its family, at its middle block.
     A family without a preset gets those of the same kind of position.
     """
-    preset = _nearest(vars(spec))
-    if preset.describes(vars(spec)):
+    known = vars(spec.compression) | vars(spec)
+    preset = _nearest(known)
+    if preset.describes(known):
         return preset.recommended
     return replace(preset.recommended, block=spec.blocks // 2)
 

@@ -5,6 +5,7 @@ import pytest
 from ditflow.core.sizes import Compression, TokenGrid, VideoSize
 
 COGVIDEOX = Compression()
+LATER = Compression(patch_time=2)  # CogVideoX 1.5
 
 
 @pytest.mark.parametrize(
@@ -82,6 +83,43 @@ def test_the_longest_video_that_comes_back_as_long_as_it_is(
     assert COGVIDEOX.longest(frames) == longest
     if longest is not None:
         COGVIDEOX.check_motion(VideoSize(longest, 480, 720))
+
+
+@pytest.mark.parametrize("frames", [16, 24, 80])
+def test_lengths_whose_latent_frames_go_into_tokens(frames: int) -> None:
+    size = VideoSize(frames, 480, 720)
+    LATER.check_motion(size)
+    assert LATER.grid(size) == TokenGrid(frames // 8, 30, 45)
+    assert LATER.longest(frames + 7) == frames
+
+
+@pytest.mark.parametrize(
+    ("frames", "sentence"),
+    [
+        (81, "81 frames does not divide into tokens, which span 2 latent frames: use 80 or 88"),
+        (79, "79 frames would come back with 80: use 80 or 72"),
+        (9, "9 frames holds no motion: it makes one row of tokens in time, .* Use 16 or more"),
+    ],
+)
+def test_latent_frames_that_do_not_go_into_tokens_are_refused(frames: int, sentence: str) -> None:
+    with pytest.raises(ValueError, match=f"a video of {sentence}"):
+        LATER.check_motion(VideoSize(frames, 480, 720))
+
+
+def test_a_token_of_two_latent_frames_is_in_their_middle() -> None:
+    times = Compression().token_times(16)
+    pairs = zip(times[::2], times[1::2], strict=True)
+    assert LATER.token_times(16) == tuple(sum(pair) / 2 for pair in pairs)
+
+
+@pytest.mark.parametrize("size", [VideoSize(48, 480, 720), VideoSize(49, 480, 704)])
+def test_positions_that_were_learned_are_for_one_size(size: VideoSize) -> None:
+    learned = Compression(only=VideoSize(49, 480, 720))
+    learned.check_motion(VideoSize(49, 480, 720))
+    for check in (learned.check_motion, learned.grid, learned.latent_shape):
+        with pytest.raises(ValueError, match=f"of {size} .* of one size: use 49x480x720"):
+            check(size)
+    assert (learned.longest(81), learned.longest(48)) == (49, None)
 
 
 def test_coordinates_are_x_then_y_and_column_fastest() -> None:

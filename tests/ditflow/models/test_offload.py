@@ -15,7 +15,7 @@ from ditflow.motion import AttentionMotionFlow
 from ditflow.sampling.guidance import MotionGuidance
 from ditflow.transfer import Transfer, transfer_motion
 from tests.clips import clip_of
-from tests.registry import BACKBONES, image_of, tiny_backbone
+from tests.registry import SOME, image_of, size_of, tiny_backbone
 from tests.tapped import model_offload, sequential_offload
 
 
@@ -28,14 +28,14 @@ def transferred(kind: str, offload: Callable[[nn.Module], None] | None = None) -
     rates = (0.1, 0.05)
     guidance = MotionGuidance(AttentionMotionFlow(2), "latents", 1.0, rates, inner_steps=1)
     options = {"steps": 4, "motion_guidance": guidance, "image": image_of(kind)}
-    return transfer_motion(model, clip_of(), "a cat", **options)
+    return transfer_motion(model, clip_of(size=size_of(model)), "a cat", **options)
 
 
 wanted = cache(transferred)
 
 
 @pytest.mark.parametrize("offload", [model_offload, sequential_offload])
-@pytest.mark.parametrize("kind", BACKBONES)
+@pytest.mark.parametrize("kind", SOME)
 def test_motion_is_transferred_bit_by_bit(kind: str, offload: Callable[[nn.Module], None]) -> None:
     made = transferred(kind, offload)
     assert torch.equal(made.entry.parameters, wanted(kind).entry.parameters)

@@ -25,7 +25,7 @@ def test_a_preset_is_complete(checkpoint: str) -> None:
     preset = PRESETS[checkpoint]
     advice, model = preset.recommended, preset.model
     assert model["transformer"] in MODELS
-    assert set(model) - {"boundary"} == {
+    assert set(model) - {"boundary", "picture", "patch_time"} == {
         *("transformer", "position", "blocks", "heads", "head_dim"),
     }
     assert VARIABLES[advice.variable].needs in (None, model["position"])
@@ -50,8 +50,12 @@ def test_an_embedded_model_finds_its_own(name: str) -> None:
 def test_a_copy_under_another_name_has_the_same_values(checkpoint: str) -> None:
     preset = PRESETS[checkpoint]
     tiny = tiny_backbone("rotary").spec
-    spec = replace(tiny, name="my/fine-tune", **preset.model)  # type: ignore[arg-type]
+    told = dict(preset.model)
+    span = replace(tiny.compression, patch_time=told.pop("patch_time", 1))
+    spec = replace(tiny, name="my/fine-tune", compression=span, **told)  # type: ignore[arg-type]
     assert recommended(spec) == preset.recommended
+    (own,) = (other for other in presets() if other.describes(vars(span) | vars(spec)))
+    assert own is preset
 
 
 @pytest.mark.parametrize(
@@ -60,6 +64,8 @@ def test_a_copy_under_another_name_has_the_same_values(checkpoint: str) -> None:
         ("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", (81, 480, 832)),  # its settings are for fewer frames
         ("Wan-AI/Wan2.2-TI2V-5B-Diffusers", (121, 704, 1280)),
         ("tiny-wan", (25, 64, 64)),
+        ("THUDM/CogVideoX1.5-5B", (80, 768, 1360)),
+        ("THUDM/CogVideoX1.5-5B-I2V", (80, 768, 1360)),
     ],
 )
 def test_a_preset_says_what_a_model_was_trained_for(
@@ -67,8 +73,9 @@ def test_a_preset_says_what_a_model_was_trained_for(
 ) -> None:
     model = PRESETS[checkpoint].model
     assert trained_size(**model) == VideoSize(*size)  # type: ignore[arg-type]
-    unknown = {**model, "blocks": 7}
-    assert trained_size(**unknown) == VideoSize(81, 480, 832)  # type: ignore[arg-type]
+    unknown, wan = {**model, "blocks": 7}, "Wan" in str(model["transformer"])
+    published = VideoSize(81, 480, 832) if wan else VideoSize(24, 480, 720)
+    assert trained_size(**unknown) == published  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

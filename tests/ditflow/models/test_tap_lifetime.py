@@ -15,7 +15,7 @@ from ditflow.core.tokens import Recording
 from ditflow.models import Model
 from ditflow.models.taps import StopForward, taps
 from tests.families import family_of
-from tests.registry import BACKBONES, grid_of, tiny_backbone, tiny_pipeline
+from tests.registry import SOME, grid_of, tiny_backbone, tiny_pipeline
 from tests.tapped import (
     BLOCK,
     latents_of,
@@ -27,7 +27,7 @@ from tests.tapped import (
 )
 
 
-@pytest.fixture(params=BACKBONES)
+@pytest.fixture(params=SOME)
 def backbone(request: pytest.FixtureRequest) -> Model:
     return tiny_backbone(request.param)
 

@@ -13,11 +13,11 @@ from torch.overrides import TorchFunctionMode
 
 from ditflow.models import Model
 from tests.families import assert_same_clip, family_of
-from tests.registry import BACKBONES, grid_of, tiny_backbone
+from tests.registry import BACKBONES, SOME, grid_of, tiny_backbone
 from tests.tapped import BLOCK, latents_of, predicted, stock, text_of
 
 
-@pytest.fixture(params=BACKBONES)
+@pytest.fixture(params=SOME)
 def backbone(request: pytest.FixtureRequest) -> Model:
     return tiny_backbone(request.param)
 

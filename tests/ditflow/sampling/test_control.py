@@ -24,14 +24,14 @@ from ditflow.sampling.placement import Placement
 from ditflow.sampling.reference import reference_motion
 from ditflow.sampling.state import State, start
 from ditflow.sampling.variables import VARIABLES
-from tests.registry import BACKBONES, PAIRS, SIZE, tiny_backbone
+from tests.registry import SOME, SOME_PAIRS, size_of, tiny_backbone
 
 STEPS, WINDOW = 4, GuidanceWindow(0, 2)
 PROMPT = Prompt(*torch.randn(2, 1, 16, 32, generator=torch.Generator().manual_seed(1)))
 
 
 def begun(model: Model) -> State:
-    return start(model, SIZE, ["x"], [0])
+    return start(model, size_of(model), ["x"], [0])
 
 
 def generated(model: Model, control: Control = NOTHING) -> Tensor:
@@ -80,7 +80,7 @@ class Noted(Control):
 
 
 @pytest.mark.parametrize("control", [Controls(()), Controls((NOTHING, NOTHING)), Noted("a", [])])
-@pytest.mark.parametrize("kind", BACKBONES)
+@pytest.mark.parametrize("kind", SOME)
 def test_nothing_changes_nothing(kind: str, control: Control) -> None:
     model = tiny_backbone(kind)
     torch.testing.assert_close(generated(model, control), generated(model), rtol=0, atol=0)
@@ -109,7 +109,7 @@ def test_what_a_control_does_after_a_step_the_next_step_starts_from() -> None:
     assert doubled.step == 1
 
 
-@pytest.mark.parametrize(("kind", "name"), PAIRS)
+@pytest.mark.parametrize(("kind", "name"), SOME_PAIRS)
 def test_full_strength_is_the_entry(kind: str, name: str) -> None:
     """Each step of the window is denoised with the entry's own parameter, the others with none."""
     model = tiny_backbone(kind)
@@ -126,7 +126,7 @@ def test_full_strength_is_the_entry(kind: str, name: str) -> None:
         torch.testing.assert_close(given.positions.conditional, variable.position, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("kind", "name"), PAIRS)
+@pytest.mark.parametrize(("kind", "name"), SOME_PAIRS)
 def test_strength_goes_from_plain_to_the_entry(kind: str, name: str) -> None:
     """No strength gives the model's own positions, bit by bit; in between lies in between."""
     model = tiny_backbone(kind)

@@ -15,17 +15,18 @@ from ditflow.sampling.control import Inputs, Prompt
 from ditflow.sampling.guidance import MotionGuidance
 from ditflow.sampling.inversion import inverted
 from ditflow.sampling.reference import Reference, reference_motion
-from tests.registry import BACKBONES, PROMPTS, SIZE, picture_for, tiny_backbone
+from tests.registry import PROMPTS, SOME, picture_for, size_of, tiny_backbone
 
 
-@pytest.fixture(scope="module", params=BACKBONES)
+@pytest.fixture(scope="module", params=SOME)
 def backbone(request: pytest.FixtureRequest) -> Model:
     return tiny_backbone(request.param)
 
 
 def latents_of(backbone: Model, seed: int, batch: int = 2) -> Tensor:
     draw = torch.Generator().manual_seed(seed)
-    return torch.randn(batch, *backbone.spec.compression.latent_shape(SIZE), generator=draw)
+    shape = backbone.spec.compression.latent_shape(size_of(backbone))
+    return torch.randn(batch, *shape, generator=draw)
 
 
 def there_and_back(backbone: Model, schedule: DenoisingSchedule, clean: Tensor) -> Tensor:
@@ -78,7 +79,7 @@ def test_a_signal_sees_the_clip_as_it_is_at_each_guided_step(
     signal = MotionFlow(1, caption_subject=-1, reference_timestep="inverted")
     guidance, schedule = MotionGuidance(signal, "latents", 0.5), backbone.schedule(4)
     clean, caption = latents_of(backbone, 0), backbone.embed(PROMPTS)
-    state = guidance.start(backbone, SIZE, ["a", "b"], [0, 1])
+    state = guidance.start(backbone, size_of(backbone), ["a", "b"], [0, 1])
     reference = reference_motion(
         backbone, signal, clean, caption, ["a", "b"], noise=state.noise, words=None
     )

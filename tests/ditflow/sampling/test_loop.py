@@ -9,17 +9,18 @@ from ditflow.sampling.control import Prompt
 from ditflow.sampling.loop import denoising_step, sample
 from ditflow.sampling.state import State, clip_generator, initial_noise
 from tests.families import assert_same_clip
-from tests.registry import BACKBONES, SIZE, picture_for, tiny_backbone
+from tests.registry import SOME, picture_for, size_of, tiny_backbone
 
 
-@pytest.fixture(params=BACKBONES)
+@pytest.fixture(params=SOME)
 def backbone(request: pytest.FixtureRequest) -> Model:
     return tiny_backbone(request.param)
 
 
 def noise_of(backbone: Model, names: list[str]) -> tuple[Tensor, list[torch.Generator]]:
     generators = [clip_generator(name, 0) for name in names]
-    return initial_noise(backbone.spec.compression.latent_shape(SIZE), generators), generators
+    shape = backbone.spec.compression.latent_shape(size_of(backbone))
+    return initial_noise(shape, generators), generators
 
 
 def test_a_generator_depends_on_name_and_seed() -> None:

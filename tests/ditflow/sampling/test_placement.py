@@ -11,7 +11,7 @@ from torch import Tensor
 from ditflow.core.positions import Positions
 from ditflow.models import Model
 from ditflow.sampling.placement import Placement, balance
-from tests.registry import BACKBONES, SIZE, grid_of, tiny_backbone
+from tests.registry import SOME, grid_of, tiny_backbone
 from tests.tapped import latents_of, text_of
 
 
@@ -21,7 +21,7 @@ def place(amount: float) -> Tensor:
 
 def moved(model: Model, by: float = 0.7) -> Tensor:
     """A position with every second token off its own place."""
-    places = model.positions(grid_of(model, SIZE))
+    places = model.positions(grid_of(model))
     return model.position_at((places + by * (torch.arange(len(places)) % 2)[:, None])[None])
 
 
@@ -54,7 +54,7 @@ def test_a_motion_scale_takes_the_whole_motion() -> None:
     assert found == Positions(torch.tensor(1.0), None, 2.0)
 
 
-@pytest.mark.parametrize("kind", BACKBONES)
+@pytest.mark.parametrize("kind", SOME)
 def test_a_position_acts_in_its_own_pass(kind: str) -> None:
     """guided is u + s (c - u), each pass with its own position: bit by bit."""
     model = tiny_backbone(kind)
@@ -69,7 +69,7 @@ def test_a_position_acts_in_its_own_pass(kind: str) -> None:
     assert not torch.equal(found, plain)
 
 
-@pytest.mark.parametrize("kind", BACKBONES)
+@pytest.mark.parametrize("kind", SOME)
 @pytest.mark.parametrize(("motion_scale", "passes"), [(None, 1), (2.0, 2)])
 def test_a_guidance_scale_of_1_leaves_the_negative_prompt_out(
     kind: str, motion_scale: float | None, passes: int, monkeypatch: pytest.MonkeyPatch
@@ -90,7 +90,7 @@ def test_a_guidance_scale_of_1_leaves_the_negative_prompt_out(
     assert len(seen) == passes
 
 
-@pytest.mark.parametrize("kind", BACKBONES)
+@pytest.mark.parametrize("kind", SOME)
 def test_a_third_pass_scales_motion_apart_from_the_prompt(kind: str) -> None:
     """u + s (c0 - u) + m (c - c0): no motion at m = 0; at m = s what two passes give."""
     model = tiny_backbone(kind)
@@ -111,11 +111,11 @@ def test_a_third_pass_scales_motion_apart_from_the_prompt(kind: str) -> None:
     torch.testing.assert_close(2 * half, full, rtol=0, atol=room)
 
 
-@pytest.mark.parametrize("kind", BACKBONES)
+@pytest.mark.parametrize("kind", SOME)
 def test_own_places_give_the_own_position_bit_by_bit(kind: str) -> None:
     model = tiny_backbone(kind)
     latents, text, step = latents_of(model), text_of(model), step_of(model, 3.0)
-    stock = model.stock_position(grid_of(model, SIZE))
+    stock = model.stock_position(grid_of(model))
     with torch.no_grad(), model.tapped():
         plain = model.guided(latents, step, text, text)
         placed = model.guided(latents, step, text, text, Positions.everywhere(stock))

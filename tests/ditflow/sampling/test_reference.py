@@ -31,7 +31,7 @@ from ditflow.sampling.reference import (
     words_of,
 )
 from tests.families import family_of
-from tests.registry import BACKBONES, SIZE, tiny_backbone
+from tests.registry import SOME, size_of, tiny_backbone
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Told:
     caption_subject: str = ""
 
 
-@pytest.fixture(scope="module", params=BACKBONES)
+@pytest.fixture(scope="module", params=SOME)
 def backbone(request: pytest.FixtureRequest) -> Model:
     return tiny_backbone(request.param)
 
@@ -65,7 +65,7 @@ def shown_to(
             seen.append((latents, at)) or predict(latents, at, text, **rest)
         ),
     )
-    latents = torch.ones(1, *backbone.spec.compression.latent_shape(SIZE))
+    latents = torch.ones(1, *backbone.spec.compression.latent_shape(size_of(backbone)))
     reference = replace(
         reference_motion(backbone, None, latents, torch.zeros(1, 16, 32), ["x"], noise=latents)
     )
@@ -157,7 +157,7 @@ def test_a_timestep_that_the_scheduler_has_not(backbone: Model) -> None:
 
 def test_a_signal_that_matches_looks_anew_at_each_step(backbone: Model) -> None:
     signal, names = SpatialMarginalMean(1, reference_timestep="match"), ["x"]
-    state = MotionGuidance(signal, "latents").start(backbone, SIZE, names, [0])
+    state = MotionGuidance(signal, "latents").start(backbone, size_of(backbone), names, [0])
     reference = reference_motion(
         backbone,
         signal,

@@ -19,7 +19,7 @@ from ditflow.sampling.optimise import score_scale
 from ditflow.sampling.reference import Reference, reference_motion
 from ditflow.sampling.state import State, clip_generator
 from tests.guided import guided_step
-from tests.registry import BACKBONES, SIZE, picture_for, tiny_backbone
+from tests.registry import SOME, picture_for, size_of, tiny_backbone
 
 STEPS = 4
 SCORE = MotionGuidance(MotionClone(2), "latents", (1, 3), (3.0, 3.0), inner_steps=1, update="score")
@@ -30,7 +30,7 @@ TEXT, NEGATIVE = (
 
 
 def begun(backbone: Model, guidance: MotionGuidance) -> tuple[State, Reference]:
-    state = guidance.start(backbone, SIZE, ["x"], [0])
+    state = guidance.start(backbone, size_of(backbone), ["x"], [0])
     latents = torch.randn(state.noise.shape, generator=torch.Generator().manual_seed(2))
     return state, reference_motion(
         backbone, guidance.signal, latents, torch.zeros(1, 16, 32), ["x"], noise=state.noise
@@ -68,7 +68,7 @@ def gradient_of(
         return torch.autograd.grad(loss.sum(), latents)[0]
 
 
-@pytest.mark.parametrize("kind", BACKBONES)
+@pytest.mark.parametrize("kind", SOME)
 def test_score_guidance_is_the_additive_form(kind: str) -> None:
     """The step without guidance, minus the rate times the noise of both levels times the gradient
     at the latents (equation 2, as its code has it).
@@ -156,7 +156,7 @@ def test_gradient_descent_is_the_variable_minus_rate_times_gradient() -> None:
     )
 
 
-@pytest.mark.parametrize("kind", BACKBONES)
+@pytest.mark.parametrize("kind", SOME)
 def test_without_signal_and_injection_it_is_plain_sampling(kind: str) -> None:
     backbone, guidance = tiny_backbone(kind), MotionGuidance(None, window=0, injection_blocks=())
     *_, last = states_of(backbone, guidance)

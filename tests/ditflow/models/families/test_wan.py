@@ -18,15 +18,12 @@ from ditflow.sampling.state import clip_generator, initial_noise
 from tests.closeness import assert_close_in_norm
 from tests.guided import sampled
 from tests.registry import (
-    PICTURED,
     PROMPTS,
     SIZE,
     frames_of,
-    picture_for,
     tiny_backbone,
     tiny_folder,
 )
-from tests.tapped import latents_of
 
 TRANSFORMER: dict[str, Any] = {  # of Wan 2.1 T2V 1.3B
     "num_attention_heads": 12,
@@ -81,54 +78,6 @@ def test_a_picture_is_beside_the_latents_or_in_them() -> None:
     spec = Wan.spec_of("Wan", {**TRANSFORMER, "in_channels": 36}, VAE, EULER)
     with pytest.raises(ModelError, match="'Wan' has expand_timesteps.* it is one or the other"):
         Wan.with_options(spec, {"expand_timesteps": True})
-
-
-@pytest.mark.parametrize("kind", [*PICTURED, "wan22-5b"])
-def test_what_is_shown_of_a_picture(kind: str) -> None:
-    """It is of the picture alone: known in the first frame, and grey or nothing after it."""
-    backbone, image = tiny_backbone(kind), frames_of(1)[0, :1]
-    picture, first = backbone.look(image, SIZE.frames), backbone.encode(image[None])
-    if picture.first is None:
-        mask, latents = picture.latents.split([4, 4], dim=2)
-        assert (mask[:, 0] == 1).all() and not mask[:, 1:].any()
-    else:
-        assert picture.latents is None and kind in TI2V
-        latents = picture.first
-    # a causal VAE knows nothing of later frames in the first
-    torch.testing.assert_close(latents[:, :1], first)
-    torch.testing.assert_close(latents[:, :1], backbone.encode(frames_of(1))[:, :1])
-    blank = backbone.blank(latents_of(backbone, 1))
-    for one, none in zip(picture[::2], blank[::2], strict=True):
-        assert one is none is None or (one.shape == none.shape and not none.any())
-    assert (picture.tokens is None) == (blank.tokens is None) == (kind != "wan-i2v")
-    assert picture.tokens is None or picture.tokens.shape == (1, 5, 24)
-    two = backbone.look(torch.cat([image, 255 - image]), SIZE.frames)
-    for one, both in zip(picture, two, strict=True):
-        if one is not None:
-            torch.testing.assert_close(both[:1], one)
-            assert not torch.equal(both[0], both[1])
-    assert tiny_backbone("wan").look(image, SIZE.frames) is None
-
-
-@pytest.mark.parametrize("kind", PICTURED)
-def test_a_picture_is_seen_and_has_no_gradient_of_its_own(kind: str) -> None:
-    """Optimised latents are those of the video; both parts of the picture change the output."""
-    backbone = load_backbone(str(tiny_folder(kind)), device="cpu")
-    latents = latents_of(backbone).requires_grad_()
-    picture, text = picture_for(backbone, latents), torch.randn(1, 16, 32)
-    own = backbone.predict(latents, 500, text, picture=picture)
-    assert own.shape == latents.shape
-    (gradient,) = torch.autograd.grad(own.square().sum(), latents)
-    moved = gradient.abs().flatten(2).sum(2).gt(0)
-    assert moved[:, 1:].all() and (moved[:, 0] == (picture.first is None)).all()
-    for part in (name for name, value in picture._asdict().items() if value is not None):
-        other = picture._replace(**{part: -getattr(picture, part)})
-        assert not torch.allclose(backbone.predict(latents, 500, text, picture=other), own)
-    if kind not in TI2V:
-        with pytest.raises(ModelError, match="makes a picture move, and none was given"):
-            backbone.predict(latents, 500, text)
-    with pytest.raises(ModelError, match="takes no picture, and one was given"):
-        tiny_backbone("wan").predict(latents, 500, text, picture=picture)
 
 
 @pytest.mark.parametrize("pictured", [False, True])
