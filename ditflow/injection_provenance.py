@@ -55,6 +55,7 @@ def describe_injection(
         backbone_fingerprint=backbone.spec.fingerprint,
         loras=tuple(map(asdict, backbone.spec.loras)),
         dtype=str(backbone.dtype).removeprefix("torch."),
+        quantised=backbone.spec.quantised,
         size=astuple(given_or(size, own_size(backbone, motion))),
         steps=len(schedule),
         guidance_scale=schedule.guidance_scale,

@@ -1,7 +1,10 @@
-"""Load models without progress bars, which a library leaves to the program that uses it."""
+"""Load models without progress bars, which a library leaves to the program that uses it, and
+without advice that does not hold here.
+"""
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,3 +36,15 @@ def _show_bars(transformers: bool, hub: bool) -> None:
         warnings.simplefilter("ignore")
         logging.enable_progress_bar() if transformers else logging.disable_progress_bar()
         enable_progress_bars() if hub else disable_progress_bars()
+
+
+@contextmanager
+def no_dtype_advice() -> Iterator[None]:
+    """A context in which diffusers does not say that int8 weights go with bfloat16 alone."""
+    logger = logging.getLogger("diffusers.quantizers.torchao.torchao_quantizer")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -76,7 +76,8 @@ ANY = number(-math.inf, math.inf)
 FIELDS: dict[str, Check] = {
     **{name: CLIP_FIELDS[name] for name in ("prompt", "negative_prompt", "seed")},
     **{name: CLIP_FIELDS[name] for name in ("clip", "clip_sha256", "image_sha256")},
-    **{name: ENTRY_FIELDS[name] for name in ("backbone_fingerprint", "loras", "dtype")},
+    **{name: ENTRY_FIELDS[name] for name in ("backbone_fingerprint", "loras")},
+    **{name: ENTRY_FIELDS[name] for name in ("dtype", "quantised")},
     **{name: ENTRY_FIELDS[name] for name in ("steps", "guidance", "injection_blocks", "passes")},
     "command": text(64),
     "backbone": _place,
@@ -115,6 +116,7 @@ class VideoProvenance:
             and clip_sha256 of its file, where that is known.
         backbone: as the user named it. backbone_fingerprint: sha256 of the transformer's
             configuration. loras: file, sha256 and scale of each in its weights. dtype: of these.
+        quantised: what they were made after that, int8 or fp8; empty for nothing.
         size: pixels (T, Y, X). fps: frames per second. steps, guidance_scale, guidance: of the
             whole schedule.
         strength, passes, motion_scale, injection_blocks: as of `Injection`.
@@ -141,6 +143,7 @@ class VideoProvenance:
     backbone_fingerprint: str
     loras: tuple[dict[str, Any], ...] = ()
     dtype: str
+    quantised: str = ""
     size: tuple[int, int, int]
     fps: float
     steps: int

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 EXTRAS = {
     "app": ("gradio",),
     "lora": ("peft",),
+    "quantised": ("torchao",),
     "report": ("jinja2", "markupsafe", "matplotlib"),
     "s3": ("s3fs",),
     "tensorboard": ("tensorboard",),

@@ -10,6 +10,7 @@ import platform
 
 import torch
 
+from ditflow.models.loading import ModelError
 from ditflow.warning import warn
 
 AMPERE = (8, 0)  # the first compute capability with bfloat16
@@ -24,6 +25,16 @@ def default_dtype(device: torch.device) -> torch.dtype:
     A CPU gets float32 because accuracy is worth its time.
     """
     return torch.float32 if device.type == "cpu" else native_dtype(device)
+
+
+def dtype_of(dtype: torch.dtype | str | None, device: torch.device) -> torch.dtype:
+    """A dtype that may be given by name; None is the device's default. Raises ModelError."""
+    if dtype is None:
+        return default_dtype(device)
+    found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ModelError(f"unknown dtype {dtype!r}: give float32, bfloat16 or float16.")
+    return found
 
 
 def native_dtype(device: torch.device) -> torch.dtype:

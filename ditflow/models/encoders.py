@@ -9,7 +9,7 @@ Each is loaded at its first use and freed on request.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
@@ -44,6 +44,7 @@ class Encoders:
         self._tokenizer: Any = None
         self._vision: Any = None
         self._lent = False
+        self.before_load: Callable[[], None] = lambda: None
 
     @classmethod
     def of(cls, pipe: Any, text_tokens: int, device: torch.device, dtype: torch.dtype) -> Self:
@@ -136,6 +137,7 @@ class Encoders:
 
     def _load_vae(self) -> Any:
         if self._vae is None:
+            self.before_load()
             import diffusers
 
             with loading(self.folder, "vae"):
@@ -184,6 +186,7 @@ class Encoders:
 
     def _load_text(self) -> Any:
         if self._text is None:
+            self.before_load()
             import transformers
 
             with loading(self.folder, "text_encoder"):
@@ -195,6 +198,7 @@ class Encoders:
 
     def _load_vision(self) -> tuple[Any, Any]:
         if self._vision is None:
+            self.before_load()
             from transformers import CLIPVisionModel
             from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ditflow.quiet import no_progress_bars
+from ditflow.quiet import no_dtype_advice, no_progress_bars
 
 # what a subfolder is called in an error, where not by its own name
 PARTS = {
@@ -55,10 +55,11 @@ def load_scheduler(folder: str, name: str) -> Any:
         return getattr(diffusers, name).from_pretrained(folder, subfolder="scheduler")
 
 
-def load_transformer(part: Any, folder: str, subfolder: str, dtype: torch.dtype) -> Any:
-    """A transformer with its weights, which must be safetensors."""
-    with loading(folder, subfolder):
-        return part.from_pretrained(folder, subfolder=subfolder, dtype=dtype, use_safetensors=True)
+def load_transformer(part: Any, folder: str, subfolder: str, dtype: torch.dtype, **how: Any) -> Any:
+    """A transformer with its weights, which must be safetensors, and `how` else it is loaded."""
+    given = {"subfolder": subfolder, "dtype": dtype, "use_safetensors": True, **how}
+    with loading(folder, subfolder), no_dtype_advice():
+        return part.from_pretrained(folder, **given)
 
 
 def sketch_transformer(

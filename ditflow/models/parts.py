@@ -25,6 +25,7 @@ from ditflow.models.loading import (
 )
 from ditflow.models.spec import ModelSpec, expert_fingerprint, fingerprint
 from ditflow.models.weights.files import check_configuration, check_experts, check_named
+from ditflow.models.weights.turns import Turns, exchange
 
 
 class Parts(ABC):
@@ -53,19 +54,30 @@ class Parts(ABC):
         self.transformer = self.experts[0]
         self.moves_experts = True  # one of two is on the device at a time
         self.seen_as: float | None = None  # the timestep whose expert runs, whatever it is told
+        self.checkpointing: bool | None = None  # as the plan of its memory says
+        self.turns: Turns | None = None
         self.device: torch.device = encoders.device
         self.dtype: torch.dtype = transformer.dtype
 
     @classmethod
     def load(
-        cls, folder: str, spec: ModelSpec, *, device: torch.device, dtype: torch.dtype
+        cls,
+        folder: str,
+        spec: ModelSpec,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        waits: bool = False,
+        **how: Any,
     ) -> Self:
-        """From a folder in diffusers format, or a hub id, whose spec it is. Raises ModelError."""
+        """From a folder in diffusers format, or a hub id. One that `waits` stays on the CPU."""
         names = ("transformer", "transformer_2") if spec.boundary else ("transformer",)
-        first, *second = (
-            load_transformer(cls.transformer_class, folder, name, dtype) for name in names
-        )
-        return cls._around([first.to(device), *second], spec, folder, device, dtype)
+        transformers = [
+            load_transformer(cls.transformer_class, folder, name, dtype, **how) for name in names
+        ]
+        if not waits:
+            transformers[0].to(device)
+        return cls._around(transformers, spec, folder, device, dtype)
 
     @classmethod
     def sketch(
@@ -187,18 +199,14 @@ class Parts(ABC):
         return int(timestep < self.boundary)
 
     def transformer_at(self, timestep: float) -> Any:
-        """The transformer of a timestep, or of the one that it is `seen_as`, on the device.
-
-        One of the experts is there at a time and the other one waits on the CPU, unless they are a
-        pipeline's, which places them itself.
+        """The transformer of a timestep, or of the one that it is `seen_as`, on the device, where
+        one of the experts is at a time.
         """
         expert = self.experts[self.expert(timestep if self.seen_as is None else self.seen_as)]
         if expert is not self.transformer:
-            for one, place in ((self.transformer, "cpu"), (expert, self.device)):
-                layerwise = one.device.type == "meta"  # offload brings its weights by itself
-                if self.moves_experts and not layerwise:
-                    one.to(place)
-            self.transformer = expert
+            exchange(self, expert)
+        if self.turns is not None:
+            self.turns.transformer_comes()
         return self.transformer
 
     def encode(self, frames: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -12,12 +11,13 @@ from typing import Any
 import torch
 
 from ditflow.models.base import Model, ModelError, ModelSpec
-from ditflow.models.dtypes import default_dtype, warn_if_emulated
+from ditflow.models.dtypes import dtype_of, warn_if_emulated
 from ditflow.models.families.cogvideox import CogVideoX
 from ditflow.models.families.wan import Wan
 from ditflow.models.spec import Lora
 from ditflow.models.taps import check_compiler
 from ditflow.models.weights import lora as loras
+from ditflow.models.weights.choice import around, check_whole_weights, chosen, keep
 from ditflow.models.weights.files import (
     NEEDED,
     check_is_folder,
@@ -25,12 +25,17 @@ from ditflow.models.weights.files import (
     check_text_encoder,
     check_weights,
     check_whole,
+    folder_index,
     has_weights,
     parts_of,
 )
 from ditflow.models.weights.hub import INDEX, hub_index
 from ditflow.models.weights.memory import check_fits, numbers_of
+from ditflow.models.weights.plan import Chosen, Kind
+from ditflow.models.weights.quantised import loaded_as
+from ditflow.models.weights.work import Work
 from ditflow.resources import shipped
+from ditflow.warning import warn
 
 MODELS: dict[str, type[Model]] = {  # by the class of their transformer
     "CogVideoXTransformer3DModel": CogVideoX,
@@ -44,6 +49,9 @@ def load_backbone(
     device: torch.device | str | None = None,
     dtype: torch.dtype | str | None = None,
     lora: str | Sequence[str] = (),
+    quantised: Kind | None = None,
+    memory: int | float | str | None = None,
+    work: Work | None = None,
     compile: bool = False,
 ) -> Model:
     """Load a frozen backbone.
@@ -53,28 +61,78 @@ def load_backbone(
     if it has instructions for that, else float32; a dtype can be given by name. Warns of one that
     the device emulates. `lora` names files of LoRAs, "PATH" or "PATH:SCALE", which are merged into
     the transformer; where there are two, into both, or after "high=" or "low=" into the one for
-    much or for little noise. With `compile` its blocks are compiled where they first run, once with
-    gradients and once without. Raises ModelError where nothing usable is found, too little memory
-    is free, or nothing compiles.
+    much or for little noise.
+
+    With a `memory`, such as "24GiB", the fastest plan that takes no more of the device is chosen
+    and said: see `plan_backbone`. `quantised` weights are "int8" or "fp8", which needs torchao.
+    With `compile` its blocks are compiled where they first run, once with gradients and once
+    without. Raises ModelError where nothing usable is found, too little memory is free, or nothing
+    compiles.
     """
-    device = torch.device(
-        device if device is not None else "cuda" if torch.cuda.is_available() else "cpu"
-    )
+    device = _device(device)
     folder, index, family = _found(name)
-    wanted, given, parts = _dtype(dtype, device), loras.named(lora), parts_of(index)
+    wanted, given, parts = dtype_of(dtype, device), loras.named(lora), parts_of(index)
     warn_if_emulated(name, wanted, device)
     spec = family.spec_in(folder, name)  # what configurations say comes before files
+    spec = replace(spec, loras=tuple(one for _, one in given))
     _check(folder, family, spec, given, parts)
-    check_fits(name, _numbers(folder, family, parts), device, wanted)
+    check_whole_weights(quantised, spec)
+    plan = None
+    if memory is not None:
+        plan, why = plan_backbone(
+            name, memory, device=device, dtype=wanted, lora=lora, quantised=quantised, work=work
+        )
+        warn(f"the plan for {name}: {why}.")
+        quantised = plan.quantised
+    spec = replace(spec, quantised="" if quantised in (None, "none") else quantised)
+    if plan is None:
+        check_fits(
+            name, _numbers(folder, family, parts), device, wanted, quantised=bool(spec.quantised)
+        )
     if compile:
         check_compiler(device)
-    model = family.load(folder, spec, device=device, dtype=wanted)
+    model = family.load(
+        folder,
+        spec,
+        device=device,
+        dtype=wanted,
+        waits=plan is not None and device.type != "cpu",
+        **loaded_as(spec.quantised, _around(folder, family, name)),
+    )
     for file, one in given:
         loras.merge(model.experts, file, one, family.pipelines[0])
-    model.spec = replace(model.spec, loras=tuple(one for _, one in given))
+    if plan is not None:
+        keep(model, plan)
     if compile:
         model.compile()
     return model
+
+
+def plan_backbone(
+    name: str,
+    memory: int | float | str,
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | str | None = None,
+    lora: str | Sequence[str] = (),
+    quantised: Kind | None = None,
+    work: Work | None = None,
+) -> Chosen:
+    """How `load_backbone` would keep a backbone in so much memory of a device, and why: whole or
+    quantised weights, blocks that wait on the CPU or not, checkpointing or not.
+
+    `memory` is bytes, or text such as "24GiB"; a tenth of it is left to the device's own context.
+    `work` is what is done with the backbone, by default an update of one clip as recommended.
+    Weights are not read. Raises ModelError where no plan fits.
+    """
+    place = _device(device)
+    folder, index, family = _found(name)
+    sketch = sketch_backbone(name, dtype=dtype_of(dtype, place), lora=lora)
+    check_whole_weights(quantised, sketch.spec)
+    bare = _is_bare(folder)
+    parts = [part for part in parts_of(index, ()) if not bare or part in family.needs]
+    numbers = _numbers(folder, family, parts)
+    return chosen(sketch, memory, place, work, quantised, numbers)
 
 
 def sketch_backbone(
@@ -94,10 +152,10 @@ def sketch_backbone(
     folder, index, family = _found(name)
     place, given = torch.device(device), loras.named(lora)
     model = family.sketch(
-        folder, name=name, device=place, dtype=_dtype(dtype, place), blocks=blocks
+        folder, name=name, device=place, dtype=dtype_of(dtype, place), blocks=blocks
     )
-    bare = Path(folder).is_dir() and not has_weights(Path(folder))
-    parts = parts_of(index, [part for part in NEEDED if part in index] if bare else NEEDED)
+    own = [part for part in NEEDED if part in index] if _is_bare(folder) else NEEDED
+    parts = parts_of(index, own)
     _check(folder, family, model.spec, given, parts)
     model.spec = replace(model.spec, loras=tuple(one for _, one in given))
     return model
@@ -114,7 +172,8 @@ def _found(name: str) -> tuple[str, dict[str, Any], type[Model]]:
     none, and for a hub id that is no whole pipeline.
     """
     folder = str(shipped("checkpoints", name) or name)
-    index = _model_index(folder, name)
+    check_is_folder(name)
+    index = folder_index(Path(folder), name) if Path(folder).is_dir() else hub_index(name)
     family = _family(index, name)
     if not Path(folder).is_dir():
         check_whole(name, index)
@@ -136,11 +195,16 @@ def _check(
         check_text_encoder(folder, family.encoders_class.text_class)
 
 
+def _is_bare(folder: str) -> bool:
+    """Whether it is a folder of configurations alone."""
+    return Path(folder).is_dir() and not has_weights(Path(folder))
+
+
 def _numbers(folder: str, family: type[Model], parts: Collection[str]) -> dict[str, Counter[str]]:
-    """How many numbers the parts have: of a folder by its files, of a hub id by its configurations,
-    before anything is downloaded.
+    """How many numbers the parts have: of a folder by its files; of a hub id, before anything is
+    downloaded, by its configurations, and of a folder that has nothing else.
     """
-    if Path(folder).is_dir():
+    if Path(folder).is_dir() and not _is_bare(folder):
         return check_weights(Path(folder), parts)
     classes = family.classes().items()
     return numbers_of(folder, {part: kind for part, kind in classes if part in parts})
@@ -170,36 +234,15 @@ def _of_pipeline(family: type[Model], pipeline: object, name: str) -> type[Model
     return family
 
 
-def _model_index(folder: str, name: str) -> dict[str, Any]:
-    check_is_folder(name)
-    return _folder_index(Path(folder), name) if Path(folder).is_dir() else hub_index(name)
+def _around(folder: str, family: type[Model], name: str) -> list[str]:
+    """The modules of a transformer around its blocks."""
+    meta = torch.device("meta")
+    sketch = family.sketch(folder, name=name, device=meta, dtype=torch.float32, blocks=1)
+    return around(sketch.transformer, family.layout.blocks)
 
 
-def _folder_index(folder: Path, name: str) -> dict[str, Any]:
-    if not (folder / INDEX).is_file():
-        raise ModelError(
-            f"folder {name!r} is not a backbone: it has no {INDEX}. Give a folder that a "
-            "diffusers pipeline was saved to."
-        )
-    try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"the {INDEX} of backbone {name!r} cannot be read: {error}. Save or download the "
-            "backbone again."
-        ) from error
-    if not isinstance(index, dict):
-        raise ModelError(
-            f"the {INDEX} of backbone {name!r} is not a JSON object. Save or download the "
-            "backbone again."
-        )
-    return index
-
-
-def _dtype(dtype: torch.dtype | str | None, device: torch.device) -> torch.dtype:
-    if dtype is None:
-        return default_dtype(device)
-    found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise ModelError(f"unknown dtype {dtype!r}: give float32, bfloat16 or float16.")
-    return found
+def _device(device: torch.device | str | None) -> torch.device:
+    """The one given, or the first GPU if there is one."""
+    return torch.device(
+        device if device is not None else "cuda" if torch.cuda.is_available() else "cpu"
+    )

@@ -69,6 +69,7 @@ class ModelSpec:
     token_timesteps: bool = False  # the transformer is told a timestep for each token
     picture: Use = "none"  # that the video begins with
     loras: tuple[Lora, ...] = ()  # that are merged into the weights
+    quantised: str = ""  # what the weights of its blocks were made: int8 or fp8
     saved_fingerprint: str = ""  # of the configuration as it was saved, which older entries have
 
     def knows(self, fingerprint: str) -> bool:

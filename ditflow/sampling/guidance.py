@@ -13,6 +13,7 @@ from ditflow.fields.field import MotionField
 from ditflow.fields.noise import check_share, on_latents
 from ditflow.fields.positions import displaced, on_tokens
 from ditflow.models.base import Model, ModelSpec
+from ditflow.models.weights.offload import check_gradients
 from ditflow.motion.base import MotionSignal
 from ditflow.sampling.placement import Passes, Placement
 from ditflow.sampling.reference import seen_at
@@ -103,13 +104,15 @@ class MotionGuidance:
     def check(self, model: Model, schedule: DenoisingSchedule) -> GuidanceWindow:
         """The window on a schedule.
 
-        Raises ValueError where variable, blocks, view or window do not fit the model.
+        Raises ValueError where variable, blocks, view or window do not fit the model, and where the
+        way in which its weights are offloaded would make gradients wrong.
         """
         model.check_blocks(self.injection_blocks)
         self.kind.check(model)
         if self.signal is not None:
             signal = self.signal
             self.savings.check(signal)
+            check_gradients(model.experts, checkpointing=self.checkpointing)
             model.check_blocks([*signal.capture, *signal.features, *signal.text])
             seen_at(model, signal.looks)
         return GuidanceWindow.of(self.window, schedule)

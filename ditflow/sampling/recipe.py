@@ -69,6 +69,7 @@ class Recipe:
             "backbone": spec.name,
             "loras": tuple(map(asdict, spec.loras)),
             "dtype": str(self.backbone.dtype).removeprefix("torch."),
+            "quantised": spec.quantised,
         }
 
     def control(
@@ -176,6 +177,7 @@ class Choices:
         """How motion is optimised, without a look at whether it fits the model."""
         advice, signal = recommended(backbone.spec), self.signal
         variable = "latents" if signal is None else given_or(self.variable, advice.variable)
+        again = advice.checkpointing
         begin = "own" if variable == "latents" else advice.begin  # latents have no places
         return MotionGuidance(
             signal=None if signal is None else signal.placed(advice.block),
@@ -184,7 +186,7 @@ class Choices:
             learning_rate=given_or(self.learning_rate, advice.learning_rate(variable, self.update)),
             inner_steps=given_or(self.inner_steps, advice.inner_steps),
             injection_blocks=given_or(self.injection_blocks, advice.injection_blocks),
-            checkpointing=given_or(self.checkpointing, advice.checkpointing),
+            checkpointing=given_or(self.checkpointing, given_or(backbone.checkpointing, again)),
             update=self.update,
             passes=given_or(self.passes, advice.passes),
             begin=given_or(self.begin, begin),

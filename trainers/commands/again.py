@@ -63,6 +63,7 @@ class Again:
             "data.frames": frames,
             "data.size": tuple(sides),
         }
+        values["model.quantised"] = made.quantised or "none"
         return values | {f"model.{name}": getattr(made, name) for name in OF_MODEL}
 
     def check(self, value: Value) -> None:

@@ -37,7 +37,7 @@ def settled(module: Any, data: MotionTaskModule, most: int) -> int:
     if data.tasks:
         recipe, size = module.recipe, data.size_on(stock)
     else:
-        size = largest(module, data, readable(data, data.generations).values())
+        size = largest(module.backbone.spec, data, readable(data, data.generations).values())
     rates = measured(module.backbone, size, most, recipe)
     print(told(rates), flush=True)
     if module.backbone.device.type == "cuda":

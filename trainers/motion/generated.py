@@ -15,6 +15,7 @@ from ditflow.bank import EntryError, EntryMetadata, FieldMetadata
 from ditflow.compatibility import draft_injection, own_size, videos_of
 from ditflow.core.sizes import VideoSize
 from ditflow.injection_provenance import describe_injection
+from ditflow.models import ModelSpec
 from ditflow.sampling.loop import Draft
 from ditflow.video import read_image
 from ditflow.video_provenance import VideoProvenance
@@ -50,10 +51,10 @@ def readable(data: MotionTaskModule, videos: Iterable[Generation]) -> Entries:
 
 
 def largest(
-    module: Any, data: MotionTaskModule, entries: Iterable[EntryMetadata | FieldMetadata]
+    spec: ModelSpec, data: MotionTaskModule, entries: Iterable[EntryMetadata | FieldMetadata]
 ) -> VideoSize:
     """The size of the largest video that will be made; of a field it is the backbone's."""
-    stock = data.size_on(module.backbone.spec.size)
+    stock = data.size_on(spec.size)
     own = [VideoSize(*entry.size) for entry in entries if isinstance(entry, EntryMetadata)]
     return max(map(data.size_on, own), key=lambda size: math.prod(astuple(size)), default=stock)
 

@@ -9,7 +9,6 @@ saved between any two steps.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Hashable
 from dataclasses import replace
@@ -26,19 +25,20 @@ from datamodules.motion_tasks import MotionTaskModule
 from datamodules.queue.generation_queue import Batch, Generation
 from ditflow.compatibility import Injection
 from ditflow.core.schedule import GuidanceKind, Scale
-from ditflow.models import Model, load_backbone
+from ditflow.models import Model
+from ditflow.models.weights.plan import Kind
 from ditflow.motion import MotionSignal
 from ditflow.sampling.guidance import Begin, Update
 from ditflow.sampling.placement import Passes
 from ditflow.sampling.recipe import Choices, Recipe
 from ditflow.sampling.savings import Savings
 from ditflow.sampling.variables import Variable
-from trainers.motion import cores
 from trainers.motion.batch_size import settled
 from trainers.motion.generated import alike, generated
+from trainers.motion.memory import loaded
 from trainers.motion.signal_option import VariableKind, signal_of, variable_kind
 from trainers.motion.strategy import check_precision, check_strategy
-from trainers.motion.videos import Video
+from trainers.motion.videos import Video, check_videos
 from trainers.motion.work import Work, advanced, decoded, resumed
 
 
@@ -82,6 +82,11 @@ class MotionOptimization(L.LightningModule):
             In `predict` it is for entries that are fields: an optimised one brings its own.
         change: In `predict`, what is made of a motion before, such as "mirrored, paced 2".
         dtype: Number format of the backbone: float32, bfloat16 or float16.
+        quantised: Keep eight bits of each weight, as int8 or fp8, or none for all of them. None is
+            all, unless `memory` is short. Needs torchao.
+        memory: What may be taken of the device, such as 24GiB. The fastest plan that fits is
+            chosen, and said: whole or quantised weights, checkpointing, blocks that wait on the
+            CPU.
         compile: Compile the blocks: passes are faster, but the first ones wait for a compiler.
         gradient_checkpointing: Recompute activations in the backward pass: less memory, more time.
         keep_reference: Store the clip's latents in the entry. With them `predict` can inject keys
@@ -115,6 +120,8 @@ class MotionOptimization(L.LightningModule):
         noise_share: float | None = None,
         change: str | None = None,
         dtype: str | None = None,
+        quantised: Kind | None = None,
+        memory: int | float | str | None = None,
         compile: bool = False,
         gradient_checkpointing: bool | None = None,
         keep_reference: bool = False,
@@ -122,14 +129,8 @@ class MotionOptimization(L.LightningModule):
         fps: float = 8.0,
     ) -> None:
         super().__init__()
-        if not 0 < fps < math.inf:
-            raise ValueError(f"fps is {fps:g}, but it must be a finite number above 0.")
+        check_videos(fps, wanted=signal is not None or finish)
         self.automatic_optimization = False
-        if signal is None and not finish:
-            raise ValueError(
-                "without a signal there is no motion to keep, only videos to make: add "
-                "--model.finish true."
-            )
         both = dict(window=window, passes=passes, noise_share=noise_share)
         updates = dict(update=update, learning_rate=learning_rate, inner_steps=inner_steps)
         updates |= dict(begin=begin, savings=Savings.parsed(savings or ""))
@@ -146,17 +147,15 @@ class MotionOptimization(L.LightningModule):
         )
         placed = dict(strength=strength, motion_scale=motion_scale, injection_blocks=blocks or ())
         self.injection = Injection(**both, **placed, change=change)
-        self.name, self.compiles, self.reads_images = backbone, compile, True
-        self.loaded_as = {"dtype": dtype, "lora": lora or ()}
+        self.name, self.reads_images = backbone, True
+        kept = {"quantised": quantised, "memory": memory, "compile": compile}
+        self.loaded_as = {"dtype": dtype, "lora": lora or (), **kept}
         self.keep_reference, self.finish, self.fps = keep_reference, finish, fps
         self.work: Work | None = None
 
     @cached_property
     def backbone(self) -> Model:
-        device = self.trainer.strategy.root_device
-        backbone = load_backbone(self.name, device=device, compile=self.compiles, **self.loaded_as)
-        cores.settle(backbone)
-        return backbone
+        return loaded(self, self.trainer.datamodule)
 
     @cached_property
     def recipe(self) -> Recipe:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, astuple
 from pathlib import Path
@@ -30,6 +31,17 @@ class Video(NamedTuple):
         """Write the file, which appears once it is whole. Its folder is made."""
         make_folder(file.parent)
         write_video(file, self.frames, self.made.fps, made=self.made)
+
+
+def check_videos(fps: float, *, wanted: bool) -> None:
+    """Raise ValueError for frames per second that cannot be, and where there is nothing to make."""
+    if not 0 < fps < math.inf:
+        raise ValueError(f"fps is {fps:g}, but it must be a finite number above 0.")
+    if not wanted:
+        raise ValueError(
+            "without a signal there is no motion to keep, only videos to make: add "
+            "--model.finish true."
+        )
 
 
 def named_in(module: Any, data: MotionTaskModule) -> dict[str, Any]:

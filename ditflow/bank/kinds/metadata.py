@@ -49,6 +49,7 @@ FIELDS: dict[str, Check] = CLIP_FIELDS | {
     "inner_steps": integer(1, 1 << 16),
     "injection_blocks": many(integer(0, 1 << 16), 0, 1 << 16),
     "dtype": text(64),
+    "quantised": text(64),
     "losses": many(many(number(-1e30, 1e30), 0, 1 << 16), 1, 1 << 16),
     "update": text(64),
     "passes": text(64),
@@ -65,6 +66,7 @@ LATER: dict[str, Any] = {
     "noise_share": 0.0,
     "savings": "",
     "loras": (),
+    "quantised": "",
     "caption": "",
     "subject": "",
     "caption_subject": "",
@@ -105,7 +107,7 @@ class EntryMetadata(ClipMetadata):
             conditional. begin: own or field, where positions began. noise_share: of the initial
             noise, how much moved along the clip's field. savings: approximations of the
             optimisation, in words. loras: in the backbone's weights, the file, sha256 and scale of
-            each.
+            each. quantised: what the weights were made after that, int8 or fp8; empty for nothing.
         losses: per guided step, the loss before each inner update; one that was spared repeats the
             last that was seen.
     """
@@ -135,6 +137,7 @@ class EntryMetadata(ClipMetadata):
     noise_share: float = 0.0
     savings: str = ""
     loras: tuple[dict[str, Any], ...] = ()
+    quantised: str = ""
 
     def check_fields(self) -> None:
         start, stop = self.window

@@ -195,13 +195,14 @@ class CogVideoX(DiffusionModel):
             self.check_tapped()
         position = self.placed(position, latents)
         rotary = self._own_tables(latents) if position is None else None
+        transformer = self.transformer_at(timestep)
         if picture is not None:
             latents, text, _ = picture.joined(latents, text, self.spec.text_tokens)
-        told = self.transformer.config.ofs_embed_dim is not None
+        told = transformer.config.ofs_embed_dim is not None
         ofs = torch.full((1,), OFS, device=latents.device) if told else None
         try:
-            with placed_at(position, self.transformer, self.layout, self.spec.position):
-                output: Tensor = self.transformer(
+            with placed_at(position, transformer, self.layout, self.spec.position):
+                output: Tensor = transformer(
                     hidden_states=latents.to(self.dtype),
                     encoder_hidden_states=text.to(self.dtype).expand(len(latents), -1, -1),
                     timestep=torch.tensor([timestep], device=latents.device),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ditflow.models.loading import PARTS, PICKLES, ModelError, loading
+from ditflow.models.weights.hub import INDEX
 
 WEIGHTS = {  # the files of each part that has weights, without their ending
     "transformer": "diffusion_pytorch_model",
@@ -58,6 +59,28 @@ def check_is_folder(name: str) -> None:
         "format, with VAE, text encoder, tokenizer and scheduler. Write the transformer into a "
         "copy of the published folder, as docs/models.md shows. A LoRA goes to --model.lora."
     )
+
+
+def folder_index(folder: Path, name: str) -> dict[str, Any]:
+    """The model index of a local folder. Raises ModelError where there is none to be read."""
+    if not (folder / INDEX).is_file():
+        raise ModelError(
+            f"folder {name!r} is not a backbone: it has no {INDEX}. Give a folder that a "
+            "diffusers pipeline was saved to."
+        )
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"the {INDEX} of backbone {name!r} cannot be read: {error}. Save or download the "
+            "backbone again."
+        ) from error
+    if not isinstance(index, dict):
+        raise ModelError(
+            f"the {INDEX} of backbone {name!r} is not a JSON object. Save or download the "
+            "backbone again."
+        )
+    return index
 
 
 def parts_of(index: Mapping[str, Any], needed: Collection[str] = NEEDED) -> list[str]:

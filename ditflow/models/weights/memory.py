@@ -46,14 +46,21 @@ def check_fits(
     numbers: Mapping[str, Counter[str]],
     device: torch.device,
     dtype: torch.dtype,
+    *,
+    quantised: bool = False,
 ) -> None:
     """Raise ModelError where a device has not enough free memory for all parts of a model at once.
 
     `numbers` are how many a part has of each type. Of two experts one waits on the CPU. A clip
-    takes memory besides.
+    takes memory besides. The weights of a `quantised` transformer take a byte each.
     """
     free = free_memory(device)
-    needed = {part: _bytes(counts, dtype) for part, counts in numbers.items()}
+    needed = {
+        part: bytes_in(
+            counts, 1 if quantised and part.startswith("transformer") else dtype.itemsize
+        )
+        for part, counts in numbers.items()
+    }
     if device.type != "cpu" and "transformer_2" in needed:
         needed["transformer"] = max(needed["transformer"], needed.pop("transformer_2"))
     if free is None or sum(needed.values()) <= free:
@@ -63,7 +70,8 @@ def check_fits(
     smaller = "--model.dtype bfloat16, " if dtype.itemsize > 2 else ""
     raise ModelError(
         f"the weights of backbone {name!r} take {_size(sum(needed.values()))} in {kind} ({parts}), "
-        f"and {device} has {_size(free)} free. Use {smaller}a smaller model, or another device."
+        f"and {device} has {_size(free)} free. Use {smaller}a smaller model, or another device; "
+        "--model.memory picks a plan for little memory."
     )
 
 
@@ -79,11 +87,10 @@ def free_memory(device: torch.device) -> int | None:
     return None
 
 
-def _bytes(counts: Counter[str], dtype: torch.dtype) -> int:
-    """Floating-point numbers become the dtype; others stay."""
+def bytes_in(counts: Counter[str], width: int) -> int:
+    """Floating-point numbers become so many bytes wide; others stay."""
     return sum(
-        count * (dtype.itemsize if kind in FLOATS else WIDTHS[kind])
-        for kind, count in counts.items()
+        count * (width if kind in FLOATS else WIDTHS[kind]) for kind, count in counts.items()
     )
 
 

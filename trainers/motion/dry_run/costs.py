@@ -3,11 +3,9 @@
 Both follow from the sizes of the backbone and of the video.
 """
 
-# N video tokens, E hidden dim
-
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -17,15 +15,14 @@ from ditflow.bank import EntryMetadata, FieldMetadata
 from ditflow.compatibility import Injection, window_of
 from ditflow.core.schedule import DenoisingSchedule, GuidanceKind, GuidanceWindow
 from ditflow.core.sizes import VideoSize
-from ditflow.models import Model
+from ditflow.models import Model, ModelSpec, Work
 from ditflow.models.presets import recommended
+from ditflow.models.weights.choice import weights_of
+from ditflow.models.weights.plan import Plan
+from ditflow.models.weights.work import Activations
 from ditflow.sampling.control import GuidedSteps
 from ditflow.sampling.guidance import MotionGuidance
 from ditflow.sampling.recipe import Choices, given_or
-
-# tensors (N, E) in float32 that a block keeps besides, where rotary positions are optimised: what
-# these are multiplied with, query and key, and both turned
-ROTATED = 4
 
 
 @torch.no_grad()
@@ -49,27 +46,37 @@ def sample_of(model: Model, size: VideoSize) -> tuple[Tensor, Tensor]:
 
 def weights(backbone: Model) -> int:
     """Bytes of the transformer's weights, counted."""
-    return backbone.dtype.itemsize * backbone.weights
+    kind: Any = backbone.spec.quantised or "none"
+    return Plan(kind).weights(weights_of(backbone))
 
 
 def memory(
     backbone: Model, size: VideoSize, batch_size: int, guidance: MotionGuidance | None
 ) -> float:
     """Bytes at the peak of an update, estimated: the weights, what blocks keep for the backward
-    pass until the signal has been read, and one block at work.
+    pass until the signal has been read, and a block or the loss at work.
 
     Under checkpointing a block keeps its input only. Without guidance there is no backward pass.
     """
-    signal = guidance.signal if guidance is not None else None
-    depth = 1 + max((*signal.capture, *signal.features, *signal.text)) if signal is not None else 0
-    spec, width = backbone.spec, backbone.dtype.itemsize
-    video, text = spec.compression.grid(size).tokens, spec.text_tokens
-    rotated = ROTATED if guidance is not None and guidance.kind.needs == "rotary" else 0
-    wide = torch.float32.itemsize * (backbone.kept.wide + rotated)
-    block = video * (width * backbone.kept.own + wide) + text * width * backbone.kept.text
+    work = work_of(backbone.spec, size, batch_size, guidance)
+    kept = Activations.of(backbone.spec, backbone.kept, backbone.dtype, work)
     checkpointing = guidance is not None and guidance.checkpointing
-    left = block + depth * (width * (video + text) if checkpointing else block)
-    return weights(backbone) + float(batch_size) * left * spec.hidden
+    return weights(backbone) + float(kept.peak(checkpointing=checkpointing))
+
+
+def work_of(
+    spec: ModelSpec,
+    size: VideoSize,
+    batch_size: int,
+    guidance: MotionGuidance | None,
+    checkpointing: bool | None = None,
+) -> Work:
+    """Updates of videos of a size under a guidance; without one or its signal, videos alone."""
+    signal = guidance.signal if guidance is not None else None
+    if guidance is None or signal is None:
+        return Work(size, batch_size)
+    depth = 1 + max((*signal.capture, *signal.features, *signal.text))
+    return Work(size, batch_size, depth, guidance.kind.needs == "rotary", checkpointing)
 
 
 def schedule_of(

@@ -20,11 +20,16 @@ from datamodules.queue.generation_queue import Generation
 from datamodules.queue.inflight import InflightBatch
 from ditflow.compatibility import check_entry, own_size
 from ditflow.models import sketch_backbone
-from ditflow.models.dtypes import default_dtype
 from trainers.motion.dry_run import costs
 from trainers.motion.dry_run.probe import Rows, cost_rows, pace_of, print_rows
 from trainers.motion.generated import largest, readable
 from trainers.motion.instant import InstantMotion
+from trainers.motion.memory import (
+    counted,
+    sketched,
+    work_of_fit,
+    work_of_predict,
+)
 from trainers.motion.optimization import MotionOptimization
 from trainers.progress.view import plain
 
@@ -68,11 +73,15 @@ def plan_fit(
     trainer: Trainer, module: MotionOptimization, data: MotionTaskModule, measure: bool
 ) -> int:
     """Print the plan of `fit` and each clip that it would refuse; 1 where there is one."""
-    _sketch(trainer, module, data)
+    _connect(trainer, module, data)
+    module.backbone, kept = sketched(module, data, work_of_fit)
     data.setup("fit")
     backbone, recipe, size = module.backbone, module.recipe, data.library.clips.size
     print_rows(
-        [("method", "", str(recipe)), *cost_rows(backbone, size, _counted(data), recipe.guidance)]
+        [
+            ("method", "", str(recipe)),
+            *cost_rows(backbone, size, counted(data), recipe.guidance, kept),
+        ]
     )
     pace = pace_of(trainer, backbone, size, measure)
     work = _workload(module, data)
@@ -104,12 +113,13 @@ def plan_predict(
     trainer: Trainer, module: MotionOptimization, data: MotionTaskModule, measure: bool
 ) -> int:
     """Print the plan of `predict` and each video that it would refuse; 1 where there is one."""
-    _sketch(trainer, module, data)
+    _connect(trainer, module, data)
     data.setup("predict")
+    module.backbone, kept = sketched(module, data, work_of_predict)
     left = [video for video in data.generations if not video.file.exists()]
     entries = readable(data, left)
-    size = largest(module, data, entries.values())
-    print_rows(cost_rows(module.backbone, size, _counted(data), None))
+    size = largest(module.backbone.spec, data, entries.values())
+    print_rows(cost_rows(module.backbone, size, counted(data), None, kept))
     pace = pace_of(trainer, module.backbone, size, measure)
     failed = _refused(module, data, left)
     todo = [video for video in left if video.file.stem not in failed]
@@ -127,13 +137,6 @@ def plan_predict(
     rows = [(name, "counted", value) for name, value in counts.items()]
     print_rows([*rows, pace.row(float(passes)), ("folder", "", str(data.video_folder))])
     return _conclude(failed)
-
-
-def _sketch(trainer: Trainer, module: MotionOptimization, data: MotionTaskModule) -> None:
-    """Connect them, with a backbone that has no weights."""
-    _connect(trainer, module, data)
-    dtype = module.loaded_as["dtype"] or default_dtype(trainer.strategy.root_device)
-    module.backbone = sketch_backbone(module.name, **module.loaded_as | {"dtype": dtype})
 
 
 def _connect(
@@ -156,13 +159,8 @@ def _workload(module: MotionOptimization | InstantMotion, data: MotionTaskModule
     library.batching.check(library.pick(plan.todo), fail)
     left = tuple(name for name in plan.todo if name not in failed)
     begun = [(batch.names, batch.step) for batch in _disjoint(library.begun(), set(left))]
-    sizes = _counted(data), module.iterations
+    sizes = counted(data), module.iterations
     return Workload(len(data.tasks), left, tuple(begun), failed, *sizes, library.alike)
-
-
-def _counted(data: MotionTaskModule) -> int:
-    """The batch size to count with: auto is measured by a run, and is one clip at least."""
-    return 1 if data.batch_size == "auto" else data.batch_size
 
 
 def _disjoint(begun: Iterable[InflightBatch], left: set[str]) -> Iterable[InflightBatch]:

@@ -92,17 +92,20 @@ def _seconds(probe: Model, size: VideoSize) -> float:
 
 
 def cost_rows(
-    backbone: Model, size: VideoSize, batch_size: int, guidance: MotionGuidance | None
+    backbone: Model, size: VideoSize, batch_size: int, guidance: MotionGuidance | None, plan: str
 ) -> Rows:
-    """The costs that follow from the backbone alone, before a clip or an entry has been read."""
+    """The costs that follow from the backbone alone, before a clip or an entry has been read. The
+    `plan` of its memory, if there is one, says what is taken.
+    """
     operations = costs.operations(backbone, size)
     dtype, weights = str(backbone.dtype).removeprefix("torch."), decimal(costs.weights(backbone))
     needed = decimal(int(costs.memory(backbone, size, batch_size, guidance)))
     besides = "on each device, besides the encoders, which come first and go"
+    dtype = f"{backbone.spec.quantised} and {dtype}" if backbone.spec.quantised else dtype
     return [
         ("operations", "counted", f"{operations:.4g} in a forward pass of one sample of {size}"),
         ("weights", "counted", f"{weights}: {backbone.weights:.4g} numbers in {dtype}"),
-        ("memory", "estimated", f"about {needed} {besides}"),
+        ("memory", "estimated", plan or f"about {needed} {besides}"),
     ]
 
 

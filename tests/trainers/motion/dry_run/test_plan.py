@@ -98,7 +98,7 @@ def published_folder(folder: Path, name: str) -> Path:
 
 
 def test_nothing_is_written_and_no_weights_are_read(run, clips, tmp_path, monkeypatch):
-    monkeypatch.setattr("trainers.motion.optimization.load_backbone", None)
+    monkeypatch.setattr("trainers.motion.memory.load_backbone", None)
     code, output = run(
         *arguments("fit", tmp_path / "bank", manifest=clips, batch_size=2), "--dry_run"
     )
