@@ -85,10 +85,9 @@ def load_backbone(
         warn(f"the plan for {name}: {why}.")
         quantised = plan.quantised
     spec = replace(spec, quantised="" if quantised in (None, "none") else quantised)
+    numbers, eight = _numbers(folder, family, parts), bool(spec.quantised)
     if plan is None:
-        check_fits(
-            name, _numbers(folder, family, parts), device, wanted, quantised=bool(spec.quantised)
-        )
+        check_fits(name, numbers, device, wanted, quantised=eight)
     if compile:
         check_compiler(device)
     model = family.load(
@@ -131,7 +130,7 @@ def plan_backbone(
     check_whole_weights(quantised, sketch.spec)
     bare = _is_bare(folder)
     parts = [part for part in parts_of(index, ()) if not bare or part in family.needs]
-    numbers = _numbers(folder, family, parts)
+    numbers = _numbers(folder, family, parts, bare=bare)
     return chosen(sketch, memory, place, work, quantised, numbers)
 
 
@@ -200,11 +199,13 @@ def _is_bare(folder: str) -> bool:
     return Path(folder).is_dir() and not has_weights(Path(folder))
 
 
-def _numbers(folder: str, family: type[Model], parts: Collection[str]) -> dict[str, Counter[str]]:
-    """How many numbers the parts have: of a folder by its files; of a hub id, before anything is
-    downloaded, by its configurations, and of a folder that has nothing else.
+def _numbers(
+    folder: str, family: type[Model], parts: Collection[str], *, bare: bool = False
+) -> dict[str, Counter[str]]:
+    """How many numbers the parts have: of a folder by its files; by its configurations of a hub id,
+    before anything is downloaded, and of a `bare` folder.
     """
-    if Path(folder).is_dir() and not _is_bare(folder):
+    if Path(folder).is_dir() and not bare:
         return check_weights(Path(folder), parts)
     classes = family.classes().items()
     return numbers_of(folder, {part: kind for part, kind in classes if part in parts})

@@ -68,6 +68,7 @@ WRONG = {
     "tags": ["pan", (1,), None],
     "update": [None, "x" * 65],
     "passes": [None, "x" * 65],
+    "quantised": [None, "x" * 65],
     "begin": [None, "x" * 65],
     "noise_share": [None, -0.1, 1.1, float("nan")],
     "savings": [None, 3, "x" * 257],

@@ -223,7 +223,8 @@ def test_of_two_experts_one_is_on_a_gpu_and_both_are_in_main_memory(
 def test_what_is_counted_is_what_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = []
     monkeypatch.setattr(
-        "ditflow.models.registry.check_fits", lambda name, numbers, *_: counted.append(numbers)
+        "ditflow.models.registry.check_fits",
+        lambda name, numbers, *_, **__: counted.append(numbers),
     )
     backbone = load_backbone(str(tiny_folder("wan")))
     assert counted[0]["transformer"].total() == backbone.weights

@@ -101,7 +101,7 @@ def test_a_hub_id_is_counted_by_its_configurations_as_its_files_are(
     """All parts, although no weights are there."""
     found: list[dict[str, Counter[str]]] = []
 
-    def counted(name: str, numbers: dict[str, Counter[str]], *_: object) -> None:
+    def counted(name: str, numbers: dict[str, Counter[str]], *_: object, **__: object) -> None:
         found.append({part: Counter(all=counts.total()) for part, counts in numbers.items()})
 
     monkeypatch.setattr("ditflow.models.registry.check_fits", counted)
