@@ -20,7 +20,7 @@ from ditflow.sampling.loop import Draft, sample
 from ditflow.transfer import inject_motion, transfer_motion
 from tests.clips import clip_of
 from tests.ditflow.sampling.test_instant import pan, zoomed
-from tests.registry import BACKBONES, SIZE, image_of, tiny_backbone
+from tests.registry import SIZE, SOME, image_of, size_of, tiny_backbone
 
 STEPS = 4
 # products in another order: some ten roundings of float32 in a pass, which four steps at a scale of
@@ -38,7 +38,10 @@ def entry() -> BankEntry:
 
 
 def drafts(model: Model, kind: str, *motions: BankEntry | MotionField, **asked: Any) -> list[Draft]:
-    asked = dict(steps=STEPS, size=SIZE, negative_prompt="dog", guidance_kind="constant") | asked
+    asked = (
+        dict(steps=STEPS, size=size_of(model), negative_prompt="dog", guidance_kind="constant")
+        | asked
+    )
     told = zip(motions, PROMPTS, strict=False)
     return [
         draft_injection(model, motion, prompt, seed=seed, image=image_of(kind, seed), **asked)
@@ -57,7 +60,7 @@ def assert_as_alone(model: Model, made: list[Draft]) -> None:
         assert off <= CLOSE, f"off by {off:.1e}"
 
 
-@pytest.mark.parametrize("kind", BACKBONES)
+@pytest.mark.parametrize("kind", SOME)
 def test_fields_move_a_batch_as_each_moves_alone(kind: str) -> None:
     model = tiny_backbone(kind)
     made = drafts(model, kind, pan(), zoomed(), pan(-0.25))

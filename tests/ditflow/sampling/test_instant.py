@@ -189,7 +189,7 @@ def test_a_picture_is_the_first_frame_of_a_field(
         seen.append(motion)
         return injected(backbone, motion, *rest)
 
-    monkeypatch.setattr("ditflow.transfer.injected", noted)
+    monkeypatch.setattr("ditflow.compatibility.drafts.injected", noted)
     options = {"seed": 3, "steps": 2, "size": size_of(model)}
     for motion in (there, entry_of(there), zoomed()):
         inject_motion(model, motion, "a dog", image=image_of(kind), **options)
