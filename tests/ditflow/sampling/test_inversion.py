@@ -87,7 +87,7 @@ def test_a_signal_sees_the_clip_as_it_is_at_each_guided_step(
     asked: list[Reference] = []
     monkeypatch.setattr(optimise, "motion_of", lambda *given: asked.append(given[2]))
     monkeypatch.setattr(
-        optimise, "guide", lambda *given: (given[2], torch.zeros(1, 2, device=clean.device))
+        optimise, "guide", lambda *given: (given[2], torch.zeros(1, 2, device=clean.device), None)
     )
     control = optimise.motion_control(backbone, guidance, schedule, reference)
     wanted = {step.index: latents for step, latents in inverted(backbone, schedule, clean, caption)}
