@@ -102,7 +102,9 @@ def load_backbone(
         loras.merge(model.experts, file, one, family.pipelines[0])
     if plan is not None:
         keep(model, plan)
-    if compile:
+    if compile and plan is not None and plan.offload:
+        warn("blocks that wait on the CPU are not compiled.")
+    elif compile:
         model.compile()
     return model
 
