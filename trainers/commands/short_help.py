@@ -95,7 +95,7 @@ HELP = {
             *("method", "bank", "data.manifest", "data.videos", "data.prompt"),
             *("data.frames", "data.size"),
             *("data.batch_size", "model.backbone", "model.lora", "model.variable", "model.signal"),
-            *("model.steps", "model.inner_steps", "model.dtype", "model.finish"),
+            *("model.steps", "model.inner_steps", "model.savings", "model.dtype", "model.finish"),
             *("out", "dry_run", "measure"),
         ),
     ),
