@@ -10,13 +10,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: help demo test slow fuzz numerics lint docs notebook pretrain starter bench benchmark instant
+.PHONY: help demo test slow fuzz numerics quantised lint docs notebook pretrain starter bench benchmark instant
 help:
 	@echo "make demo      clips -> motion bank -> new videos: demo/index.html"
 	@echo "make test      the tests, offline"
 	@echo "make slow      the tests that take minutes each"
 	@echo "make fuzz      ten thousand random inputs, as strangers could write them"
 	@echo "make numerics  the tests of numbers, with the instructions of other processors"
+	@echo "make quantised the tests of eight-bit weights, with torchao in a folder of its own"
 	@echo "make lint      ruff, and mypy --strict on ditflow/"
 	@echo "make docs      the pages of docs/ and the API reference: build/docs/index.html"
 	@echo "make notebook  run docs/first_motion.ipynb in place, and make README's picture from it"
@@ -32,8 +33,8 @@ demo: $(STAMP)
 # One thread for each process. On one machine, results with as many threads are the same bit by bit,
 # however many processes make them and however often they are stopped. Another kind of processor
 # adds in another order: there they are the same up to rounding (tests/closeness.py).
-test slow numerics benchmark: export OMP_NUM_THREADS = $(THREADS)
-test slow numerics bench benchmark instant: export HF_HUB_OFFLINE = 1
+test slow numerics quantised benchmark: export OMP_NUM_THREADS = $(THREADS)
+test slow numerics quantised bench benchmark instant: export HF_HUB_OFFLINE = 1
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
@@ -45,6 +46,15 @@ OLD := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=
 numerics: $(STAMP)
 	$(OLDER) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(NUMERIC)
 	$(OLD) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(NUMERIC)
+
+# Where torchao is installed, diffusers imports it at each start: half a second that only these need.
+TORCHAO := $(VENV)/torchao
+quantised: $(STAMP) $(TORCHAO)
+	PYTHONPATH=$(TORCHAO) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests/ditflow/models/weights/test_quantised.py tests/trainers/motion/test_memory.py
+
+$(TORCHAO): $(STAMP)
+	$(BIN)/python -m pip install --quiet --no-deps --target $(TORCHAO) --constraint constraints.txt torchao
+	touch $(TORCHAO)
 
 fuzz: $(STAMP)
 	DITFLOW_FUZZ=$(INPUTS) $(BIN)/python -m pytest tests/test_fuzz.py tests/ditflow/video/test_damage.py

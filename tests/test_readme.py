@@ -110,8 +110,9 @@ def test_fit_takes_the_motion_of_every_clip(command, place, capsys):
 
 @pytest.mark.parametrize("command", [line for line in CONFIGURED if "ditflow predict" in line])
 def test_predict_makes_a_video_of_every_motion(command, place):
+    words = shlex.split(command)
     assert run(command) == 0
-    assert len(list((place / "videos").rglob("*.mp4"))) == 2
+    assert len(list((place / words[words.index("--out") + 1]).rglob("*.mp4"))) == 2
 
 
 def test_a_video_is_shown_and_made_anew(place, capsys):
