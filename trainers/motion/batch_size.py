@@ -18,6 +18,7 @@ from datamodules.faults import NO_MEMORY
 from datamodules.motion_tasks import MotionTaskModule
 from ditflow.core.sizes import VideoSize
 from ditflow.models import Model
+from ditflow.models.weights.budget import bytes_of
 from ditflow.sampling.control import Prompt
 from ditflow.sampling.loop import denoising_step
 from ditflow.sampling.recipe import Recipe
@@ -38,7 +39,9 @@ def settled(module: Any, data: MotionTaskModule, most: int) -> int:
         recipe, size = module.recipe, data.size_on(stock)
     else:
         size = largest(module.backbone.spec, data, readable(data, data.generations).values())
-    rates = measured(module.backbone, size, most, recipe)
+    asked = module.loaded_as["memory"]
+    budget = math.inf if asked is None else bytes_of(asked)
+    rates = measured(module.backbone, size, most, recipe, budget)
     print(told(rates), flush=True)
     if module.backbone.device.type == "cuda":
         torch.cuda.empty_cache()
@@ -66,13 +69,17 @@ def rates_of(
 
 
 def measured(
-    backbone: Model, size: VideoSize, most: int, recipe: Recipe | None = None
+    backbone: Model,
+    size: VideoSize,
+    most: int,
+    recipe: Recipe | None = None,
+    budget: float = math.inf,
 ) -> dict[int, float]:
     """Steps of one clip a second, by batch size, for videos of a size: guided steps of a recipe
-    with one update, or plain ones.
+    with one update, or plain ones. No batch takes more bytes than are free, or than the `budget`.
     """
     guidance = None if recipe is None else recipe.guidance
-    free = _memory(backbone)
+    free = min(_memory(backbone), budget)
 
     def fits(count: int) -> bool:
         return costs.memory(backbone, size, count, guidance) <= free

@@ -8,8 +8,10 @@ import pytest
 
 from ditflow.bank import MotionBank
 from tests.clips import arguments, hashes
+from tests.registry import SIZE, tiny_backbone
 from trainers.motion import batch_size
-from trainers.motion.batch_size import fastest, rates_of
+from trainers.motion.batch_size import fastest, measured, rates_of
+from trainers.motion.dry_run import costs
 
 PLENTY = 1 << 12
 
@@ -48,6 +50,14 @@ def test_where_larger_batches_get_slower_it_stays_below(crowded):
 def test_of_sizes_that_are_as_fast_the_smallest_is_taken():
     asked = []
     assert chosen(lambda count: asked.append(count) or float(count)) == 1 and asked == [1, 2]
+
+
+def test_it_keeps_to_the_memory_that_may_be_taken():
+    model = tiny_backbone("rotary")
+    one, two = (costs.memory(model, SIZE, count, None) for count in (1, 2))
+    assert one < two
+    assert set(measured(model, SIZE, 4, budget=(one + two) / 2)) == {1}
+    assert 2 in measured(model, SIZE, 4, budget=two)
 
 
 def test_it_keeps_to_what_there_is_to_do_and_to_what_fits():
