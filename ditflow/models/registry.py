@@ -66,8 +66,7 @@ def load_backbone(
     With a `memory`, such as "24GiB", the fastest plan that takes no more of the device is chosen
     and said: see `plan_backbone`. `quantised` weights are "int8" or "fp8", which needs torchao.
     With `compile` its blocks are compiled where they first run, once with gradients and once
-    without. Raises ModelError where nothing usable is found, too little memory is free, or nothing
-    compiles.
+    without. Raises ModelError where nothing usable is found, or nothing fits, or nothing compiles.
     """
     device = _device(device)
     folder, index, family = _found(name)
