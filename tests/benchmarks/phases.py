@@ -85,14 +85,13 @@ class Phases:
         return 2 * products(run)
 
     def rows(self) -> dict[str, float]:
-        """Of one clip: what an entry needs, which has nothing of the last guided step but its
-        updates, and what its own video takes besides, as published."""
+        """Of one clip: what an entry needs, and what its own video takes besides, as published."""
         self.model.transformer.requires_grad_(self.published)
         return {
             "reference": self.look(self.block),
             "keys and values": GUIDED * self.look(0),
             "updates": GUIDED * UPDATES * self.update(),
-            "guided steps": (GUIDED - (not self.published)) * self.step(),
+            "guided steps": GUIDED * self.step(),
             "other steps": (STEPS - GUIDED) * self.step() if self.published else 0.0,
         }
 

@@ -30,7 +30,6 @@ from ditflow import inject_motion, transfer_motion
 from ditflow.core.sizes import VideoSize
 from ditflow.metrics import motion_cosine
 from ditflow.models import sketch_backbone
-from ditflow.models.presets import recommended
 from ditflow.sampling import optimise
 from ditflow.sampling.savings import Savings, Updates
 from ditflow.transfer import recommended_guidance
@@ -140,11 +139,9 @@ def measure(bench: Bench, rows: Iterable[Row], file: Path, prompts: int) -> None
         print(f"{row.name}, prompt {number}", flush=True)
 
 
-def table(rows: dict[str, list[dict[str, Any]]], backbone: str) -> str:
+def table(rows: dict[str, list[dict[str, Any]]]) -> str:
     """Markdown, with what has been measured of each row."""
-    model = sketch_backbone(backbone)
-    advice = recommended(model.spec)
-    plain = model.spec.passes_of(model.schedule(advice.steps, advice.guidance_scale))
+    plain = by_clip(rows["plain"], "passes")
     lines = [
         "| | motion | difference | prompt | difference | passes | seconds |",
         "|---" * 7 + "|",
@@ -164,7 +161,7 @@ def table(rows: dict[str, list[dict[str, Any]]], backbone: str) -> str:
                     f"{form} [{form}, {form}]".format(inside.mean, inside.low, inside.high)
                 )
         passes = by_clip(results, "passes")
-        inside = interval([passes[clip] / plain for clip in passes])
+        inside = interval([passes[clip] / plain[clip] for clip in passes])
         cells.append(f"{inside.mean:.2f} [{inside.low:.2f}, {inside.high:.2f}]")
         cells.append(f"{interval(list(by_clip(results, 'seconds').values())).mean:.1f}")
         lines.append(f"| {name} | {' | '.join(cells)} |")
@@ -192,7 +189,7 @@ def main() -> None:
     kept: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for result in read(file):
         kept[result["row"]].append(result)
-    text = table({row.name: kept[row.name] for row in ROWS if kept[row.name]}, options.backbone)
+    text = table({row.name: kept[row.name] for row in ROWS if kept[row.name]})
     file.with_suffix(".md").write_text(text)
     print(text)
 

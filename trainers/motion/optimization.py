@@ -201,7 +201,7 @@ class MotionOptimization(L.LightningModule):
         self.optimizers().step()
         began = time.monotonic()
         try:
-            work = advanced(self._work(batch), ends=not self.finish and step + 1 == self.iterations)
+            work = advanced(self._work(batch))
             videos = decoded(work) if self.finish and work.state.step == self.iterations else None
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)  # so that the step's seconds are its own

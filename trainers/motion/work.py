@@ -13,7 +13,7 @@ from datamodules.manifest import WORDS
 from datamodules.queue import inflight
 from ditflow.bank import BankEntry, MotionBank, Provenance
 from ditflow.provenance import entries_of, moving
-from ditflow.sampling.control import Control, Inputs, Prompt
+from ditflow.sampling.control import Control, Prompt
 from ditflow.sampling.loop import denoising_step
 from ditflow.sampling.recipe import Recipe
 from ditflow.sampling.state import State
@@ -78,19 +78,11 @@ def resumed(recipe: Recipe, batch: MotionBatch, bank: MotionBank, device: torch.
     return begun(recipe, batch, *inflight.load(bank, record, device))
 
 
-@torch.no_grad()
-def advanced(work: Work, *, ends: bool = False) -> Work:
-    """The work after one more denoising step. Where it `ends` there, only what is before the step
-    is done, which is all that an entry has of it. Raises ArithmeticError where numbers overflow.
-    """
-    backbone, step = work.recipe.backbone, work.recipe.schedule[work.state.step]
+def advanced(work: Work) -> Work:
+    """The work after one more denoising step. Raises ArithmeticError where numbers overflow."""
+    step = work.recipe.schedule[work.state.step]
     prompt = Prompt(work.batch.text, work.batch.negative, work.batch.picture)
-    if ends:
-        inputs = Inputs(work.state.latents)
-        state, _ = work.control.before(backbone, step, prompt, work.state, inputs)
-        state = replace(state, step=step.index + 1)
-    else:
-        state = denoising_step(backbone, step, prompt, work.state, work.control)
+    state = denoising_step(work.recipe.backbone, step, prompt, work.state, work.control)
     moved = [state.latents] if state.parameter is None else [state.latents, state.parameter]
     if not all(tensor.isfinite().all() for tensor in moved):
         raise ArithmeticError(

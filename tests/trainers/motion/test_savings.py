@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from ditflow.bank import MotionBank
-from ditflow.models import Model, sketch_backbone
+from ditflow.models import sketch_backbone
 from tests.clips import arguments, write_clips
 from trainers.motion.optimization import MotionOptimization
 
@@ -73,27 +73,3 @@ def test_what_cannot_be_spared_is_said_in_one_sentence(clips, tmp_path, run, wor
     code, _, errors = run(*arguments("fit", tmp_path / "bank", manifest=clips), *words)
     assert code == 2 and sentence in errors and "Traceback" not in errors
     assert len(errors.strip().splitlines()) == 1
-
-
-def test_a_stopped_run_goes_on_with_the_gradient_that_it_kept(clips, tmp_path, run):
-    words = ("--model.savings", "reuse 3 0", "--model.inner_steps", 2, "--model.steps", 5)
-    words += ("--model.window", 0.6)
-    whole, parts = (arguments("fit", tmp_path / name, manifest=clips) for name in ("a", "b"))
-    assert run(*whole, *words)[0] == 0
-    assert run(*parts, *words, "--trainer.max_steps", 1)[0] == 1
-    assert run(*parts, *words)[0] == 0
-    one, other = (MotionBank(tmp_path / name)["left"] for name in ("a", "b"))
-    assert one.content_hash == other.content_hash and one.metadata.savings == "reuse 3 0.0"
-
-
-def test_the_last_guided_step_is_denoised_for_a_video_alone(clips, tmp_path, run, monkeypatch):
-    """An entry has nothing of it but the updates: it is the same, to the last bit."""
-    entries, steps, guided = [], [], Model.guided
-    monkeypatch.setattr(Model, "guided", lambda *given: steps.append(1) or guided(*given))
-    for finish, count in ((False, 1), (True, 5)):  # of four steps, two of them guided
-        bank = tmp_path / str(finish)
-        fit = arguments("fit", bank, manifest=clips)
-        assert run(*fit, "--model.finish", finish)[0] == 0
-        entries.append(MotionBank(bank)["left"])
-        assert len(steps) == count
-    assert entries[0].content_hash == entries[1].content_hash

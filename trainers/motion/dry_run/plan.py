@@ -173,10 +173,10 @@ def _disjoint(begun: Iterable[InflightBatch], left: set[str]) -> Iterable[Inflig
 
 
 def _forwards_of_a_clip(module: MotionOptimization) -> float:
-    """Forward passes up to the step that `fit` ends at, which is not denoised without a video."""
-    recipe, done = module.recipe, module.iterations - (not module.finish)
+    """Forward passes up to the step that `fit` ends at."""
+    recipe = module.recipe
     whole = recipe.guidance.forward_equivalents(recipe.schedule, module.backbone.spec)
-    return whole - module.backbone.spec.passes_of(list(recipe.schedule)[done:])
+    return whole - module.backbone.spec.passes_of(list(recipe.schedule)[module.iterations :])
 
 
 def _counts(work: Workload, *, auto: bool = False) -> Rows:

@@ -124,13 +124,12 @@ def test_the_plan_of_a_run_that_was_stopped_is_what_is_left(run, clips, tmp_path
 
 
 def test_work_is_that_of_the_method(run, clips, tmp_path):
-    """Two guided steps of four: 2 updates each through 3 of 4 blocks, back, and through them again,
-    since nobody knows how large this backbone is; block 0 once for keys and values; the reference
-    once; 2 passes of denoising after the first of them, since an entry needs none after the last.
-    """
+    """Two guided steps of four: 2 passes of denoising each, 2 updates through 3 of 4 blocks, back,
+    and through them again, since nobody knows how large this backbone is; block 0 once for keys and
+    values; the reference once."""
     _, output = run(*arguments("fit", tmp_path / "bank", manifest=clips), "--dry_run")
     depth = 2 + 1 / 6  # two whole blocks, and of the third the queries and keys
-    a_clip = 2 + 2 * (1 / 6) / 4 + depth / 4 * (1 + 2 * 2 * 4)
+    a_clip = 2 * 2 + 2 * (1 / 6) / 4 + depth / 4 * (1 + 2 * 2 * 4)
     assert float(row(output, "work").split()[0]) == pytest.approx(3 * a_clip, rel=0.02)
 
 
@@ -539,13 +538,13 @@ def test_the_bar_counts_clips_while_a_step_takes_its_time(run, clips, tmp_path, 
     monkeypatch.setattr("trainers.motion.progress_bar.SHARE", 1.0)
     monkeypatch.setattr(Tqdm, "set_description_str", lambda bar, text: drawn.append((bar.n, text)))
 
-    def slow(work, **how):
+    def slow(work):
         if work.state.step == 1 and not seen:
             deadline = time.monotonic() + 60
             while not any(0.4 < n < 0.6 for n, _ in drawn) and time.monotonic() < deadline:
                 time.sleep(0.01)
             seen.append(drawn[-1])
-        return advanced(work, **how)
+        return advanced(work)
 
     monkeypatch.setattr(optimization, "advanced", slow)
     assert run(*arguments("fit", tmp_path / "bank", manifest=clips))[0] == 0
