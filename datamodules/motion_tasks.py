@@ -197,7 +197,7 @@ class MotionTaskModule(L.LightningDataModule):
         return self.trainer.global_rank, self.trainer.world_size, self.together
 
     def _together(self, most: int) -> int:
-        """How many of so many clips or videos are made together, on all ranks."""
+        """How many of so many clips or videos each rank makes together."""
         if self.batch_size != "auto":
             return self.batch_size
         return self.job.agreed(lambda: self.trainer.lightning_module.batch_size(most))

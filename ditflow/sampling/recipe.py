@@ -25,6 +25,7 @@ from ditflow.sampling.reference import reference_motion
 from ditflow.sampling.savings import Savings
 
 T = TypeVar("T")
+NEWER = ("savings", "quantised")  # empty, they leave settings as batches in flight had them before
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,8 @@ class Recipe:
     @property
     def settings(self) -> dict[str, Any]:
         """Everything that a result depends on, except for the clip, as JSON values."""
-        return {**self.provenance, "timesteps": self.schedule.timesteps}
+        told = {name: x for name, x in self.provenance.items() if x or name not in NEWER}
+        return {**told, "timesteps": self.schedule.timesteps}
 
     @property
     def former(self) -> dict[str, Any]:

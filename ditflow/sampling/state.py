@@ -41,10 +41,10 @@ class State:
     generators: Tensor
     parameter: Tensor | None = None
     memory: Tensor | None = None
-    gradient: Tensor | None = None
-    pace: Tensor | None = None
     history: tuple[Tensor, ...] = ()
     losses: tuple[Tensor, ...] = ()
+    gradient: Tensor | None = None
+    pace: Tensor | None = None
 
     @classmethod
     def begin(cls, noise: Tensor, generators: Sequence[torch.Generator]) -> Self:

@@ -27,4 +27,4 @@ def _config(name: str) -> str:
     below = Path(name).as_posix().rpartition("configs/")[2]
     words = (below, Path(name).name, f"{below}.yaml")
     found = (ships for word in words if (ships := shipped("configs", word)) and ships.is_file())
-    return name if Path(name).exists() else str(next(found, name))
+    return name if Path(name).is_file() else str(next(found, name))

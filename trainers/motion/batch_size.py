@@ -32,6 +32,7 @@ REPEATS, ENOUGH = 5, 2.0  # of a step at most, and seconds after which two will 
 
 def settled(module: Any, data: MotionTaskModule, most: int) -> int:
     """The batch size for so many clips or videos of a MotionOptimization; says it in one line."""
+    most = math.ceil(most / module.trainer.world_size)  # which each rank has of them
     if most <= 1:
         return 1
     recipe, stock = None, module.backbone.spec.size
@@ -61,7 +62,7 @@ def rates_of(
     not fit, or there are no more clips.
     """
     rates = {1: 1 / seconds(1)}
-    while (last := max(rates)) < most and fits(size := min(2 * last, most)):
+    while rates[1] and (last := max(rates)) < most and fits(size := min(2 * last, most)):
         rates[size] = size / seconds(size)
         if rates[size] < (1 + WORTH) * rates[last]:
             break
@@ -95,6 +96,8 @@ def measured(
 
 def told(rates: Mapping[int, float]) -> str:
     """What was chosen and why, in one line."""
+    if not rates[1]:
+        return "Batches of 1: the memory is short for one clip already."
     if len(rates) == 1:
         return "Batches of 1: there is no more to do at once, or no memory for more."
     others = ", ".join(f"{rate / rates[1]:.2f} of {size}" for size, rate in rates.items())

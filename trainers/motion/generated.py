@@ -29,16 +29,17 @@ def alike(module: Any, data: MotionTaskModule, item: Generation) -> Hashable:
     """What videos have in common that a MotionOptimization makes together: their steps, whether
     they begin with a picture, and of optimised entries size, variable and window.
 
-    A video whose entry cannot be read has nothing in common with others.
+    A video whose entry cannot be read, or does not fit, has nothing in common with others.
     """
     try:
         metadata = data.bank.metadata(item.entry)
-    except EntryError:
+        schedule = schedule_of(metadata, module.backbone, module.choices)
+    except ValueError:
         return item
     own: tuple[object, ...] = ()
     if isinstance(metadata, EntryMetadata):
         own = metadata.size, metadata.variable, metadata.window, metadata.steps
-    return (*own, schedule_of(metadata, module.backbone, module.choices), bool(item.image))
+    return (*own, schedule, bool(item.image))
 
 
 def readable(data: MotionTaskModule, videos: Iterable[Generation]) -> Entries:
@@ -55,8 +56,11 @@ def largest(
 ) -> VideoSize:
     """The size of the largest video that will be made; of a field it is the backbone's."""
     stock = data.size_on(spec.size)
-    own = [VideoSize(*entry.size) for entry in entries if isinstance(entry, EntryMetadata)]
-    return max(map(data.size_on, own), key=lambda size: math.prod(astuple(size)), default=stock)
+    sizes = [
+        data.size_on(VideoSize(*entry.size)) if isinstance(entry, EntryMetadata) else stock
+        for entry in entries
+    ]
+    return max(sizes, key=lambda size: math.prod(astuple(size)), default=stock)
 
 
 def generated(module: Any, data: MotionTaskModule, batch: Batch) -> list[tuple[Generation, Video]]:

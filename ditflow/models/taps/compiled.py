@@ -30,7 +30,7 @@ def check_compiler(device: torch.device) -> None:
     try:
         torch.compile(_sum)(torch.zeros(2, device=device))
     except Exception as error:  # of any kind, by what is missing
-        said = str(error).strip().splitlines()[0].rstrip(".")
+        said = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         needs = "a C++ compiler" if device.type == "cpu" else "Triton and a C compiler"
         raise ModelError(
             f"the model cannot be compiled for {device.type} ({said}): install {needs}, such as "

@@ -72,6 +72,12 @@ def check_gradients(experts: Iterable[nn.Module], *, checkpointing: bool) -> Non
                 "enable_group_offload(offload_type='block_level', num_blocks_per_group=1), or not "
                 "at all. Injection works as it is."
             )
+        if any((hook.config.num_blocks_per_group or 1) > 1 for hook in _offloads(expert)):
+            raise ModelError(
+                "the blocks of the transformer wait on the CPU in groups of several "
+                "(num_blocks_per_group), which makes gradients wrong, so nothing can be optimised "
+                "on it: offload it with num_blocks_per_group=1."
+            )
         if kinds and not checkpointing:
             raise ModelError(
                 "the blocks of the transformer wait on the CPU (group offload), and without "

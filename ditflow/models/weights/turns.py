@@ -24,10 +24,15 @@ class Turns:
                 torch.cuda.empty_cache()
         self.away = True
 
+    def encoders_go(self) -> None:
+        """Called before a transformer comes."""
+        if self.away:
+            self.model.encoders.release()
+
     def transformer_comes(self) -> None:
         """Called before the transformer runs."""
         if self.away:
-            self.model.encoders.release()
+            self.encoders_go()
             if not self.offloaded:
                 self.model.transformer.to(self.model.device)
         self.away = False
@@ -37,6 +42,8 @@ def exchange(model: Any, expert: Any) -> None:
     """Put one of two experts on the device and the other one on the CPU, unless a pipeline places
     them itself.
     """
+    if model.turns is not None:
+        model.turns.encoders_go()
     for one, place in ((model.transformer, "cpu"), (expert, model.device)):
         layerwise = one.device.type == "meta"  # offload brings its weights by itself
         if model.moves_experts and not layerwise:

@@ -10,7 +10,7 @@ from ditflow.bank import MotionBank
 from tests.clips import arguments, hashes
 from tests.registry import SIZE, tiny_backbone
 from trainers.motion import batch_size
-from trainers.motion.batch_size import fastest, measured, rates_of
+from trainers.motion.batch_size import fastest, measured, rates_of, told
 from trainers.motion.dry_run import costs
 
 PLENTY = 1 << 12
@@ -50,6 +50,11 @@ def test_where_larger_batches_get_slower_it_stays_below(crowded):
 def test_of_sizes_that_are_as_fast_the_smallest_is_taken():
     asked = []
     assert chosen(lambda count: asked.append(count) or float(count)) == 1 and asked == [1, 2]
+
+
+def test_where_one_clip_is_too_much_it_stays_at_one():
+    rates = rates_of(lambda count: math.inf, PLENTY, lambda count: True)
+    assert fastest(rates) == 1 and set(rates) == {1} and "short" in told(rates)
 
 
 def test_it_keeps_to_the_memory_that_may_be_taken():

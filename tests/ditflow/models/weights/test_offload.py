@@ -173,3 +173,13 @@ def test_leaves_that_wait_are_refused_where_something_is_optimised() -> None:
 def test_blocks_that_wait_are_refused_without_checkpointing() -> None:
     with pytest.raises(ModelError, match="without gradient checkpointing they are gone"):
         transferred("rotary", blocks_wait, checkpointing=False)
+
+
+def test_groups_of_several_blocks_are_refused() -> None:
+    model = tiny_backbone("rotary")
+    model.transformer.enable_group_offload(
+        onload_device=CPU, offload_device=CPU, offload_type="block_level", num_blocks_per_group=2
+    )
+    guidance = MotionGuidance(AttentionMotionFlow(2), checkpointing=True)
+    with pytest.raises(ModelError, match="num_blocks_per_group=1"):
+        guidance.check(model, model.schedule(4))
