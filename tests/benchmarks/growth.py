@@ -120,6 +120,7 @@ def drawn(panel: plt.Axes, title: str, curves: dict[str, tuple[list[int], Curve]
         panel.set(**{f"{axis}ticks": ticks, f"{axis}ticklabels": ticks})
     panel.minorticks_off()
     panel.set_xlim(0.93, widest * 1.45)
+    panel.set_ylim(top=widest**2 * 1.5)
     panel.set_title(title, fontsize=10.5, loc="left")
     panel.grid(color="#dddddd", linewidth=0.6)
 
