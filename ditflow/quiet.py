@@ -39,9 +39,9 @@ def _show_bars(transformers: bool, hub: bool) -> None:
 
 
 @contextmanager
-def no_dtype_advice() -> Iterator[None]:
-    """A context in which diffusers does not say that int8 weights go with bfloat16 alone."""
-    logger = logging.getLogger("diffusers.quantizers.torchao.torchao_quantizer")
+def only_errors(logger_name: str) -> Iterator[None]:
+    """A context in which a logger says nothing but errors."""
+    logger = logging.getLogger(logger_name)
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:

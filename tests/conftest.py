@@ -23,9 +23,12 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-def pytest_sessionstart() -> None:
-    """Modules stay to the end: nobody looks for garbage while they are imported."""
-    gc.disable()
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Modules stay to the end: nobody looks for garbage while they are imported. The process that
+    only hands tests to workers collects none, and imports little.
+    """
+    if session.config.getoption("dist", "no") == "no":
+        gc.disable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

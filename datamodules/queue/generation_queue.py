@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from datamodules.faults import NO_MEMORY, one_line, say_failed, say_halved
@@ -64,7 +65,7 @@ class GenerationQueue:
         self.total = len(generations)
         self.left = dict.fromkeys(generations)
         self.failed: dict[str, str] = {}  # video: reason
-        self._leases, self._alike, self._pause = leases, alike, pause
+        self._leases, self._alike, self._pause = leases, cache(alike), pause  # it reads the entry
         self._batch_size, self._halves = batch_size, list[Batch]()
 
     def __len__(self) -> int:

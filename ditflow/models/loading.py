@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ditflow.quiet import no_dtype_advice, no_progress_bars
+from ditflow.quiet import no_progress_bars, only_errors
 
 # what a subfolder is called in an error, where not by its own name
 PARTS = {
@@ -58,7 +58,8 @@ def load_scheduler(folder: str, name: str) -> Any:
 def load_transformer(part: Any, folder: str, subfolder: str, dtype: torch.dtype, **how: Any) -> Any:
     """A transformer with its weights, which must be safetensors, and `how` else it is loaded."""
     given = {"subfolder": subfolder, "dtype": dtype, "use_safetensors": True, **how}
-    with loading(folder, subfolder), no_dtype_advice():
+    # which says that int8 weights go with bfloat16 alone
+    with loading(folder, subfolder), only_errors("diffusers.quantizers.torchao.torchao_quantizer"):
         return part.from_pretrained(folder, **given)
 
 

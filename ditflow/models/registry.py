@@ -31,7 +31,7 @@ from ditflow.models.weights.files import (
 )
 from ditflow.models.weights.hub import INDEX, hub_index
 from ditflow.models.weights.memory import check_fits, numbers_of
-from ditflow.models.weights.plan import Chosen, Kind
+from ditflow.models.weights.plan import Chosen, Kind, eight_bits
 from ditflow.models.weights.quantised import loaded_as
 from ditflow.models.weights.work import Work
 from ditflow.resources import shipped
@@ -76,27 +76,20 @@ def load_backbone(
     spec = replace(spec, loras=tuple(one for _, one in given))
     _check(folder, family, spec, given, parts)
     check_whole_weights(quantised, spec)
-    plan = None
+    plan, numbers = None, _numbers(folder, family, parts)
     if memory is not None:
-        plan, why = plan_backbone(
-            name, memory, device=device, dtype=wanted, lora=lora, quantised=quantised, work=work
-        )
+        asked: Any = {"device": device, "dtype": wanted, "lora": lora, "work": work}
+        plan, why = plan_backbone(name, memory, quantised=quantised, **asked)
         warn(f"the plan for {name}: {why}.")
-        quantised = plan.quantised
-    spec = replace(spec, quantised="" if quantised in (None, "none") else quantised)
-    numbers, eight = _numbers(folder, family, parts), bool(spec.quantised)
+    spec = replace(spec, quantised=eight_bits(quantised if plan is None else plan.quantised))
     if plan is None:
-        check_fits(name, numbers, device, wanted, quantised=eight)
+        check_fits(name, numbers, device, wanted, quantised=bool(spec.quantised))
     if compile:
         check_compiler(device)
-    model = family.load(
-        folder,
-        spec,
-        device=device,
-        dtype=wanted,
-        waits=plan is not None and device.type != "cpu",
-        **loaded_as(spec.quantised, _around(folder, family, name)),
-    )
+    how: Any = {"device": device, "dtype": wanted, "waits": plan is not None}
+    if spec.quantised:
+        how |= loaded_as(spec.quantised, _around(folder, family, name))
+    model = family.load(folder, spec, **how)
     for file, one in given:
         loras.merge(model.experts, file, one, family.pipelines[0])
     if plan is not None:

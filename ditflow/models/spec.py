@@ -81,6 +81,19 @@ class ModelSpec:
         return sum(1 if step.guidance_scale == 1 else self.passes for step in steps)
 
 
+def architecture(made: type, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a `ModelSpec` says of a transformer of a class of diffusers, by its configuration."""
+    heads, head_dim = config["num_attention_heads"], config["attention_head_dim"]
+    return {
+        "transformer": made.__name__,
+        "fingerprint": fingerprint(config),
+        "blocks": config["num_layers"],
+        "heads": heads,
+        "head_dim": head_dim,
+        "hidden": heads * head_dim,
+    }
+
+
 def fingerprint(config: Mapping[str, Any], made: type | None = None) -> str:
     """sha256 of a transformer's configuration.
 

@@ -147,14 +147,14 @@ class _FlowLoss(torch.autograd.Function):
         counted = (2 * moves.flatten(1).sum(dim=1)).clamp(min=1)
         loss = coordinates.new_zeros(len(query))
         by_query, by_key = (torch.zeros_like(x) for x in (query, key)) if graph else (None, None)
-        strips = list(scan.strips(grid))
+        strips = list(scan.strips(grid, query.device))
         portions = itertools.product(_portions(moves, whole=len(strips) == 1), strips)
         for (i, j), (ours, theirs, far) in portions:
             near, moving = coordinates[theirs], moves[:, i, j, ours]
             queries, keys = query[:, i, ours], key[:, j, theirs].flatten(1, 2)  # (B, f*s, E)
             scores = _product(queries, keys.mT, scale).unflatten(-1, (-1, len(near)))
             if far is not None:
-                scores = scores.masked_fill(far.to(scores.device)[:, None], -torch.inf)
+                scores = scores.masked_fill(far, -torch.inf)
             weights = scores.softmax(dim=-1, dtype=coordinates.dtype)  # (B, S, f, s)
             del scores
             expected = weights @ near

@@ -55,21 +55,23 @@ class Scan:
             read[0, 1:] = read[1:, 0] = True
         return read
 
-    def strips(self, grid: TokenGrid) -> Iterator[tuple[slice, slice, Tensor | None]]:
-        """Tokens of a frame, the tokens of another frame that they look at, and where (., .) these
-        are too far away: whole rows at a time.
+    def strips(
+        self, grid: TokenGrid, device: torch.device
+    ) -> Iterator[tuple[slice, slice, Tensor | None]]:
+        """Tokens of a frame, the tokens of another frame that they look at, and where (., 1, .) on
+        the device these are too far away: whole rows at a time.
         """
         wide, far = grid.width, self.window
         if far is None:
             whole = slice(0, grid.tokens_per_frame)
             yield whole, whole, None
             return
-        places = grid.coordinates()
+        places = grid.coordinates(device)
         for row in range(0, grid.height, far):
             ours = slice(row * wide, min(row + far, grid.height) * wide)
             theirs = slice(max(row - far, 0) * wide, min(row + 2 * far, grid.height) * wide)
             apart = (places[ours, None] - places[None, theirs]).abs()
-            yield ours, theirs, apart.amax(dim=-1) > far
+            yield ours, theirs, (apart.amax(dim=-1) > far)[:, None]
 
     def stored(self, x: Tensor) -> Tensor:
         """Queries or keys in the type of the scan."""

@@ -16,6 +16,7 @@ from ditflow.models import (
     sketch_backbone,
 )
 from ditflow.models.dtypes import default_dtype
+from ditflow.models.weights.plan import eight_bits
 from trainers.motion import cores
 from trainers.motion.dry_run import costs
 from trainers.motion.generated import largest, readable
@@ -62,5 +63,5 @@ def sketched(module: Any, data: MotionTaskModule, work: Callable[..., Work]) -> 
         asked = {"device": device, "quantised": quantised, "work": work(module, data)}
         plan, why = plan_backbone(module.name, memory, **asked, **options)
         sketch.checkpointing, quantised = plan.checkpointing, plan.quantised
-    sketch.spec = replace(sketch.spec, quantised="" if quantised in (None, "none") else quantised)
+    sketch.spec = replace(sketch.spec, quantised=eight_bits(quantised))
     return sketch, why

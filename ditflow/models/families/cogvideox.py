@@ -31,7 +31,7 @@ from ditflow.models.encoders import Encoders
 from ditflow.models.families.diffusion import GUIDANCE, DiffusionModel
 from ditflow.models.placing import placed_at
 from ditflow.models.presets import trained_size
-from ditflow.models.spec import Kept, fingerprint
+from ditflow.models.spec import Kept, architecture
 from ditflow.models.taps import Layout, StopForward
 
 SIDES = ("height", "width")
@@ -89,16 +89,10 @@ class CogVideoX(DiffusionModel):
         config, space = transformer, 2 ** (len(vae["block_out_channels"]) - 1)
         channels, patch_time = config["out_channels"], config.get("patch_size_t") or 1
         beside = config["in_channels"] - channels
-        told: dict[str, Any] = {
-            "transformer": cls.transformer_class.__name__,
-            "position": "rotary"
-            if config.get("use_rotary_positional_embeddings")
-            else "sinusoidal",
-            "blocks": config["num_layers"],
-            "heads": config["num_attention_heads"],
-            "head_dim": config["attention_head_dim"],
-            "picture": "required" if beside else "none",
-        }
+        rotary = config.get("use_rotary_positional_embeddings")
+        told = architecture(cls.transformer_class, config)
+        told |= {"position": "rotary" if rotary else "sinusoidal"}
+        told |= {"picture": "required" if beside else "none"}
         size = VideoSize(
             config["sample_frames"], *(config[f"sample_{side}"] * space for side in SIDES)
         )
@@ -107,8 +101,6 @@ class CogVideoX(DiffusionModel):
         return ModelSpec(
             **told,
             name=name,
-            fingerprint=fingerprint(config),
-            hidden=config["num_attention_heads"] * config["attention_head_dim"],
             text_tokens=config["max_text_seq_length"],
             text_channels=config["text_embed_dim"],
             compression=Compression(

@@ -30,7 +30,7 @@ from ditflow.models.encoders import Encoders
 from ditflow.models.families.flow import SCHEDULERS, FlowModel
 from ditflow.models.placing import placed_at
 from ditflow.models.presets import trained_size
-from ditflow.models.spec import Kept, expert_fingerprint, fingerprint
+from ditflow.models.spec import Kept, architecture, expert_fingerprint
 from ditflow.models.taps import Layout, StopForward
 
 TEXT_TOKENS = 512
@@ -92,18 +92,10 @@ class Wan(FlowModel):
         if scheduler not in cls.schedulers:
             raise ModelError(f"{name!r} has a {scheduler}; supported: {', '.join(cls.schedulers)}.")
         patch_time, patch, _ = transformer["patch_size"]
-        told: dict[str, Any] = {
-            "transformer": cls.transformer_class.__name__,
-            "position": "rotary",
-            "blocks": transformer["num_layers"],
-            "heads": transformer["num_attention_heads"],
-            "head_dim": transformer["attention_head_dim"],
-        }
+        told = architecture(cls.transformer_class, transformer) | {"position": "rotary"}
         return ModelSpec(
             **told,
             name=name,
-            fingerprint=fingerprint(transformer),
-            hidden=transformer["num_attention_heads"] * transformer["attention_head_dim"],
             text_tokens=TEXT_TOKENS,
             text_channels=transformer["text_dim"],
             compression=Compression(

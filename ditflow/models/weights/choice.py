@@ -18,7 +18,7 @@ from ditflow.models.spec import ModelSpec
 from ditflow.models.weights.budget import bytes_of
 from ditflow.models.weights.memory import bytes_in, free_memory
 from ditflow.models.weights.offload import offload_blocks
-from ditflow.models.weights.plan import LEFT, Chosen, Kind, Plan, Weights, choose
+from ditflow.models.weights.plan import LEFT, Chosen, Kind, Plan, Weights, choose, eight_bits
 from ditflow.models.weights.quantised import bytes_of_layer, is_here
 from ditflow.models.weights.turns import Turns
 from ditflow.models.weights.work import Activations, Work
@@ -78,7 +78,7 @@ def keep(model: Model, plan: Plan) -> None:
 
 def check_whole_weights(quantised: Kind | None, spec: ModelSpec) -> None:
     """Raise ModelError where a LoRA is to be merged into quantised weights."""
-    if quantised not in (None, "none") and spec.loras:
+    if eight_bits(quantised) and spec.loras:
         raise ModelError(
             f"a LoRA is merged into whole weights, and {quantised} ones were asked for: leave one "
             "of them out."

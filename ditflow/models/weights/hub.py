@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from ditflow.models.loading import ModelError
+from ditflow.quiet import only_errors
 
 INDEX = "model_index.json"
 PATIENCE = 5.0  # seconds until the hub counts as unreachable
@@ -20,7 +18,7 @@ def hub_index(name: str) -> dict[str, Any]:
     """
     from diffusers import DiffusionPipeline
 
-    with _quiet():
+    with only_errors("huggingface_hub"):  # its client logs each of its attempts
         _check_exists(name)
         try:
             return dict(DiffusionPipeline.load_config(name))
@@ -75,15 +73,3 @@ def _unreachable(name: str, error: Exception) -> str:
         f"first: `hf download {name} --local-dir {folder}`; "
         f"then give the folder {folder!r} as the backbone."
     )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """A context in which the hub's client does not log each of its attempts."""
-    logger = logging.getLogger("huggingface_hub")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

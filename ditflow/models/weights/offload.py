@@ -18,9 +18,9 @@ from diffusers.hooks.hooks import HookRegistry, ModelHook
 from torch import nn
 
 from ditflow.models.loading import ModelError
+from ditflow.models.weights.plan import KEPT
 
 HOOK = "group_offloading"  # of diffusers
-KEPT = 2  # blocks on the device: one that runs, and the one whose backward pass may not be over
 
 
 def offload_blocks(transformer: Any, blocks: Sequence[nn.Module], device: torch.device) -> None:

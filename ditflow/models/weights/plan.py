@@ -17,7 +17,7 @@ from ditflow.models.weights.work import Activations, Work
 
 Kind = Literal["none", "int8", "fp8"]
 
-KEPT = 2  # blocks on the device, of those that wait: as `ditflow.models.weights.offload` keeps
+KEPT = 2  # blocks on the device: one that runs, and the one whose backward pass may not be over
 LEFT = 0.1  # share of the memory that is left to the device's own context, and to gaps
 
 
@@ -78,6 +78,11 @@ class Plan:
         if not turns:
             return update + own * (weights.experts - 1) + weights.encoders
         return max(update, weights.encoders + (own if self.offload else 0))
+
+
+def eight_bits(quantised: Kind | None) -> str:
+    """What a spec says of weights that are asked for like this: int8 or fp8, empty for whole."""
+    return "" if quantised in (None, "none") else quantised
 
 
 class Chosen(NamedTuple):

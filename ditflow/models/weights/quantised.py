@@ -25,11 +25,8 @@ def is_here() -> bool:
 
 def loaded_as(kind: str, around: Collection[str]) -> dict[str, Any]:
     """What `from_pretrained` of diffusers is given for "int8" or "fp8" weights everywhere but in
-    the modules `around` the blocks; for an empty kind nothing. Raises ModuleNotFoundError without
-    torchao.
+    the modules `around` the blocks. Raises ModuleNotFoundError without torchao.
     """
-    if not kind:
-        return {}
     from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig
 
     how = Int8WeightOnlyConfig() if kind == "int8" else Float8WeightOnlyConfig()

@@ -14,7 +14,8 @@ from diffusers.hooks.group_offloading import ModuleGroup
 from torch import Tensor
 
 from ditflow.models import Model, ModelError
-from ditflow.models.weights.offload import KEPT, offload_blocks
+from ditflow.models.weights.offload import offload_blocks
+from ditflow.models.weights.plan import KEPT
 from ditflow.models.weights.turns import Turns
 from ditflow.motion import AttentionMotionFlow
 from ditflow.sampling.guidance import MotionGuidance
